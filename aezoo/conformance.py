@@ -1,0 +1,133 @@
+"""Check one architecture against the contract, without training it: the preflight of a bench.
+
+Each failure is a `ContractError` that says what was expected and what came.
+"""
+
+import math
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aezoo.architecture import Variant
+from aezoo.errors import AezooError, ContractError, first_line
+from aezoo.modules import halves, num_params, to_float, training_forward
+from aezoo.records import Preflight
+from aezoo.recipe import Recipe
+from aezoo.training import Stream, Trainer, seed_stream
+
+STEPS = 3
+"""Steps whose fastest estimates a trial's time."""
+
+
+def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> Preflight:
+    """Build a variant and try it on a batch of real images, uint8, on the device.
+
+    Raises:
+        ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
+    """
+    module = build(variant, images_NCHW, seed=0)
+    x_BCHW = to_float(images_NCHW[: recipe.batch_size])
+    closed_form = hasattr(module, "fit")
+    check_forward(module, x_BCHW[:2])
+    latent_shape = check_latent(module, x_BCHW[:2], variant)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        module(x_BCHW[:1].clone())
+    seconds = 0.0 if closed_form else check_training(module, x_BCHW, recipe)
+    return Preflight(
+        objective=objective(module),
+        num_params=num_params(module),
+        latent_shape=latent_shape,
+        latent_size=None if latent_shape is None else math.prod(latent_shape),
+        flops_per_image=flops.get_total_flops(),
+        closed_form=closed_form,
+        step_seconds=seconds,
+    )
+
+
+def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
+    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
+
+    Raises:
+        ContractError: its build function refused or failed, or returned something else than an ``nn.Module``.
+    """
+    channels, height, width = images_NCHW.shape[1:]
+    seed_stream(seed, Stream.INITIALISATION)
+    try:
+        module = variant.build((channels, height, width))
+    except (AezooError, ValueError) as error:
+        raise ContractError(str(error)) from error
+    if not isinstance(module, nn.Module):
+        raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
+    return module.to(images_NCHW.device)
+
+
+def objective(module: nn.Module) -> str:
+    """Return what the module says is optimised.
+
+    Raises:
+        ContractError: it is not a line of text.
+    """
+    text = getattr(module, "objective", "mse")
+    if not isinstance(text, str) or not text.strip():
+        raise ContractError(f"objective must be a line of text such as 'mse + kl', but is {text!r}")
+    return text
+
+
+def check_forward(module: nn.Module, x_BCHW: Tensor) -> None:
+    """Check shape, dtype and finiteness of the reconstruction, and that the input is untouched."""
+    module.eval()
+    given = x_BCHW.clone()
+    with torch.no_grad():
+        output = module(given)
+    if not isinstance(output, Tensor):
+        raise ContractError(f"forward must return a tensor of shape (B, C, H, W), but returned {type(output).__name__}")
+    if output.shape != x_BCHW.shape:
+        raise ContractError(f"expected reconstructions of shape {tuple(x_BCHW.shape)}, got {tuple(output.shape)}")
+    if output.dtype != x_BCHW.dtype:
+        raise ContractError(f"expected reconstructions of dtype {x_BCHW.dtype}, got {output.dtype}")
+    if not torch.isfinite(output).all():
+        raise ContractError("the untrained network's reconstruction has NaN or infinite pixels")
+    if not torch.equal(given, x_BCHW):
+        raise ContractError("forward changes its input in place; work on a copy: x.clone()")
+
+
+def check_latent(module: nn.Module, x_BCHW: Tensor, variant: Variant) -> tuple[int, ...] | None:
+    """Return the shape of one image's latent, or None where the module has no two halves."""
+    found = halves(module)
+    if found is None:
+        return None
+    with torch.no_grad():
+        latent = found[0](x_BCHW.clone())
+    if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
+        given = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+        raise ContractError(f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {given}")
+    latent_dim = variant.hyperparameters.get("latent_dim")
+    if latent.ndim == 2 and isinstance(latent_dim, int) and latent.shape[1] != latent_dim:
+        raise ContractError(f"latent_dim={latent_dim}, but the encoder's latent has {latent.shape[1]} numbers an image")
+    return tuple(latent.shape[1:])
+
+
+def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> float:
+    """Take a few steps, check the penalty, and return the seconds of the fastest."""
+    module.train()
+    penalty = training_forward(module, x_BCHW.clone()).penalty
+    if penalty is not None:
+        if not isinstance(penalty, Tensor) or penalty.ndim != 0:
+            given = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
+            raise ContractError(f"penalty must be a scalar tensor or None, got {given}")
+        if not torch.isfinite(penalty):
+            raise ContractError(f"the untrained network's penalty is {float(penalty)}")
+    trainer = Trainer(module, recipe)
+    fastest = math.inf
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        try:
+            float(trainer.step(x_BCHW))
+        except RuntimeError as error:
+            if "does not require grad" in str(error):
+                raise ContractError(f"the reconstruction does not depend on a parameter: {first_line(error)}") from error
+            raise
+        fastest = min(fastest, time.perf_counter() - started)
+    return fastest

@@ -1,0 +1,94 @@
+"""What a figure depends on beside the recipe: versions, the device, its name. It chooses the device too."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.records import Environment
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> str:
+    """Return the device to run on; ``auto`` takes the accelerator where there is one.
+
+    Raises:
+        AezooError: no such device, or it is not on this machine.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}." + did_you_mean(name, DEVICES))
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    present = found.type if found is not None and found.type in DEVICES else "cpu"
+    if name in ("auto", present):
+        return present
+    if name == "cpu":
+        return name
+    raise AezooError(f"device {name!r} is not on this machine (torch {torch.__version__} sees {present}); use auto")
+
+
+def capture(device: str, threads: int) -> Environment:
+    """Describe this process's software, and the device that it computes on."""
+    import torch
+
+    cuda = device == "cuda"
+    return Environment(
+        aezoo=version(),
+        git_commit=git_commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=platform.platform(),
+        device=device,
+        device_name=torch.cuda.get_device_name() if cuda else _processor(),
+        threads=threads,
+        cuda=torch.version.cuda if cuda else None,
+        driver=_nvidia_driver() if cuda else None,
+    )
+
+
+def version() -> str:
+    """Return the version of the installed aezoo."""
+    return metadata.version("aezoo")
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of the checkout that aezoo runs from (with ``+`` where it was changed), or None."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _nvidia_driver() -> str | None:
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.split()[0] if found.stdout.split() else None

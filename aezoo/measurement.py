@@ -1,0 +1,107 @@
+"""The only clocks and scores. Nothing of a plugin runs in them but the network's own forward and backward.
+
+Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from aezoo.errors import ContractError
+from aezoo.modules import to_float
+from aezoo.recipe import Recipe
+from aezoo.training import Trainer
+
+EVALUATION_BATCH = 500
+
+
+def image_errors(module: nn.Module, images_NCHW: Tensor, batch_size: int = EVALUATION_BATCH) -> Tensor:
+    """Return the mean squared error of each image, (N,), float64, on the host: evaluation mode, clean input.
+
+    Summed in float64, so that neither it nor its mean, the score, depends on `batch_size`. What the network is
+    compared with never passes through its hands.
+
+    Raises:
+        ContractError: a reconstruction is not of its image's shape.
+    """
+    module.eval()
+    errors = []
+    with torch.no_grad():
+        for pixels in images_NCHW.split(batch_size):
+            reconstruction = module(to_float(pixels))
+            if not isinstance(reconstruction, Tensor) or reconstruction.shape != pixels.shape:
+                given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction)
+                raise ContractError(f"expected reconstructions of shape {tuple(pixels.shape)}, got {given}")
+            # An MPS device has no float64: there the sum moves to the host.
+            exact = "cpu" if pixels.device.type == "mps" else pixels.device
+            difference = reconstruction.to(exact).double() - to_float(pixels).to(exact).double()
+            errors.append(difference.square().flatten(1).mean(1).cpu())
+    return torch.cat(errors)
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done all that it was given."""
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def train_images_per_s(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str
+) -> float:
+    """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
+    trainer = Trainer(module, recipe)
+    x_BCHW = to_float(_batch(images_NCHW, recipe.batch_size))
+    return recipe.batch_size * _calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
+
+
+def infer_images_per_s(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str) -> float:
+    """Time reconstruction in evaluation mode, a batch of the recipe's size at a time."""
+    module.eval()
+    x_BCHW = to_float(_batch(images_NCHW, recipe.batch_size))
+    with torch.no_grad():
+        return recipe.batch_size * _calls_per_s(lambda: module(x_BCHW), seconds, device)
+
+
+def _batch(images_NCHW: Tensor, batch_size: int) -> Tensor:
+    """Return a whole batch, repeating images where the data set is smaller than one."""
+    return images_NCHW[torch.arange(batch_size, device=images_NCHW.device) % len(images_NCHW)]
+
+
+def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
+    warm_up = time.perf_counter() + seconds / 4
+    calls = 0
+    while calls < 3 or time.perf_counter() < warm_up:
+        call()
+        calls += 1
+    synchronise(device)
+    # The warm-up says how many calls fill the time, so that no clock is read between them.
+    calls = max(1, round(calls * 4 * seconds / (time.perf_counter() - warm_up + seconds / 4) / 4))
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    synchronise(device)
+    return calls / (time.perf_counter() - started)
+
+
+class PeakMemory:
+    """The memory that this process came to hold since this object was made: host and device, in bytes."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._before = psutil.Process().memory_info().rss
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
+    def host(self) -> int:
+        """Return what it added to the resident memory at its peak."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return max(0, peak * (1 if sys.platform == "darwin" else 1024) - self._before)
+
+    def device(self) -> int | None:
+        """Return the most that tensors held on the accelerator; None on a CPU or where torch does not count."""
+        return torch.cuda.max_memory_allocated() if self._device == "cuda" else None

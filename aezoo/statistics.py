@@ -1,0 +1,45 @@
+"""Numbers about numbers: means with intervals, medians with their spread. It knows no files and no trials."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean with the ends of its 95 % interval; the ends are None where one number says nothing about them."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A median, and the interquartile range as a fraction of it."""
+
+    median: float
+    iqr: float
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Return the mean of one value a seed, with Student's t interval (Gosset 1908); two or more values."""
+    from scipy.special import stdtrit
+
+    mean = float(np.mean(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def over_images(mean: float, image_std: float, num_images: int) -> Interval:
+    """Return the mean error of one network with the normal interval over its test images."""
+    half = 1.959964 * image_std / math.sqrt(num_images)
+    return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the median of repeated measurements, and how far they lie apart."""
+    low, median, high = (float(x) for x in np.percentile(values, [25, 50, 75]))
+    return Spread(median=median, iqr=(high - low) / median if median else 0.0)

@@ -1,0 +1,142 @@
+"""The only training loop. It owns the batches, the MSE and the optimiser; a plugin's network is called, and no more.
+
+Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aezoo.errors import ContractError
+from aezoo.modules import to_float, training_forward
+from aezoo.recipe import Recipe
+
+BLOCK = 50
+"""Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
+
+
+class Stream(IntEnum):
+    """The separate random streams of a trial: what draws from one never moves another."""
+
+    BATCH_ORDER = 0
+    INITIALISATION = 1
+    TRAINING_NOISE = 2
+    EVALUATION = 3
+
+
+class DivergedError(Exception):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the training loss was not finite at step {step}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How the training went: seconds in the loop, and (step, mean MSE since the point before)."""
+
+    seconds: float
+    curve: list[tuple[int, float]]
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """Derive the seed of one of a trial's streams; 63 bits."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_stream(seed: int, stream: Stream) -> None:
+    """Seed everything global that a plugin may draw from, for one of a trial's streams."""
+    import random
+
+    derived = stream_seed(seed, stream)
+    torch.manual_seed(derived)
+    np.random.seed(derived % 2**32)
+    random.seed(derived)
+
+
+def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Yield the image numbers of one batch after another, (B,) int64, for ever.
+
+    They are cut from an endless run of shuffled epochs, so every batch is full, and each image is seen once an epoch.
+    They come from a generator of their own: every variant sees the same batches in the same order.
+    """
+    generator = torch.Generator().manual_seed(stream_seed(seed, Stream.BATCH_ORDER))
+    left = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(left) < batch_size:
+            left = torch.cat([left, torch.randperm(num_images, generator=generator)])
+        batch, left = left[:batch_size], left[batch_size:]
+        yield batch
+
+
+class Trainer:
+    """A network with its optimiser, one step at a time. The clocks time the same steps that training takes.
+
+    Raises:
+        ContractError: the network has nothing to train, or returns what the contract does not allow.
+    """
+
+    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+        self.module = module.train()
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not trained:
+            raise ContractError("the network has no parameter to train, and no fit(images) to replace training")
+        self.optimizer = torch.optim.Adam(trained, lr=recipe.lr, fused=True)
+
+    def step(self, x_BCHW: Tensor) -> Tensor:
+        """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
+        self.optimizer.zero_grad(set_to_none=True)
+        version = x_BCHW._version
+        reconstruction, penalty = training_forward(self.module, x_BCHW)
+        if reconstruction.shape != x_BCHW.shape:
+            raise ContractError(
+                f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, "
+                f"got {tuple(reconstruction.shape)}"
+            )
+        if x_BCHW._version != version:
+            raise ContractError("the network changes its input in place while it trains; work on a copy: x.clone()")
+        mse = F.mse_loss(reconstruction, x_BCHW)
+        (mse if penalty is None else mse + penalty).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return mse.detach()
+
+
+def train(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_step: Callable[[int], None]
+) -> Trained:
+    """Train the network for the recipe's budget.
+
+    Args:
+        module: On the device already.
+        images_NCHW: The training images, uint8, on the same device.
+        recipe: The settings.
+        seed: The trial's; batch order and training noise derive from it.
+        on_step: Told the number of steps taken, once a block.
+
+    Raises:
+        DivergedError: a loss was NaN or infinite.
+        ContractError: the network broke the contract.
+    """
+    steps = recipe.num_steps(len(images_NCHW))
+    trainer = Trainer(module, recipe)
+    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    curve: list[tuple[int, float]] = []
+    started = time.perf_counter()
+    for first in range(0, steps, BLOCK):
+        size = min(BLOCK, steps - first)
+        indices = torch.stack([next(batches) for _ in range(size)])
+        x_SBCHW = to_float(images_NCHW[indices.to(images_NCHW.device)])
+        losses = torch.stack([trainer.step(x_BCHW) for x_BCHW in x_SBCHW]).cpu()
+        bad = torch.nonzero(~torch.isfinite(losses))
+        if len(bad):
+            raise DivergedError(first + int(bad[0]) + 1)
+        curve.append((first + size, float(losses.double().mean())))
+        on_step(first + size)
+    return Trained(seconds=time.perf_counter() - started, curve=curve)

@@ -102,9 +102,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise ContractError(
-                f"an architecture's name is letters, digits, '_', '-' and '.', but got {self.name!r}"
-            )
+            raise ContractError(f"an architecture's name is letters, digits, '_', '-' and '.', but got {self.name!r}")
         if not callable(self.build):
             raise ContractError(f"{self.name}: build must be callable, but is {type(self.build).__name__}")
         for label in ("summary", "reference"):

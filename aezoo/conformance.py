@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo.architecture import Variant
-from aezoo.errors import AezooError, ContractError, first_line
+from aezoo.errors import AezooError, ContractError, reason_of
 from aezoo.modules import halves, num_params, to_float, training_forward
-from aezoo.records import Preflight
 from aezoo.recipe import Recipe
+from aezoo.records import Preflight
 from aezoo.training import Stream, Trainer, seed_stream
 
 STEPS = 3
@@ -127,7 +127,7 @@ def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> float:
             float(trainer.step(x_BCHW))
         except RuntimeError as error:
             if "does not require grad" in str(error):
-                raise ContractError(f"the reconstruction does not depend on a parameter: {first_line(error)}") from error
+                raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}") from error
             raise
         fastest = min(fastest, time.perf_counter() - started)
     return fastest

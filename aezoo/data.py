@@ -30,7 +30,7 @@ class SharedImages:
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
         sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape)]
         pixels = torch.from_file(str(self.path), shared=False, size=sum(sizes), dtype=torch.uint8)
-        train, test = pixels.split(sizes)
+        train, test = pixels[: sizes[0]], pixels[sizes[0] :]
         return train.view(self.train_shape), test.view(self.test_shape)
 
 

@@ -95,7 +95,7 @@ def _describe(pixels: NDArray[np.generic]) -> str:
     if not np.isfinite(pixels).all():
         return f"{pixels.dtype} with NaN or infinite pixels"
     low, high = float(pixels.min()), float(pixels.max())
-    inside = "round 255 times them to uint8" if 0 <= low and high <= 1 else "outside [0, 1]"
+    inside = "round 255 times them to uint8" if low >= 0 and high <= 1 else "outside [0, 1]"
     return f"{pixels.dtype} from {low:g} to {high:g}: {inside}"
 
 

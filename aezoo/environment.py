@@ -1,5 +1,6 @@
 """What a figure depends on beside the recipe: versions, the device, its name. It chooses the device too."""
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -48,6 +49,25 @@ def capture(device: str, threads: int) -> Environment:
         cuda=torch.version.cuda if cuda else None,
         driver=_nvidia_driver() if cuda else None,
     )
+
+
+def configure(threads: int) -> None:
+    """Give a process what makes its figures repeat: its threads, no denormals, deterministic kernels."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell out of memory, host or device, from every other error."""
+    import torch
+
+    # The host's allocator has no error class of its own.
+    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return host or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def version() -> str:

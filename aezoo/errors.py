@@ -26,7 +26,9 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
-def first_line(error: BaseException) -> str:
-    """Return the error as one line: its type, and the first line of what it says."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def reason_of(error: BaseException) -> str:
+    """Return an error as one line: what it says, with its type before it where it is not one of aezoo's own."""
+    text = " ".join(str(error).split())
+    if isinstance(error, AezooError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

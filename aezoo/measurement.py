@@ -32,7 +32,7 @@ def image_errors(module: nn.Module, images_NCHW: Tensor, batch_size: int = EVALU
     module.eval()
     errors = []
     with torch.no_grad():
-        for pixels in images_NCHW.split(batch_size):
+        for pixels in torch.split(images_NCHW, batch_size):
             reconstruction = module(to_float(pixels))
             if not isinstance(reconstruction, Tensor) or reconstruction.shape != pixels.shape:
                 given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction)
@@ -50,9 +50,7 @@ def synchronise(device: str) -> None:
         torch.accelerator.synchronize()
 
 
-def train_images_per_s(
-    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str
-) -> float:
+def train_images_per_s(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str) -> float:
     """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
     trainer = Trainer(module, recipe)
     x_BCHW = to_float(_batch(images_NCHW, recipe.batch_size))
@@ -73,14 +71,14 @@ def _batch(images_NCHW: Tensor, batch_size: int) -> Tensor:
 
 
 def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
-    warm_up = time.perf_counter() + seconds / 4
+    started = time.perf_counter()
     calls = 0
-    while calls < 3 or time.perf_counter() < warm_up:
+    while calls < 3 or time.perf_counter() - started < seconds / 4:
         call()
         calls += 1
     synchronise(device)
     # The warm-up says how many calls fill the time, so that no clock is read between them.
-    calls = max(1, round(calls * 4 * seconds / (time.perf_counter() - warm_up + seconds / 4) / 4))
+    calls = max(1, round(calls * seconds / (time.perf_counter() - started)))
     started = time.perf_counter()
     for _ in range(calls):
         call()

@@ -43,11 +43,11 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to their latent (B, ...)."""
-        return cast(Tensor, self.encoder(x))
+        return cast("Tensor", self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Map latents (B, ...) to images (B, C, H, W)."""
-        return cast(Tensor, self.decoder(z))
+        return cast("Tensor", self.decoder(z))
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W)."""
@@ -124,7 +124,7 @@ def halves(module: nn.Module) -> tuple[Half, Half] | None:
     for names in (("encode", "decode"), ("encoder", "decoder")):
         found = [getattr(module, name, None) for name in names]
         if all(callable(half) for half in found):
-            return cast(Half, found[0]), cast(Half, found[1])
+            return cast("Half", found[0]), cast("Half", found[1])
     return None
 
 

@@ -15,7 +15,7 @@ from aezoo.errors import AezooError, did_you_mean
 
 BUILT_IN = ("default", "quick")
 _BUDGET = ("steps", "epochs", "images")
-_NO_EFFECT_ON_A_LOSS = {"name", "seeds"}
+_NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds"}
 
 
 class Recipe(pydantic.BaseModel):
@@ -31,6 +31,7 @@ class Recipe(pydantic.BaseModel):
     name: str = pydantic.Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
     dataset: str = "mnist-5k"
     seeds: int = pydantic.Field(default=1, ge=1, description="seeds 0 to N-1 of every variant are run")
+    timing_rounds: int = pydantic.Field(default=5, ge=1, description="rounds of the throughput measurement")
     steps: int | None = pydantic.Field(default=None, ge=1)
     epochs: float | None = pydantic.Field(default=None, gt=0)
     images: int | None = pydantic.Field(default=None, ge=1)

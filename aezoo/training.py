@@ -107,9 +107,7 @@ class Trainer:
         return mse.detach()
 
 
-def train(
-    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_step: Callable[[int], None]
-) -> Trained:
+def train(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_step: Callable[[int], None]) -> Trained:
     """Train the network for the recipe's budget.
 
     Args:
@@ -140,3 +138,12 @@ def train(
         curve.append((first + size, float(losses.double().mean())))
         on_step(first + size)
     return Trained(seconds=time.perf_counter() - started, curve=curve)
+
+
+def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:
+    """Call the ``fit`` of a closed-form module in place of training, on float32 images (N, C, H, W) in [0, 1]."""
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    started = time.perf_counter()
+    with torch.no_grad():
+        module.fit(to_float(images_NCHW))  # type: ignore[operator]
+    return Trained(seconds=time.perf_counter() - started, curve=[])

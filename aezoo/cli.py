@@ -1,0 +1,356 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+import json
+import os
+import shutil
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aezoo.errors import AezooError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from aezoo.architecture import Hyperparameter
+    from aezoo.registry import Registry
+    from aezoo.store import RunDirectory
+
+app = typer.Typer(
+    name="aezoo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A zoo of autoencoders, and the harness that benchmarks them under identical settings. "
+    "Try `aezoo bench --quick mlp conv`, then `aezoo bench --all`.",
+)
+
+FormatOption = Annotated[
+    str, typer.Option("--format", help="rich, csv, json, or a format of tabulate: github, latex, html, simple, ...")
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one line and an exit status."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except AezooError as error:
+        if debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # The reader, `head` perhaps, has what it wanted; Python must not complain while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _show_warning(message: object, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"aezoo {version('aezoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where an error would be one line.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command("list")
+def list_(
+    patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
+    datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the architectures that are installed, or the data sets.
+
+    Example: aezoo list 'conv*'
+    """
+    import fnmatch
+
+    from aezoo.registry import discover
+
+    registry = _warn_broken(discover())
+    rows: list[dict[str, object]]
+    if datasets:
+        rows = [
+            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": plugin.distribution}
+            for plugin in registry.plugins
+            for one in plugin.datasets
+        ]
+    else:
+        rows = [
+            {
+                "architecture": label,
+                "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
+                "variants": len(found.variants),
+                "summary": found.summary,
+                "reference": found.reference,
+                "origin": f"{plugin.distribution} {plugin.version}",
+            }
+            for label, (found, plugin) in registry.architectures.items()
+        ]
+    rows = [
+        row for row in rows if not patterns or any(fnmatch.fnmatch(str(next(iter(row.values()))), p) for p in patterns)
+    ]
+    if not rows:
+        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list` shows what there is")
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def show(variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")]) -> None:
+    """Show one variant: what it is, where it comes from, its hyperparameters and its network.
+
+    Example: aezoo show 'conv[latent_dim=16]'
+    """
+    from aezoo.architecture import format_value
+    from aezoo.modules import num_params
+    from aezoo.registry import discover
+
+    registry = _warn_broken(discover())
+    found = registry.resolve(variant)
+    architecture, plugin = registry.architectures[found.label]
+    module = found.build((1, 28, 28))
+    typer.echo(f"{found.text}: {architecture.summary}")
+    typer.echo(f"reference  {architecture.reference}")
+    typer.echo(f"plugin     {plugin.name} of {plugin.distribution} {plugin.version}")
+    typer.echo(f"objective  {getattr(module, 'objective', 'mse')}")
+    typer.echo("hyperparameters")
+    for one in architecture.hyperparameters.values():
+        value = format_value(found.hyperparameters[one.name])
+        typer.echo(f"  {one.name} = {value}   ({one.accepted}; default {_default(one)})")
+    typer.echo("variants   " + "  ".join(one.text for one in registry.select([found.label])))
+    typer.echo(f"on 1x28x28 images: {num_params(module):,} parameters")
+    typer.echo(str(module))
+
+
+@app.command()
+def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
+
+    Example: aezoo plugins
+    """
+    from aezoo.registry import discover
+
+    registry = discover()
+    rows: list[dict[str, object]] = [
+        {
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "contributes": ", ".join(plugin.contributions) or "nothing",
+        }
+        for plugin in registry.plugins
+    ]
+    rows += [
+        {
+            "plugin": one.name,
+            "distribution": one.distribution,
+            "version": one.version,
+            "contributes": f"left out: {one.reason}",
+        }
+        for one in registry.broken
+    ]
+    _print_rows(rows, as_json)
+    if registry.broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    variants: Annotated[
+        list[str] | None, typer.Argument(metavar="[VARIANT|PATTERN]...", help="mlp, 'conv*', 'conv[latent_dim=16]'")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
+    recipe: Annotated[str, typer.Option(help="default, quick, or a TOML file.")] = "default",
+    quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="A data set; `aezoo list --datasets` shows them.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    latent_dim: Annotated[str | None, typer.Option(help="Bottlenecks in place of the declared ones: 2,8,32")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 of every variant.")] = None,
+    steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A plugin that cannot be loaded is an error.")] = False,
+    fmt: FormatOption = "rich",
+) -> None:
+    """Train, score and time variants under identical settings, and print the table.
+
+    The same command on the same folder goes on where it stopped, and trains nothing twice.
+
+    Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
+    """
+    from aezoo.benchmark import bench as run_bench
+    from aezoo.progress import LiveObserver, PlainObserver
+    from aezoo.recipe import read_recipe
+    from aezoo.store import RunDirectory
+    from aezoo.tables import check_format
+
+    check_format(fmt)
+    if quick and recipe not in ("default", "quick"):
+        raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
+    chosen = read_recipe("quick" if quick else recipe).change(
+        dataset=dataset, seeds=seeds, steps=steps, batch_size=batch_size, lr=lr
+    )
+    dims = _integers(latent_dim)
+    console = _console(stderr=True)
+    observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
+    interrupted = False
+    try:
+        run = run_bench(
+            variants or [], every=every, recipe=chosen, latent_dims=dims, out=out, data_dir=data_dir, device=device,
+            jobs=jobs, timeout=timeout, timing=not no_timing, retry_failed=retry_failed, strict=strict,
+            observer=observer,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if observer.run is None:
+            raise
+        run, interrupted = observer.run, True
+    finally:
+        if isinstance(observer, LiveObserver):
+            observer.stop()
+    _print_run(RunDirectory(run.path), fmt, None)
+    if interrupted or run.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    fmt: FormatOption = "rich",
+    sort: Annotated[str | None, typer.Option(help="A column to sort by; rank by default.")] = None,
+) -> None:
+    """Print the table of a run, derived anew from its records.
+
+    Example: aezoo table results/my-run --format latex
+    """
+    from aezoo.store import RunDirectory
+
+    _print_run(RunDirectory(run), fmt, sort)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN")],
+    b: Annotated[Path, typer.Argument(metavar="RUN")],
+    fmt: FormatOption = "rich",
+) -> None:
+    """Hold two runs side by side; refuses runs that were made under different settings (exit status 3).
+
+    Example: aezoo compare results/last-month results/today
+    """
+    from aezoo.compare import compare as compare_runs
+    from aezoo.compare import speed_differences
+    from aezoo.store import RunDirectory
+    from aezoo.tables import check_format
+
+    check_format(fmt)
+    runs = RunDirectory(a), RunDirectory(b)
+    _print_table(compare_runs(*runs), fmt)
+    differing = speed_differences(*runs)
+    if differing:
+        print(f"speeds are not compared: the runs differ in {', '.join(differing)}", file=sys.stderr)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
+
+    Example: aezoo doctor
+    """
+    from aezoo.doctor import examine
+
+    failed = False
+    for finding in examine():
+        failed |= not finding.ok
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> None:
+    from aezoo import tables
+
+    tables.check_format(fmt)
+    found = tables.summarise(run)
+    _print_table(tables.sort(found, sort) if sort else found, fmt)
+    for line in [*tables.notes(run, found), f"run: {run.path}"]:
+        print(line, file=sys.stderr if fmt != "rich" or not sys.stdout.isatty() else sys.stdout)
+
+
+def _print_table(found: "pd.DataFrame", fmt: str) -> None:
+    from aezoo import tables
+
+    console = _console(stderr=False)
+    if fmt == "rich" and console.is_terminal:
+        console.print(tables.rich_table(found))
+    else:
+        text = tables.render(found, "simple" if fmt == "rich" else fmt)
+        print(text, end="" if text.endswith("\n") else "\n")
+
+
+def _print_rows(rows: list[dict[str, object]], as_json: bool) -> None:
+    import tabulate
+
+    from aezoo.tables import plain
+
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    texts = [[plain(str(value)) for value in row.values()] for row in rows]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    limits = None if width is None else [max(8, width // len(rows[0]))] * len(rows[0])
+    print(tabulate.tabulate(texts, list(rows[0]), tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
+
+
+def _warn_broken(registry: "Registry") -> "Registry":
+    for broken in registry.broken:
+        print(f"warning: {broken}", file=sys.stderr)
+    return registry
+
+
+def _default(hyperparameter: "Hyperparameter") -> str:
+    from aezoo.architecture import format_value
+
+    return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+
+
+def _integers(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        raise AezooError(
+            f"--latent-dim takes whole numbers with commas between, such as 2,8,32, but got {text!r}"
+        ) from None
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)

@@ -1,0 +1,207 @@
+"""The local executor: each task in a process of its own, started from a server that has imported torch already.
+
+It knows tasks, processes and clocks, and nothing of trials. A plugin's fault ends its own process, and no more.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, forkserver
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from aezoo import environment
+from aezoo.errors import ContractError, reason_of
+from aezoo.records import Status
+
+Report = Callable[[int], None]
+_PRELOAD = ["torch", "torch._dynamo", "aezoo.trial"]
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A function of some module, called as ``function(*args, report)`` in a process of its own.
+
+    `output` takes all that the process prints. After `timeout` seconds its whole process group is killed.
+    """
+
+    id: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    threads: int
+    output: Path
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a task ended: with a value, or with a status that says why there is none."""
+
+    task: Task
+    status: Status
+    value: Any = None
+    reason: str | None = None
+    traceback: str | None = None
+
+
+def start_server() -> None:
+    """Start the server that every task's process is forked from; it imports torch while others go on."""
+    context = _context()
+    context.set_forkserver_preload(_PRELOAD)
+    with _without_main():
+        forkserver.ensure_running()
+
+
+def default_jobs(device: str) -> int:
+    """Return how many trials run side by side: one for each core on a CPU, one on an accelerator."""
+    if device != "cpu":
+        return 1
+    # Inside a container or a batch job, fewer cores are ours than the machine has.
+    return len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
+
+
+def run_tasks(
+    tasks: Sequence[Task], jobs: int, on_start: Callable[[Task], None], on_step: Callable[[Task, int], None]
+) -> Iterator[Outcome]:
+    """Run tasks, `jobs` at a time and in their order, and yield each outcome as it comes.
+
+    Whatever ends this iteration, Ctrl-C among it, kills the tasks that still run, with all that they started.
+    """
+    start_server()
+    waiting = list(reversed(tasks))
+    running: list[_Running] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                task = waiting.pop()
+                running.append(_Running(task))
+                on_start(task)
+            connection.wait([one.receiver for one in running], timeout=_POLL_SECONDS)
+            for one in list(running):
+                outcome = one.poll(on_step)
+                if outcome is not None:
+                    running.remove(one)
+                    yield outcome
+    finally:
+        for one in running:
+            one.kill()
+
+
+class _Running:
+    """A task's process, watched from outside."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.receiver, sender = _context().Pipe(duplex=False)
+        task.output.parent.mkdir(parents=True, exist_ok=True)
+        self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
+        self.started = time.monotonic()
+        with _without_main():
+            self.process.start()
+        sender.close()
+
+    def poll(self, on_step: Callable[[Task, int], None]) -> Outcome | None:
+        """Return the outcome, or None while the task runs."""
+        try:
+            while self.receiver.poll():
+                message = self.receiver.recv()
+                if isinstance(message, int):
+                    on_step(self.task, message)
+                else:
+                    return self._end(Outcome(task=self.task, **message))
+        except (EOFError, OSError):
+            self.process.join(timeout=10)
+            return self._end(Outcome(task=self.task, status="error", reason=_death(self.process.exitcode)))
+        limit = self.task.timeout
+        if limit is not None and time.monotonic() - self.started > limit:
+            reason = f"still running after {limit:g} s (--timeout); killed"
+            return self._end(Outcome(task=self.task, status="timeout", reason=reason))
+        return None
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        if outcome.status != "timeout":
+            self.process.join(timeout=5)
+        self.kill()
+        return outcome
+
+    def kill(self) -> None:
+        """Kill the process and its whole group, and wait for it."""
+        if self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        # Before it has made a group of its own there is none to kill.
+        self.process.kill()
+        self.process.join()
+        self.receiver.close()
+        with contextlib.suppress(OSError):
+            if self.task.output.stat().st_size == 0:
+                self.task.output.unlink()
+            self.task.output.parent.rmdir()
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{hint}"
+    return f"its process ended without a result, exit status {exitcode}"
+
+
+def _context() -> ForkServerContext:
+    return multiprocessing.get_context("forkserver")
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's script again in every process.
+
+    So `aezoo.bench(...)` works in a plain script, without an ``if __name__ == "__main__"`` around it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _child(task: Task, sender: Any) -> None:
+    """Run a task in its process, and send steps and then the outcome."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    try:
+        environment.configure(task.threads)
+        message = {"status": "ok", "value": task.function(*task.args, sender.send)}
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+        status = "invalid" if isinstance(error, ContractError) else "error"
+        status = "out_of_memory" if environment.is_out_of_memory(error) else status
+        message = {"status": status, "reason": reason_of(error), "traceback": traceback.format_exc()}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sender.send(message)
+    sender.close()
+    # A plugin's threads, handlers and finalisers have no say in how a finished trial ends.
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,177 @@
+"""A run on disk: JSON files written whole or not at all, each with a checksum, and read strictly."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from aezoo.errors import AezooError
+from aezoo.records import RunInfo, Timing, TrialPlan, TrialRecord
+
+_TEMPORARY = ".tmp-"
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+class DamagedFileError(Exception):
+    """A file of a run that is torn, changed, or not what aezoo wrote."""
+
+
+class RunDirectory:
+    """One results directory.
+
+    run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant;
+    artifacts/ what is too big for a record.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run here."""
+        return (self.path / "run.json").is_file()
+
+    def require(self) -> "RunDirectory":
+        """Return itself.
+
+        Raises:
+            AezooError: there is no run here.
+        """
+        if not self.exists:
+            what = "has no run.json" if self.path.is_dir() else "does not exist"
+            raise AezooError(f"no run at {self.path}: the folder {what}; give a folder that `aezoo bench` wrote")
+        return self
+
+    def info(self) -> RunInfo:
+        """Read run.json.
+
+        Raises:
+            AezooError: it is missing or damaged.
+        """
+        self.require()
+        try:
+            return _read(self.path / "run.json", RunInfo)
+        except DamagedFileError as error:
+            raise AezooError(f"{error}; restore it, or bench into another folder with --out") from error
+
+    def write_info(self, info: RunInfo) -> None:
+        """Write run.json."""
+        write_json(self.path / "run.json", info)
+
+    def trial_path(self, trial_id: str) -> Path:
+        """Return where the record of a trial lies."""
+        return self.path / "trials" / f"{trial_id}.json"
+
+    def artifacts(self, trial_id: str) -> Path:
+        """Return the folder of what is too big for a record."""
+        return self.path / "artifacts" / trial_id
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Write the record of a trial that ended."""
+        write_json(self.trial_path(record.trial_id), record)
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Read all records, by trial id. A damaged one is set aside, with a warning, as if its trial had not run."""
+        found = (_read_or_set_aside(path, TrialRecord) for path in _json_files(self.path / "trials"))
+        return {record.trial_id: record for record in found if record is not None}
+
+    def timing_path(self, plan: TrialPlan) -> Path:
+        """Return where the timing of a variant lies: one for each device and number of threads."""
+        key = digest(plan.variant, plan.plugin.source_sha256, plan.device, plan.threads)
+        return self.path / "timings" / f"{slug(plan.variant)}-{key}.json"
+
+    def read_timing(self, plan: TrialPlan) -> Timing | None:
+        """Read the timing of a variant, or None."""
+        path = self.timing_path(plan)
+        return _read_or_set_aside(path, Timing) if path.is_file() else None
+
+    def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
+        """Write the timing of a variant."""
+        write_json(self.timing_path(plan), timing)
+
+
+def slug(text: str) -> str:
+    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters."""
+    return re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")[:60].rstrip("-.") or "variant"
+
+
+def digest(*parts: Any) -> str:
+    """Return 10 hex digits over some values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def write_json(path: Path, model: pydantic.BaseModel) -> None:
+    """Write a model as JSON with its checksum, whole or not at all: temporary file, fsync, rename.
+
+    Raises:
+        AezooError: the disk is full, or the folder cannot be written.
+    """
+    content = model.model_dump(mode="json", by_alias=True)
+    write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        AezooError: the disk is full, or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for their owner alone; a run is for whoever may read the folder.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        raise AezooError(f"cannot write {path}: {what}; earlier results are untouched") from error
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(_TEMPORARY))
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _read(path: Path, model: type[M]) -> M:
+    try:
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("checksum")
+        if checksum != _checksum(content):
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        return model.model_validate(content)
+    except DamagedFileError:
+        raise
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
+
+
+def _read_or_set_aside(path: Path, model: type[M]) -> M | None:
+    try:
+        return _read(path, model)
+    except DamagedFileError as error:
+        aside = path.with_suffix(".damaged")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        warnings.warn(f"{error}; set aside as {aside.name}, its trial counts as not run", stacklevel=2)
+        return None

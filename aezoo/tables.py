@@ -1,0 +1,251 @@
+"""Derive the table of a run from its records, and write it out. It runs nothing, and needs no torch."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import tabulate
+
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.records import Status, Timing, TrialRecord
+from aezoo.statistics import Interval, over_images, over_seeds, spread
+from aezoo.store import RunDirectory, write_text
+
+COLUMNS = (
+    "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high", "vs_pca",
+    "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
+    "train_spread", "infer_spread",
+)  # fmt: skip
+"""`vs_pca` is test_mse over PCA's at the same latent size. A spread is an interquartile range over its median."""
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WORST_FIRST: tuple[Status, ...] = (
+    "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
+)  # fmt: skip
+_RANKED = ("ok", "interrupted")
+FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
+UNSTEADY = 0.10
+"""A throughput whose rounds lie further apart than this says little; it is marked."""
+
+
+def summarise(run: RunDirectory) -> pd.DataFrame:
+    """Return the table of a run: a row for every variant that was asked for, best first, failed ones last.
+
+    Raises:
+        AezooError: there is no run, or its run.json is damaged.
+    """
+    requested = run.info().requested
+    records = run.records()
+    by_variant = {
+        variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
+        for variant, trial_ids in requested.items()
+    }
+    pca = {
+        found[0].latent_size: _mse(found).mean
+        for found in by_variant.values()
+        if found and found[0].baseline == "pca" and any(record.status == "ok" for record in found)
+    }
+    rows = [
+        _row(variant, found, asked=len(requested[variant]), pca=pca, timing=_timing(run, found))
+        for variant, found in by_variant.items()
+    ]
+    rows.sort(key=lambda row: (row["status"] not in _RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
+    ranked = [row for row in rows if row["status"] in _RANKED and row["test_mse"] is not None]
+    for place, row in enumerate(rows):
+        row["rank"] = min(place, len(ranked)) + 1
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    integers = ("rank", "latent_size", "num_params", "seeds")
+    return table.astype(dict.fromkeys(integers, "Int64")).astype(
+        {name: "Float64" for name in COLUMNS if name not in (*integers, "variant", "objective", "status")}
+    )
+
+
+def _row(
+    variant: str,
+    records: Sequence[TrialRecord],
+    *,
+    asked: int,
+    pca: Mapping[int | None, float],
+    timing: Timing | None,
+) -> dict[str, Any]:
+    ok = [record for record in records if record.status == "ok"]
+    statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
+    known = next((record for record in records if record.num_params is not None), None)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in _WORST_FIRST if one in statuses)}
+    if known:
+        row |= {name: getattr(known, name) for name in ("objective", "latent_size", "num_params")}
+    if ok:
+        mse = _mse(records)
+        row |= {"test_mse": mse.mean, "test_mse_low": mse.low, "test_mse_high": mse.high}
+        against = pca.get(row["latent_size"])
+        row["vs_pca"] = mse.mean / against if against else None
+        peaks = [record.peak_memory_bytes for record in ok if record.peak_memory_bytes is not None]
+        row["peak_memory_mb"] = max(peaks) / 1e6 if peaks else None
+    for part in ("train", "infer"):
+        rounds = getattr(timing, f"{part}_images_per_s") if timing else []
+        if rounds:
+            figure = spread(rounds)
+            row |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
+    return row
+
+
+def _mse(records: Sequence[TrialRecord]) -> Interval:
+    ok = [record for record in records if record.status == "ok" and record.test_mse is not None]
+    values = [record.test_mse for record in ok if record.test_mse is not None]
+    if len(values) > 1:
+        return over_seeds(values)
+    if ok[0].test_mse_image_std is None:
+        return Interval(mean=values[0], low=None, high=None)
+    return over_images(values[0], ok[0].test_mse_image_std, ok[0].dataset.num_test)
+
+
+def _timing(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
+    return run.read_timing(records[0]) if records else None
+
+
+def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
+    """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
+    info = run.info()
+    recipe, env = info.recipe, info.environment
+    lines = [
+        f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
+        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
+        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {env.threads} thread a trial",
+        "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
+        "seeds, or with one seed over the test images alone",
+        "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
+    ]
+    unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
+    if len(unsteady):
+        lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
+    records = run.records()
+    for trial_ids in info.requested.values():
+        for trial_id in trial_ids:
+            record = records.get(trial_id)
+            if record and record.status != "ok":
+                lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
+    left = sum(trial_id not in records for trial_ids in info.requested.values() for trial_id in trial_ids)
+    if left:
+        lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
+    return [plain(line) for line in lines]
+
+
+def write(run: RunDirectory) -> pd.DataFrame:
+    """Write table.csv and table.md beside the records, and return the table.
+
+    Raises:
+        AezooError: there is no run, or it cannot be written.
+    """
+    table = summarise(run)
+    write_text(run.path / "table.csv", render(table, "csv"))
+    text = render(table, "github") + "\n\n" + "\n".join(f"- {line}" for line in notes(run, table)) + "\n"
+    write_text(run.path / "table.md", text)
+    return table
+
+
+def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the table sorted by a column; rows without a value last.
+
+    Raises:
+        AezooError: there is no such column.
+    """
+    if column not in table:
+        raise AezooError(
+            f"no column {column!r} to sort by; it accepts {', '.join(map(str, table))}."
+            + did_you_mean(column, map(str, table))
+        )
+    return table.sort_values(column, kind="stable", na_position="last", ignore_index=True)
+
+
+def render(table: pd.DataFrame, fmt: str) -> str:
+    """Write a table as text: csv and json with every digit, any of tabulate's formats with readable ones.
+
+    Raises:
+        AezooError: there is no such format.
+    """
+    check_format(fmt)
+    if fmt == "json":
+        rows = json.loads(table.to_json(orient="records", double_precision=15))
+        return json.dumps(rows, indent=1) + "\n"
+    if fmt == "csv":
+        safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
+        return str(safe.to_csv(index=False, lineterminator="\n"))
+    headers, rows = cells(table)
+    if fmt in ("github", "pipe"):
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    aligned = ["left" if _is_text(table, name) else "right" for name in headers]
+    return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
+
+
+def check_format(fmt: str) -> None:
+    """Raise AezooError where `fmt` is not among FORMATS."""
+    if fmt not in FORMATS:
+        raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
+
+
+def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of a table as a person reads them; a spread becomes a mark on its speed."""
+    shown = [str(name) for name in table if name not in ("train_spread", "infer_spread")]
+    rows = []
+    for _, row in table.iterrows():
+        texts = [_cell(name, row[name]) for name in shown]
+        for part in ("train", "infer"):
+            name = f"{part}_images_per_s"
+            if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
+                texts[shown.index(name)] = "~" + texts[shown.index(name)]
+        rows.append(texts)
+    return shown, rows
+
+
+def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Table":
+    """Return a table, or some of its columns, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    headers, rows = cells(table if shown is None else table[[name for name in table if name in shown]])
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for name in headers:
+        drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
+    statuses = table["status"] if "status" in table else ["ok"] * len(rows)
+    for texts, status in zip(rows, statuses, strict=True):
+        drawn.add_row(*(Text(text) for text in texts), style="" if status == "ok" else "red")
+    return drawn
+
+
+_STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("mse", lambda value: f"{value:.5f}"),
+    ("vs_pca", lambda value: f"{value:.3f}"),
+    ("percent", lambda value: f"{value:+.1f}"),
+    ("ratio", lambda value: f"{value:.2f}"),
+    ("", lambda value: f"{value:,.0f}"),
+)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "-"
+    if isinstance(value, str):
+        return plain(value)
+    style = next(style for part, style in _STYLES if part in name)
+    return style(float(value)) if math.isfinite(value) else "-"
+
+
+def _is_text(table: pd.DataFrame, name: str) -> bool:
+    return not pd.api.types.is_numeric_dtype(table[name])
+
+
+def plain(text: str) -> str:
+    """Return a text without control characters, so that a name cannot move a terminal's cursor or break a row."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
+def _csv_safe(text: str) -> str:
+    """Keep a spreadsheet from reading a text as a formula."""
+    text = plain(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

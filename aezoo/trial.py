@@ -1,0 +1,119 @@
+"""What happens inside a process of its own: run one trial, time one variant, or try one before the bench.
+
+Each function finds the plugins anew, so that nothing but names and numbers travels to the process.
+"""
+
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from aezoo import conformance, environment
+from aezoo.data import SharedImages
+from aezoo.errors import ContractError, reason_of
+from aezoo.measurement import PeakMemory, image_errors, infer_images_per_s, train_images_per_s
+from aezoo.modules import num_params
+from aezoo.recipe import Recipe
+from aezoo.records import Preflight, TrialPlan, TrialRecord
+from aezoo.registry import discover
+from aezoo.store import RunDirectory
+from aezoo.training import DivergedError, Stream, fit, seed_stream, train
+
+Report = Callable[[int], None]
+
+
+def run_trial(plan: TrialPlan, known: Preflight, images: SharedImages, run: Path, on_step: Report) -> TrialRecord:
+    """Train and score one variant from one seed, and write its record, whatever became of it."""
+    started_at = now()
+    try:
+        found: dict[str, Any] = {"status": "ok", **_train_and_score(plan, images, run, on_step)}
+    except ContractError as error:
+        found = {"status": "invalid", "reason": str(error)}
+    except DivergedError as error:
+        found = {"status": "diverged", "reason": str(error)}
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+        status = "out_of_memory" if environment.is_out_of_memory(error) else "error"
+        found = {"status": status, "reason": reason_of(error), "traceback": traceback.format_exc()}
+    record = record_of(plan, known, started_at, **found)
+    RunDirectory(run).write_record(record)
+    return record
+
+
+def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: Report) -> dict[str, Any]:
+    train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
+    memory = PeakMemory(plan.device)
+    module = conformance.build(discover().resolve(plan.variant), train_NCHW, plan.seed)
+    if hasattr(module, "fit"):
+        trained = fit(module, train_NCHW, plan.seed)
+    else:
+        trained = train(module, train_NCHW, plan.recipe, plan.seed, on_step)
+    seed_stream(plan.seed, Stream.EVALUATION)
+    test_errors = image_errors(module, test_NCHW)
+    train_mse = float(image_errors(module, train_NCHW).mean())
+    if not torch.isfinite(test_errors).all():
+        raise DivergedError(plan.recipe.num_steps(len(train_NCHW)))
+    artifacts = RunDirectory(run).artifacts(plan.trial_id)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    save_file({"test_errors": test_errors}, artifacts / "test_errors.safetensors")
+    return {
+        "num_params": num_params(module),
+        "test_mse": float(test_errors.mean()),
+        "test_mse_image_std": float(test_errors.std()) if len(test_errors) > 1 else None,
+        "train_mse": train_mse,
+        "curve": trained.curve,
+        "train_seconds": trained.seconds,
+        "peak_memory_bytes": memory.host(),
+        "peak_device_memory_bytes": memory.device(),
+    }
+
+
+def try_variant(
+    variant: str,
+    recipe: Recipe,
+    images: SharedImages,
+    device: str,
+    on_step: Report,  # noqa: ARG001
+) -> Preflight:
+    """Build a variant and step it, without training it.
+
+    Raises:
+        ContractError: it breaks the contract of an architecture.
+    """
+    train_NCHW, _ = images.load()
+    return conformance.preflight(discover().resolve(variant), train_NCHW[: recipe.batch_size].to(device), recipe)
+
+
+def time_variant(
+    plan: TrialPlan,
+    images: SharedImages,
+    seconds: float,
+    on_step: Report,  # noqa: ARG001
+) -> tuple[float | None, float]:
+    """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
+    train_NCHW, _ = images.load()
+    pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
+    module = conformance.build(discover().resolve(plan.variant), pixels, plan.seed)
+    training = None
+    if not hasattr(module, "fit"):
+        training = train_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
+    return training, infer_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
+
+
+def record_of(plan: TrialPlan, known: Preflight | None, started_at: str, **found: Any) -> TrialRecord:
+    """Return the record of a trial that ended: its plan, what the preflight knew, and what was found."""
+    facts = {} if known is None else known.model_dump(exclude={"closed_form", "step_seconds"})
+    return TrialRecord(
+        **{**plan.model_dump(), **facts, **found},
+        environment=environment.capture(plan.device, plan.threads),
+        started_at=started_at,
+        finished_at=now(),
+    )
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,81 @@
+"""The two baselines that every table carries: the mean image, and PCA. Both are computed, not trained."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import aezoo
+
+CHUNK = 8192
+"""Images turned to float64 at a time, so that a large data set is never in memory twice."""
+
+
+class Affine(aezoo.Autoencoder):
+    """Centre, project on orthonormal rows, and go back: PCA, and with no rows the mean image.
+
+    The training images set its `mean` (C·H·W,) and `components` (latent_dim, C·H·W), in float64; the network itself
+    works in float32, as all others do.
+    """
+
+    objective = "mse, closed form"
+
+    def __init__(self, image_shape: aezoo.ImageShape, latent_dim: int) -> None:
+        super().__init__(nn.Flatten(), nn.Unflatten(1, image_shape))
+        pixels = math.prod(image_shape)
+        self.mean = nn.Parameter(torch.zeros(pixels), requires_grad=False)
+        self.components = nn.Parameter(torch.zeros(latent_dim, pixels), requires_grad=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to their coordinates (B, latent_dim)."""
+        return (self.encoder(x) - self.mean) @ self.components.T
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Map coordinates (B, latent_dim) to images (B, C, H, W)."""
+        return self.decoder(z @ self.components + self.mean)
+
+    def fit(self, images: Tensor) -> None:
+        """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), by eigendecomposition."""
+        flat = images.flatten(1)
+        mean = sum(chunk.double().sum(0) for chunk in flat.split(CHUNK)) / len(flat)
+        self.mean.copy_(mean)
+        latent_dim = len(self.components)
+        if latent_dim:
+            centred = (chunk.double() - mean for chunk in flat.split(CHUNK))
+            covariance = sum(chunk.T @ chunk for chunk in centred)
+            _, vectors = torch.linalg.eigh(covariance)
+            self.components.copy_(vectors[:, -latent_dim:].flip(1).T)
+
+
+def build_mean(image_shape: aezoo.ImageShape) -> Affine:
+    """Build the predictor of the mean image: a latent of no numbers."""
+    return Affine(image_shape, 0)
+
+
+def build_pca(image_shape: aezoo.ImageShape, *, latent_dim: int = 3) -> Affine:
+    """Build PCA with `latent_dim` components, at most as many as an image has pixels."""
+    pixels = math.prod(image_shape)
+    if not 1 <= latent_dim <= pixels:
+        raise aezoo.AezooError(f"latent_dim must be 1 to {pixels}, the pixels of an image, but is {latent_dim}")
+    return Affine(image_shape, latent_dim)
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `mean` and `pca`."""
+    yield aezoo.Architecture(
+        name="mean",
+        build=build_mean,
+        summary="The mean training image, whatever it is shown: the floor that every autoencoder must leave",
+        reference="explained variance 0 by definition",
+        baseline="mean",
+    )
+    yield aezoo.Architecture(
+        name="pca",
+        build=build_pca,
+        summary="Principal component analysis: the best that a linear autoencoder can do",
+        reference="Pearson 1901; Eckart & Young 1936",
+        variants=[{"latent_dim": k} for k in (2, 3, 8, 16, 32, 64)],
+        baseline="pca",
+    )

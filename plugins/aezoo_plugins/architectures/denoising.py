@@ -1,0 +1,78 @@
+"""The denoising autoencoder: it sees a corrupted image while it trains, and answers for the clean one."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import aezoo
+from aezoo_plugins.blocks import conv_body, mlp_body
+
+Body = Literal["mlp", "conv"]
+Corruption = Literal["gaussian", "masking", "salt_and_pepper"]
+CONV_WIDTH = 8
+
+
+class Denoising(aezoo.Autoencoder):
+    """A body whose input is corrupted in training, and clean in evaluation.
+
+    Args:
+        body: The autoencoder that is trained.
+        corruption: What is done to a training image (Vincent et al. 2010, section 3.3).
+        level: For gaussian the noise's standard deviation, added and not clipped; else the share of pixels that are
+            hit: set to 0 (masking), or to 0 or 1 with equal chance (salt_and_pepper).
+    """
+
+    objective = "mse, corrupted input"
+
+    def __init__(self, body: aezoo.Autoencoder, corruption: Corruption, level: float) -> None:
+        super().__init__(body.encoder, body.decoder)
+        self.corruption = corruption
+        self.level = level
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return a corrupted copy of images (B, C, H, W)."""
+        if self.corruption == "gaussian":
+            return x + self.level * torch.randn_like(x)
+        hit = torch.rand_like(x) < self.level
+        if self.corruption == "masking":
+            return x.masked_fill(hit, 0.0)
+        return torch.where(hit, (torch.rand_like(x) < 0.5).to(x.dtype), x)
+
+    def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
+        """Reconstruct images (B, C, H, W) from corrupted ones."""
+        return aezoo.TrainingOutput(self(self.corrupt(x)))
+
+
+def build(
+    image_shape: aezoo.ImageShape,
+    *,
+    latent_dim: int = 3,
+    body: Body = "mlp",
+    corruption: Corruption = "gaussian",
+    level: float = 0.2,
+) -> Denoising:
+    """Build the network; with its defaults it is the tutorial's MLP under Gaussian noise of 0.2."""
+    largest = {"gaussian": float("inf"), "masking": 1.0, "salt_and_pepper": 1.0}[corruption]
+    if not 0 <= level <= largest:
+        limits = "0 or more, a standard deviation" if corruption == "gaussian" else "0 to 1, a share of the pixels"
+        raise aezoo.AezooError(f"level must be {limits}, but is {level}")
+    network = mlp_body(image_shape, latent_dim) if body == "mlp" else conv_body(image_shape, latent_dim, CONV_WIDTH)
+    return Denoising(network, corruption, level)
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `denoising`."""
+    yield aezoo.Architecture(
+        name="denoising",
+        build=build,
+        summary="An MLP or convolutional body that learns to undo Gaussian, masking or salt-and-pepper corruption",
+        reference="Vincent et al. 2008, ICML; Vincent et al. 2010, JMLR 11",
+        variants=[
+            {"latent_dim": 16, "body": body, "corruption": corruption}
+            for body in ("mlp", "conv")
+            for corruption in ("gaussian", "masking", "salt_and_pepper")
+        ],
+    )

@@ -1,0 +1,23 @@
+"""The reference: the fully connected autoencoder of the classic tutorial, 784-128-64-12-3 and back."""
+
+from collections.abc import Iterator
+
+import aezoo
+from aezoo_plugins.blocks import mlp_body
+
+
+def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 3) -> aezoo.Autoencoder:
+    """Build the network: ReLU between layers, none at the latent, a sigmoid at the output."""
+    return mlp_body(image_shape, latent_dim)
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `mlp`."""
+    yield aezoo.Architecture(
+        name="mlp",
+        build=build,
+        summary="Fully connected, 784-128-64-12-3 and back, ReLU, sigmoid output: the tutorial's autoencoder",
+        reference="Hinton & Salakhutdinov 2006, Science 313; the layer sizes are the common PyTorch tutorial's",
+        variants=[{"latent_dim": k} for k in (2, 3, 8, 16, 32)],
+    )

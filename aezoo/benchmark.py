@@ -26,7 +26,7 @@ from aezoo.trial import now, record_of, run_trial, time_variant, try_variant
 
 THREADS = 1
 """Threads of a trial on a CPU: so that a loss does not depend on how many trials run beside it."""
-ROUND_SECONDS = 0.15
+ROUND_SECONDS = 0.1
 """How long one round times training, and again inference, after a warm-up of a quarter of it."""
 
 

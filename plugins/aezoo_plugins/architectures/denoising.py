@@ -1,7 +1,7 @@
 """The denoising autoencoder: it sees a corrupted image while it trains, and answers for the clean one."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -70,9 +70,9 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="An MLP or convolutional body that learns to undo Gaussian, masking or salt-and-pepper corruption",
         reference="Vincent et al. 2008, ICML; Vincent et al. 2010, JMLR 11",
+        # Every corruption on the quick body, and the convolutional body once: it takes five times as long.
         variants=[
-            {"latent_dim": 16, "body": body, "corruption": corruption}
-            for body in ("mlp", "conv")
-            for corruption in ("gaussian", "masking", "salt_and_pepper")
+            *({"latent_dim": 16, "corruption": corruption} for corruption in get_args(Corruption)),
+            {"latent_dim": 16, "body": "conv"},
         ],
     )

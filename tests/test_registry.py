@@ -1,0 +1,144 @@
+"""Discovery: a broken plugin is reported, and the rest stands."""
+
+import pytest
+
+from aezoo.errors import AezooError
+from aezoo.registry import discover, source_sha256
+
+GOOD = """
+    import aezoo
+    from torch import nn
+    def build(image_shape, *, latent_dim: int = 3):
+        return nn.Identity()
+    @aezoo.hookimpl
+    def aezoo_architectures():
+        yield aezoo.Architecture(name={name!r}, build=build, summary="s", reference="r", variants=[{{"latent_dim": 2}}])
+"""
+
+
+def good(name: str) -> str:
+    return GOOD.format(name=name)
+
+
+HEAD = "import aezoo\ndef build(image_shape): ...\n"
+BROKEN = {
+    "ImportError": ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+    "SyntaxError": ("def broken(:", "SyntaxError: invalid syntax"),
+    "SystemExit": ("raise SystemExit(3)", "SystemExit: 3"),
+    "no hook": ("x = 1", "implements no hook"),
+    "misspelt": (HEAD + "@aezoo.hookimpl\ndef aezoo_architecture(): yield", "unknown hook 'aezoo_architecture'"),
+    "unmarked": (HEAD + "def aezoo_architectures(): yield", "aezoo_architectures is not marked"),
+    "signature": (HEAD + "@aezoo.hookimpl\ndef aezoo_architectures(shape): yield", "{'shape'}"),
+    "raises": (HEAD + "@aezoo.hookimpl\ndef aezoo_architectures(): raise OSError('gone')", "OSError: gone"),
+    "raises midway": (
+        HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r')\n raise KeyError('k')",
+        "KeyError",
+    ),
+    "good hook beside a bad one": (
+        HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r')\n"
+        "@aezoo.hookimpl\ndef aezoo_datasets(): return 7",
+        "aezoo_datasets must yield aezoo.Dataset",
+    ),
+    "wrong kind": (HEAD + "@aezoo.hookimpl\ndef aezoo_architectures(): yield 'mlp'", "yielded 'mlp'"),
+    "twice": (
+        HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " for _ in 'ab': yield aezoo.Architecture(name='half', build=build, summary='s', reference='r')",
+        "yields 'half' twice",
+    ),
+    "bad variant": (
+        HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', variants=[{'k': 1}])",
+        "half: no hyperparameter 'k'",
+    ),
+    "takes a baseline": (
+        HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', baseline='pca')",
+        "the baseline 'pca' belongs to aezoo",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_plugin_is_reported_and_the_rest_load(kind, distribute):
+    source, told = BROKEN[kind]
+    distribute(source, name="broken-dist", version="0.7")
+    distribute(good("fine"), name="zz-fine")
+    registry = discover()
+    (broken,) = registry.broken
+    assert (broken.name, broken.distribution, broken.version) == ("broken_dist", "broken-dist", "0.7")
+    assert told in broken.reason
+    assert "\n" not in str(broken)
+    assert "half" not in registry.architectures
+    assert {"fine", "mlp", "conv", "pca"} <= set(registry.architectures)
+
+
+@pytest.mark.parametrize("names", [("aa-dist", "bb-dist"), ("bb-dist", "aa-dist")])
+def test_two_claims_on_one_name_are_both_named_and_each_can_be_selected(names, distribute):
+    for name in names:
+        distribute(good("same"), name=name)
+    registry = discover()
+    assert registry.broken == ()
+    with pytest.raises(AezooError, match="2 plugins claim the architecture 'same': say which, aa-dist:same or bb-dist:same"):
+        registry.resolve("same")
+    assert registry.resolve("bb-dist:same[latent_dim=2]").text == "bb-dist:same[latent_dim=2]"
+    assert registry.origin(registry.resolve("aa-dist:same")).distribution == "aa-dist"
+    assert [one.text for one in registry.select(["*same"])] == [
+        "aa-dist:same[latent_dim=2]",
+        "bb-dist:same[latent_dim=2]",
+    ]
+
+
+def test_a_second_plugin_of_one_distribution_cannot_take_a_name(distribute):
+    distribute(good("same"), name="one-dist", module="first_module")
+    path = distribute(good("same"), name="one-dist", module="second_module")
+    info = path.parent / "one_dist-1.2.dist-info" / "entry_points.txt"
+    info.write_text("[aezoo]\nfirst_module = first_module\nsecond_module = second_module\n")
+    discover.cache_clear()
+    (broken,) = discover().broken
+    assert broken.name == "second_module"
+    assert "plugin first_module of the same distribution has 'same' already" in broken.reason
+
+
+def texts(*selection, **sweep):
+    return [one.text for one in discover().select(selection, **sweep)]
+
+
+def test_a_name_selects_the_declared_variants_and_brackets_select_one():
+    assert texts("mlp") == ["mlp[latent_dim=2]", "mlp", "mlp[latent_dim=8]", "mlp[latent_dim=16]", "mlp[latent_dim=32]"]
+    assert texts("mlp[]", "mlp[latent_dim=3]") == ["mlp"]
+    assert texts("pca", "pca[latent_dim=30]")[-1] == "pca[latent_dim=30]"
+    assert texts("mea?", "linea*", latent_dims=[5]) == ["mean", "linear[latent_dim=5]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mpl", "no architecture 'mpl'; `aezoo list` shows them all. Did you mean 'mlp'"),
+        ("nobody:mlp", "no architecture 'nobody:mlp'"),
+        ("zzz*", "no architecture matches 'zzz*'"),
+        ("mlp[latent=3]", "mlp: no hyperparameter 'latent'"),
+    ],
+)
+def test_an_unknown_variant_gets_close_matches(text, told):
+    with pytest.raises(AezooError) as caught:
+        discover().select([text])
+    assert told in str(caught.value)
+
+
+def test_the_source_hash_covers_what_a_plugin_imports_beside_itself(tmp_path, monkeypatch):
+    package = tmp_path / "hashed_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "plugin.py").write_text("from . import helper\n")
+    (package / "helper.py").write_text("import math\nx = 1\n")
+    (package / "unrelated.py").write_text("y = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from hashed_package import plugin, unrelated  # noqa: F401 - loaded, but not imported by the plugin
+
+    before = source_sha256(plugin)
+    (package / "unrelated.py").write_text("y = 2\n")
+    assert source_sha256(plugin) == before
+    (package / "helper.py").write_text("import math\nx = 2\n")
+    assert source_sha256(plugin) != before

@@ -1,0 +1,181 @@
+"""Every first-party architecture, through the registry: the contract, and what theory fixes."""
+
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import aezoo
+from aezoo.conformance import preflight
+from aezoo.errors import ContractError
+from aezoo.measurement import image_errors
+from aezoo.modules import halves, num_params, to_float
+from aezoo.recipe import Recipe
+from aezoo.registry import discover
+from aezoo.training import fit, train
+
+ROOT = Path(__file__).parent.parent
+RECIPE = Recipe(name="test", steps=1, batch_size=8)
+VARIANTS = [variant.text for variant in discover().select(["*"])]
+
+
+def pixels(count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.RandomState(seed).randint(0, 256, (count, *shape)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 13, 7), (1, 8, 8)], ids=str)
+@pytest.mark.parametrize("text", VARIANTS)
+def test_every_variant_keeps_the_contract_on_any_image(text, shape):
+    found = preflight(discover().resolve(text), pixels(8, shape), RECIPE)
+    assert found.latent_size == discover().resolve(text).hyperparameters.get("latent_dim", 0)
+    assert found.objective
+
+
+@pytest.mark.parametrize("text", VARIANTS)
+def test_the_reconstruction_is_the_decoded_latent(text):
+    module = aezoo.create(text, image_shape=(1, 12, 9)).eval()
+    encode, decode = halves(module)
+    x = to_float(pixels(5, (1, 12, 9)))
+    torch.testing.assert_close(decode(encode(x)), module(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "told"),
+    [
+        ("conv", (1, 3, 28), "need images of at least 4x4 pixels, but these are 3x28"),
+        ("conv[width=0]", (1, 28, 28), "width must be at least 1"),
+        ("mlp[latent_dim=0]", (1, 28, 28), "latent_dim must be at least 1"),
+        ("linear[latent_dim=-1]", (1, 28, 28), "latent_dim must be at least 1"),
+        ("pca[latent_dim=17]", (1, 4, 4), "latent_dim must be 1 to 16"),
+        ("denoising[corruption=masking,level=1.5]", (1, 28, 28), "level must be 0 to 1"),
+        ("denoising[level=-0.1]", (1, 28, 28), "level must be 0 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(text, shape, told):
+    with pytest.raises(ContractError, match=told):
+        preflight(discover().resolve(text), pixels(8, shape), RECIPE)
+
+
+def test_mlp_is_the_tutorials_network():
+    module = aezoo.create("mlp", image_shape=(1, 28, 28))
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    sizes = [linear[0].in_features, *(layer.out_features for layer in linear)]
+    assert sizes == [784, 128, 64, 12, 3, 12, 64, 128, 784]
+    kinds = [type(layer).__name__ for half in (module.encoder, module.decoder) for layer in half]
+    assert kinds == (
+        "Flatten Linear ReLU Linear ReLU Linear ReLU Linear".split()
+        + "Linear ReLU Linear ReLU Linear ReLU Linear Sigmoid Unflatten".split()
+    )
+    assert num_params(module) == 219_891
+
+
+@pytest.mark.parametrize(("latent_dim", "beside"), [(2, 12), (8, 12), (16, 16), (32, 32)])
+def test_the_layer_beside_a_wider_bottleneck_widens_with_it(latent_dim, beside):
+    module = aezoo.create(f"mlp[latent_dim={latent_dim}]", image_shape=(1, 28, 28))
+    assert [layer.out_features for layer in module.encoder if isinstance(layer, nn.Linear)] == [128, 64, beside, latent_dim]
+
+
+def test_first_party_files_and_entry_points_agree():
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["aezoo"]
+    package = ROOT / "plugins" / "aezoo_plugins"
+    files = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for folder in ("architectures", "datasets")
+        for path in (package / folder).glob("*.py")
+        if path.stem != "__init__"
+    }
+    assert set(points.values()) == files
+    installed = {point.value for point in metadata.entry_points(group="aezoo") if point.dist and point.dist.name == "aezoo"}
+    assert installed == files
+
+
+# What theory fixes ---------------------------------------------------------------------------------------------------
+
+
+def gaussian_images(count: int = 600, side: int = 4, seed: int = 1) -> torch.Tensor:
+    """Images of known covariance: independent directions whose variances fall by half."""
+    rng = np.random.RandomState(seed)
+    basis = np.linalg.qr(rng.randn(side**2, side**2))[0]
+    scales = 60 * 0.7 ** np.arange(side**2)
+    return torch.from_numpy(
+        np.clip(np.rint(128 + rng.randn(count, side**2) * scales @ basis), 0, 255).astype(np.uint8).reshape(-1, 1, side, side)
+    )
+
+
+def spectrum(images: torch.Tensor) -> np.ndarray:
+    flat = images.numpy().reshape(len(images), -1) / 255
+    return np.linalg.eigvalsh(np.cov(flat.T, bias=True))[::-1]
+
+
+def mse(module: nn.Module, images: torch.Tensor) -> float:
+    return float(image_errors(module, images).mean())
+
+
+def fitted(text: str, images: torch.Tensor) -> nn.Module:
+    module = aezoo.create(text, image_shape=tuple(images.shape[1:]))
+    fit(module, images, seed=0)
+    return module
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 15, 16])
+def test_pca_leaves_the_eigenvalues_beyond_k(k):
+    images = gaussian_images()
+    values = spectrum(images)
+    assert mse(fitted(f"pca[latent_dim={k}]", images), images) == pytest.approx(values[k:].sum() / 16, abs=1e-7)
+
+
+def test_the_mean_predictor_scores_the_variance():
+    images = gaussian_images()
+    assert mse(fitted("mean", images), images) == pytest.approx(images.double().div(255).var(0, correction=0).mean().item(), rel=1e-5)
+
+
+def test_a_linear_autoencoder_reaches_pca_and_does_not_beat_it():
+    images = gaussian_images()
+    torch.manual_seed(0)
+    module = aezoo.create("linear[latent_dim=3]", image_shape=(1, 4, 4))
+    for lr, steps in ((1e-2, 1500), (1e-3, 1000), (1e-4, 500)):
+        train(module, images, Recipe(name="t", steps=steps, lr=lr, batch_size=len(images)), 0, lambda _: None)
+    best = spectrum(images)[3:].sum() / 16
+    reached = mse(module, images)
+    assert best * (1 - 1e-4) <= reached <= best * 1.01
+    ours = torch.linalg.qr(module.decoder[0].weight.detach())[0]
+    theirs = torch.linalg.qr(fitted("pca[latent_dim=3]", images).components.detach().T)[0]
+    assert torch.linalg.svdvals(ours.T @ theirs).min() > 0.99
+
+
+def test_pca_is_blind_to_the_order_of_pixels():
+    images = gaussian_images()
+    shuffled = images.flatten(1)[:, torch.randperm(16, generator=torch.Generator().manual_seed(0))].reshape(images.shape)
+    assert mse(fitted("pca[latent_dim=4]", shuffled), shuffled) == pytest.approx(
+        mse(fitted("pca[latent_dim=4]", images), images), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("corruption", "hit", "mean"), [("masking", 0.3, 0.35), ("salt_and_pepper", 0.3, 0.5), ("gaussian", 1.0, 0.5)]
+)
+def test_corruption_does_what_it_says(corruption, hit, mean):
+    module = aezoo.create(f"denoising[corruption={corruption},level=0.3]", image_shape=(1, 28, 28))
+    x = torch.full((200, 1, 28, 28), 0.5)
+    torch.manual_seed(0)
+    corrupted = module.corrupt(x)
+    assert (x == 0.5).all()
+    assert float((corrupted != x).float().mean()) == pytest.approx(hit, abs=0.005)
+    assert float(corrupted.mean()) == pytest.approx(mean, abs=0.005)
+    if corruption == "gaussian":
+        assert float((corrupted - x).std()) == pytest.approx(0.3, abs=0.005)
+        assert float(corrupted.max()) > 1
+    else:
+        assert set(corrupted.unique().tolist()) <= {0.0, 0.5, 1.0}
+
+
+def test_denoising_corrupts_while_it_trains_and_never_in_evaluation():
+    module = aezoo.create("denoising[level=0.5]", image_shape=(1, 8, 8))
+    x = to_float(pixels(4, (1, 8, 8)))
+    assert torch.equal(module.eval()(x), module(x))
+    torch.manual_seed(0)
+    assert not torch.equal(module.training_forward(x).reconstruction, module(x))

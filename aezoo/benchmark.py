@@ -128,8 +128,9 @@ def bench(
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
     dataset = registry.dataset(recipe.dataset)
+    folder = find_data_dir(data_dir)
     observer.stage(f"loading {recipe.dataset}")
-    images = dataset.checked(find_data_dir(data_dir))
+    images = dataset.checked(folder)
     data = DatasetInfo(
         name=recipe.dataset,
         sha256=sha256(images),

@@ -25,12 +25,15 @@ class Spread:
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
-    """Return the mean of one value a seed, with Student's t interval (Gosset 1908); two or more values."""
+    """Return the mean of one error a seed, two or more, with Student's t interval (Gosset 1908), cut at 0.
+
+    Two seeds give a very wide one: that is what two seeds tell.
+    """
     from scipy.special import stdtrit
 
     mean = float(np.mean(values))
     half = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(mean=mean, low=mean - half, high=mean + half)
+    return Interval(mean=mean, low=max(0.0, mean - half), high=mean + half)
 
 
 def over_images(mean: float, image_std: float, num_images: int) -> Interval:

@@ -96,9 +96,9 @@ def test_a_required_hyperparameter_is_asked_for():
 
     with pytest.raises(AezooError, match=r"needy: hyperparameter 'latent_dim' has no default"):
         Architecture(name="needy", build=needy, summary="s", reference="r")
-    assert Architecture(
-        name="needy", build=needy, summary="s", reference="r", variants=[{"latent_dim": 2}]
-    ).check({"latent_dim": 5}) == {"latent_dim": 5}
+    assert Architecture(name="needy", build=needy, summary="s", reference="r", variants=[{"latent_dim": 2}]).check(
+        {"latent_dim": 5}
+    ) == {"latent_dim": 5}
 
 
 @pytest.mark.parametrize(

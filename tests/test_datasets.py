@@ -20,7 +20,12 @@ def load(name: str, folder: Path = NOWHERE) -> Images:
 @pytest.mark.parametrize(
     ("name", "train", "test", "digest"),
     [
-        ("mnist-5k", (4000, 1, 28, 28), (1000, 1, 28, 28), "4fb6c5ed4aa551362524a4e0cdce908e2f99b40b020d85260e031d8416e47710"),
+        (
+            "mnist-5k",
+            (4000, 1, 28, 28),
+            (1000, 1, 28, 28),
+            "4fb6c5ed4aa551362524a4e0cdce908e2f99b40b020d85260e031d8416e47710",
+        ),
         ("digits", (1433, 1, 8, 8), (364, 1, 8, 8), "db60653b47c7d7d6cec8d24b758ee30ebc411e7a6a81f591e01887131c2ea4e7"),
     ],
 )
@@ -37,7 +42,9 @@ def test_mnist_5k_is_split_by_class():
     pixels, labels = mnist_data()
     label_of = {row.astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)}
     images = load("mnist-5k")
-    counts = {part: np.bincount([label_of[image.tobytes()] for image in getattr(images, part)]) for part in ("train", "test")}
+    counts = {
+        part: np.bincount([label_of[image.tobytes()] for image in getattr(images, part)]) for part in ("train", "test")
+    }
     assert counts["train"].tolist() == [400] * 10
     assert counts["test"].tolist() == [100] * 10
 

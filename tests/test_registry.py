@@ -80,7 +80,9 @@ def test_two_claims_on_one_name_are_both_named_and_each_can_be_selected(names, d
         distribute(good("same"), name=name)
     registry = discover()
     assert registry.broken == ()
-    with pytest.raises(AezooError, match="2 plugins claim the architecture 'same': say which, aa-dist:same or bb-dist:same"):
+    with pytest.raises(
+        AezooError, match="2 plugins claim the architecture 'same': say which, aa-dist:same or bb-dist:same"
+    ):
         registry.resolve("same")
     assert registry.resolve("bb-dist:same[latent_dim=2]").text == "bb-dist:same[latent_dim=2]"
     assert registry.origin(registry.resolve("aa-dist:same")).distribution == "aa-dist"

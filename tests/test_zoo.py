@@ -76,7 +76,12 @@ def test_mlp_is_the_tutorials_network():
 @pytest.mark.parametrize(("latent_dim", "beside"), [(2, 12), (8, 12), (16, 16), (32, 32)])
 def test_the_layer_beside_a_wider_bottleneck_widens_with_it(latent_dim, beside):
     module = aezoo.create(f"mlp[latent_dim={latent_dim}]", image_shape=(1, 28, 28))
-    assert [layer.out_features for layer in module.encoder if isinstance(layer, nn.Linear)] == [128, 64, beside, latent_dim]
+    assert [layer.out_features for layer in module.encoder if isinstance(layer, nn.Linear)] == [
+        128,
+        64,
+        beside,
+        latent_dim,
+    ]
 
 
 def test_first_party_files_and_entry_points_agree():
@@ -89,7 +94,9 @@ def test_first_party_files_and_entry_points_agree():
         if path.stem != "__init__"
     }
     assert set(points.values()) == files
-    installed = {point.value for point in metadata.entry_points(group="aezoo") if point.dist and point.dist.name == "aezoo"}
+    installed = {
+        point.value for point in metadata.entry_points(group="aezoo") if point.dist and point.dist.name == "aezoo"
+    }
     assert installed == files
 
 
@@ -102,7 +109,9 @@ def gaussian_images(count: int = 600, side: int = 4, seed: int = 1) -> torch.Ten
     basis = np.linalg.qr(rng.randn(side**2, side**2))[0]
     scales = 60 * 0.7 ** np.arange(side**2)
     return torch.from_numpy(
-        np.clip(np.rint(128 + rng.randn(count, side**2) * scales @ basis), 0, 255).astype(np.uint8).reshape(-1, 1, side, side)
+        np.clip(np.rint(128 + rng.randn(count, side**2) * scales @ basis), 0, 255)
+        .astype(np.uint8)
+        .reshape(-1, 1, side, side)
     )
 
 
@@ -130,7 +139,9 @@ def test_pca_leaves_the_eigenvalues_beyond_k(k):
 
 def test_the_mean_predictor_scores_the_variance():
     images = gaussian_images()
-    assert mse(fitted("mean", images), images) == pytest.approx(images.double().div(255).var(0, correction=0).mean().item(), rel=1e-5)
+    assert mse(fitted("mean", images), images) == pytest.approx(
+        images.double().div(255).var(0, correction=0).mean().item(), rel=1e-5
+    )
 
 
 def test_a_linear_autoencoder_reaches_pca_and_does_not_beat_it():
@@ -149,7 +160,9 @@ def test_a_linear_autoencoder_reaches_pca_and_does_not_beat_it():
 
 def test_pca_is_blind_to_the_order_of_pixels():
     images = gaussian_images()
-    shuffled = images.flatten(1)[:, torch.randperm(16, generator=torch.Generator().manual_seed(0))].reshape(images.shape)
+    shuffled = images.flatten(1)[:, torch.randperm(16, generator=torch.Generator().manual_seed(0))].reshape(
+        images.shape
+    )
     assert mse(fitted("pca[latent_dim=4]", shuffled), shuffled) == pytest.approx(
         mse(fitted("pca[latent_dim=4]", images), images), rel=1e-5
     )

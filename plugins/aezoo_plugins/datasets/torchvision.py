@@ -116,7 +116,9 @@ def check_idx(path: Path) -> None:
         raise aezoo.AezooError(f"{path} is truncated in its header: {size} bytes; remove it to fetch it anew")
     shape = struct.unpack(f">{head[3]}I", sides)
     if 0 in shape:
-        raise aezoo.AezooError(f"{path} is empty: its header says {' x '.join(map(str, shape))}; remove it to fetch it anew")
+        raise aezoo.AezooError(
+            f"{path} is empty: its header says {' x '.join(map(str, shape))}; remove it to fetch it anew"
+        )
     expected = 4 + 4 * head[3] + int(np.prod(shape, dtype=np.int64))
     if size != expected:
         what = "truncated" if size < expected else "too long"

@@ -1,0 +1,390 @@
+"""Whole benches on a tiny data set, in real processes: what is asked for has a row, whatever becomes of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aezoo
+from aezoo import tables
+from aezoo.benchmark import Observer
+from aezoo.compare import compare
+from aezoo.errors import AezooError, ComparisonRefusedError
+from aezoo.recipe import Recipe
+from aezoo.store import RunDirectory
+
+RECIPE = Recipe(name="t", dataset="tiny", steps=60, batch_size=16, lr=1e-2, seeds=2, timing_rounds=2)
+LOSSES = [
+    "variant",
+    "num_params",
+    "latent_size",
+    "test_mse",
+    "test_mse_low",
+    "test_mse_high",
+    "vs_pca",
+    "seeds",
+    "status",
+]
+
+FAULTY = """
+    import ctypes, os, signal, sys, time
+    import aezoo, torch
+    from torch import nn
+
+    class Faulty(aezoo.Autoencoder):
+        def __init__(self, image_shape, fault):
+            super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)),
+                             nn.Sequential(nn.Linear(2, 36), nn.Unflatten(1, image_shape)))
+            self.fault, self.steps = fault, 0
+
+        def training_forward(self, x):
+            self.steps += 1
+            # The preflight takes four steps: these faults come later, in the trial.
+            if self.steps > 20:
+                getattr(self, self.fault)()
+            return aezoo.TrainingOutput(self(x))
+
+        def none(self): pass
+        def raises(self): raise KeyError("gone\\nwrong")
+        def exits(self): sys.exit(3)
+        def memory(self): torch.empty(2**62, dtype=torch.uint8)
+        def segfault(self): ctypes.string_at(0)
+        def killed(self): os.kill(os.getpid(), signal.SIGKILL)
+        def prints(self): print("rank,variant\\nstdout of a plugin", flush=True)
+        def hangs(self):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+
+    def build(image_shape, *, fault: str = "none", latent_dim: int = 2):
+        if fault == "build":
+            raise RuntimeError("cannot be built")
+        if fault == "big":
+            raise aezoo.AezooError("too big for these images")
+        return Faulty(image_shape, fault)
+
+    @aezoo.hookimpl
+    def aezoo_architectures():
+        yield aezoo.Architecture(name="faulty", build=build, summary="s", reference="r")
+"""
+
+
+class Log(Observer):
+    """Remembers what a bench ran and said."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.order: list[tuple[int, str]] = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def started(self, plan):
+        self.order.append((plan.seed, plan.variant))
+
+
+def bench(variants, out, recipe=RECIPE, **options):
+    log = Log()
+    run = aezoo.bench(variants, recipe=recipe, out=out, observer=log, device="cpu", **{"timing": False, **options})
+    return run, log
+
+
+def row(run, variant):
+    (found,) = run.table().query("variant == @variant").to_dict("records")
+    return found
+
+
+def test_a_bench_trains_scores_times_and_tabulates_beside_the_baselines(tiny, tmp_path):
+    run, log = bench(["linear[latent_dim=2]", "mlp[latent_dim=2]"], tmp_path / "run", timing=True)
+    table = run.table()
+    assert list(table.columns[:14]) == [
+        "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high",
+        "vs_pca", "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
+    ]  # fmt: skip
+    assert set(table["variant"]) == {"mean", "pca[latent_dim=2]", "linear[latent_dim=2]", "mlp[latent_dim=2]"}
+    assert table["status"].eq("ok").all()
+    assert table["seeds"].eq(2).all()
+    assert table["test_mse"].is_monotonic_increasing
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    pca, linear, mean = (row(run, name) for name in ("pca[latent_dim=2]", "linear[latent_dim=2]", "mean"))
+    assert pca["vs_pca"] == 1
+    assert linear["vs_pca"] == pytest.approx(linear["test_mse"] / pca["test_mse"])
+    assert 1 < linear["vs_pca"] < mean["test_mse"] / pca["test_mse"]
+    assert linear["num_params"] == 36 * 2 + 2 + 2 * 36 + 36
+    assert linear["train_images_per_s"] > 0
+    assert pd.isna(pca["train_images_per_s"])
+    assert (table["infer_images_per_s"] > 0).all()
+    assert [seed for seed, _ in log.order] == [0] * 4 + [1] * 4
+    for name in ("run.json", "table.csv", "table.md"):
+        assert (tmp_path / "run" / name).is_file()
+    saved = pd.read_csv(tmp_path / "run" / "table.csv")
+    assert np.allclose(saved["test_mse"], table["test_mse"].astype(float), rtol=0, atol=0)
+
+
+def test_a_record_holds_the_evidence(tiny, tmp_path):
+    run, _ = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    record = next(one for one in run.records() if one.architecture == "linear" and one.seed == 1)
+    written = json.loads(RunDirectory(run.path).trial_path(record.trial_id).read_text())
+    assert written["schema"] == 1
+    assert written["recipe"]["steps"] == 60
+    assert (written["dataset"]["num_train"], written["dataset"]["num_test"]) == (128, 32)
+    assert [step for step, _ in written["curve"]] == [50, 60]
+    assert written["latent_shape"] == [2]
+    assert written["flops_per_image"] == 2 * 36 * 2 * 2
+    assert written["plugin"]["distribution"] == "aezoo"
+    assert written["environment"]["threads"] == 1
+    assert 0 < written["train_mse"] < 0.1
+    from safetensors.numpy import load_file
+
+    errors = load_file(run.path / "artifacts" / record.trial_id / "test_errors.safetensors")["test_errors"]
+    assert errors.shape == (32,)
+    assert errors.mean() == pytest.approx(record.test_mse, rel=1e-12)
+
+
+def test_losses_are_bit_equal_whatever_jobs_is(tiny, tmp_path):
+    tables_ = []
+    for jobs in (1, 3):
+        run, _ = bench(["linear[latent_dim=2]", "denoising[latent_dim=2]", "mlp[]"], tmp_path / str(jobs), jobs=jobs)
+        tables_.append(run.table()[LOSSES])
+        tables_[-1].attrs = {record.trial_id: record.test_mse for record in run.records()}
+    pd.testing.assert_frame_equal(*tables_, check_exact=True)
+    assert tables_[0].attrs == tables_[1].attrs
+    assert len(set(tables_[0].attrs.values())) >= 8
+
+
+def test_a_second_call_trains_nothing_again_and_adds_what_is_new(tiny, tmp_path):
+    first, log = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    assert len(log.order) == 6
+    before = {path: path.stat().st_mtime_ns for path in (first.path / "trials").iterdir()}
+    _, log = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    assert log.order == []
+    run, log = bench(["mlp[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1))
+    assert log.order == [(0, "mlp[latent_dim=2]")]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert row(run, "linear[latent_dim=2]")["seeds"] == 2
+    assert row(run, "mlp[latent_dim=2]")["seeds"] == 1
+
+
+def test_a_changed_plugin_is_another_trial(tiny, distribute, tmp_path):
+    path = distribute(FAULTY, name="faulty-dist")
+    bench(["faulty"], tmp_path / "run")
+    path.write_text(path.read_text().replace("nn.Linear(2, 36)", "nn.Linear(2, 36, bias=False)"))
+    sys.modules.pop("faulty_dist")
+    aezoo.registry.discover.cache_clear()
+    run, log = bench(["faulty"], tmp_path / "run")
+    assert log.order == [(0, "faulty"), (1, "faulty")]
+    assert row(run, "faulty")["num_params"] == 36 * 2 + 2 + 2 * 36
+
+
+def test_every_kind_of_failure_has_a_row_and_the_rest_go_on(tiny, distribute, tmp_path):
+    distribute(FAULTY, name="faulty-dist")
+    faults = {
+        "raises": ("error", "KeyError: 'gone\\nwrong'"),
+        "exits": ("error", "SystemExit: 3"),
+        "memory": ("out_of_memory", "can't allocate memory"),
+        "segfault": ("error", "its process was killed by SIGSEGV"),
+        "killed": ("error", "its process was killed by SIGKILL"),
+        "hangs": ("timeout", "still running after 6 s (--timeout); killed"),
+        "build": ("error", "RuntimeError: cannot be built"),
+        "big": ("invalid", "too big for these images"),
+    }
+    run, _ = bench(
+        [f"faulty[fault={fault}]" for fault in faults] + ["faulty"],
+        tmp_path / "run", recipe=RECIPE.change(seeds=1), timeout=6.0, retry_failed=True,
+    )  # fmt: skip
+    records = {record.hyperparameters.get("fault"): record for record in run.records()}
+    for fault, (status, reason) in faults.items():
+        assert (records[fault].status, records[fault].test_mse) == (status, None), records[fault]
+        assert reason in records[fault].reason
+        found = row(run, f"faulty[fault={fault}]")
+        assert found["status"] == status
+        assert found["rank"] == 4
+    assert "in training_forward" in records["raises"].traceback
+    assert row(run, "faulty")["status"] == "ok"
+    assert run.failed
+    notes = "\n".join(tables.notes(RunDirectory(run.path), run.table()))
+    assert "timeout: faulty[fault=hangs] seed 0: still running" in notes
+
+
+def test_a_failed_trial_is_run_again_only_when_asked(tiny, tmp_path):
+    wild = RECIPE.change(lr=1e30, seeds=1)
+    run, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=wild)
+    assert row(run, "linear[latent_dim=2]")["status"] == "diverged"
+    assert row(run, "linear[latent_dim=2]")["rank"] == 3
+    (record,) = [one for one in run.records() if one.architecture == "linear"]
+    assert "the training loss was not finite at step" in record.reason
+    _, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=wild)
+    assert log.order == []
+    _, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=wild, retry_failed=True)
+    assert log.order == [(0, "linear[latent_dim=2]")]
+
+
+def test_what_a_plugin_prints_goes_to_a_file_of_its_trial(tiny, distribute, tmp_path, capfd):
+    distribute(FAULTY, name="faulty-dist")
+    run, _ = bench(["faulty[fault=prints]"], tmp_path / "run", recipe=RECIPE.change(seeds=1))
+    assert "stdout of a plugin" not in "".join(capfd.readouterr())
+    (written,) = run.path.glob("artifacts/*/output.txt")
+    assert "stdout of a plugin" in written.read_text()
+
+
+def test_a_damaged_record_is_set_aside_and_its_trial_run_again(tiny, tmp_path):
+    run, _ = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    path = sorted((run.path / "trials").glob("linear*s0*"))[0]
+    path.write_text(path.read_text().replace('"test_mse": 0.', '"test_mse": 0.9', 1))
+    before = run.path / "table.csv"
+    losses = before.read_text()
+    _, log = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    assert log.order == [(0, "linear[latent_dim=2]")]
+    assert any("its checksum does not fit" in text and path.stem in text for text in log.warnings)
+    assert path.with_suffix(".damaged").is_file()
+    again = before.read_text()
+    assert [line.split(",")[:9] for line in again.splitlines()] == [line.split(",")[:9] for line in losses.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("variants", "options", "told"),
+    [
+        (["mpl"], {}, "no architecture 'mpl'"),
+        (["mlp[latent_dim=x]"], {}, "'latent_dim' accepts int"),
+        ([], {}, "nothing to bench"),
+        (["mlp"], {"recipe": RECIPE.change(dataset="tinny")}, "no data set 'tinny'.*Did you mean 'tiny'"),
+        (["mlp"], {"data_dir": "no/such/folder"}, "no folder no/such/folder for data sets"),
+        (["mlp"], {"device": "cuda"}, "device 'cuda' is not on this machine"),
+        (["mlp"], {"device": "gpu"}, "no device 'gpu'"),
+        (["mlp"], {"jobs": 0}, "jobs: must be more than 0"),
+        (["mlp"], {"latent_dims": [0]}, "latent_dim 0: must be more than 0"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_writes_nothing(tiny, tmp_path, variants, options, told, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(AezooError, match=told) as caught:
+        aezoo.bench(variants, **{"recipe": RECIPE, "out": tmp_path / "run", "device": "cpu", **options})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_recipe_is_refused_and_untouched(tiny, tmp_path):
+    run, _ = bench(["linear[latent_dim=2]"], tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(AezooError, match=r"holds a run of another recipe \(lr 0.01 there, 0.5 asked\)"):
+        bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(lr=0.5))
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_broken_plugin_is_a_warning_and_with_strict_an_error(tiny, distribute, tmp_path):
+    distribute("raise OSError('no luck')", name="broken-dist")
+    _, log = bench(["mean"], tmp_path / "run")
+    assert log.warnings == ["plugin broken_dist of broken-dist 1.2 was left out: OSError: no luck"]
+    with pytest.raises(AezooError, match="no luck"):
+        bench(["mean"], tmp_path / "strict", strict=True)
+
+
+def test_a_pca_that_images_are_too_small_for_is_left_out_aloud(tiny, tmp_path):
+    run, log = bench(["mlp[latent_dim=40]"], tmp_path / "run", recipe=RECIPE.change(seeds=1))
+    assert log.warnings == ["no PCA at latent size 40: an image has only 36 pixels"]
+    assert pd.isna(row(run, "mlp[latent_dim=40]")["vs_pca"])
+
+
+def test_compare_joins_by_variant_and_refuses_other_recipes(tiny, tmp_path):
+    a, _ = bench(["linear[latent_dim=2]", "mlp[]"], tmp_path / "a")
+    b, _ = bench(["linear[latent_dim=2]", "linear[latent_dim=5]"], tmp_path / "b")
+    c, _ = bench(["mean"], tmp_path / "c", recipe=RECIPE.change(steps=61))
+    found = compare(RunDirectory(a.path), RunDirectory(b.path)).set_index("variant")
+    assert found.loc["linear[latent_dim=2]", "change_percent"] == 0
+    assert found["found"].to_dict() == {
+        "linear[latent_dim=2]": "both", "pca[latent_dim=2]": "both", "mean": "both", "mlp": "a only", "pca": "a only",
+        "linear[latent_dim=5]": "b only", "pca[latent_dim=5]": "b only",
+    }  # fmt: skip
+    with pytest.raises(ComparisonRefusedError, match=r"they differ in steps \(60, 61\)") as caught:
+        compare(RunDirectory(a.path), RunDirectory(c.path))
+    assert caught.value.exit_status == 3
+
+
+# A run of its own process ---------------------------------------------------------------------------------------------
+
+
+def test_bench_works_in_a_plain_script(tiny, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import aezoo
+        print("once")
+        recipe = aezoo.Recipe(name="t", dataset="tiny", steps=5)
+        print(aezoo.bench(["mean", "linear[latent_dim=2]"], recipe=recipe, out="run", timing=False).table().to_csv())
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.count("once") == 1
+    assert "linear[latent_dim=2]" in done.stdout
+
+
+@pytest.fixture
+def started(tiny, distribute, tmp_path):
+    """Start `aezoo bench` on a trial that hangs beside good ones, and wait until it does."""
+    distribute(FAULTY, name="faulty-dist")
+    command = [
+        sys.executable, "-m", "aezoo", "bench", "faulty[fault=hangs]", "linear[latent_dim=2]", "--dataset", "tiny",
+        "--steps", "60", "--seeds", "1", "--jobs", "2", "--device", "cpu", "--no-timing", "--out", "run",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("run/trials/*.json"))) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield process
+    process.kill()
+
+
+def descendants_of(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def all_gone(pids: list[int]) -> bool:
+    import psutil
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        if not alive:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_ctrl_c_prints_the_table_and_leaves_no_process(started, tmp_path):
+    children = descendants_of(started.pid)
+    os.killpg(started.pid, signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 1
+    rows = {line.split()[1]: line.split()[-1] for line in out.splitlines()[2:]}
+    assert rows == {
+        "faulty[fault=hangs]": "interrupted", "linear[latent_dim=2]": "ok", "mean": "ok", "pca[latent_dim=2]": "ok",
+    }  # fmt: skip
+    assert "Traceback" not in err
+    assert "interrupted: 1 trials have not ended; the same command goes on with them" in err
+    assert all_gone(children)
+
+
+def test_a_killed_bench_leaves_whole_records_and_no_process(started, tmp_path):
+    children = descendants_of(started.pid)
+    assert len(children) >= 2
+    started.kill()
+    started.wait(timeout=20)
+    assert all_gone(children)
+    records = RunDirectory(tmp_path / "run").records()
+    assert sorted(record.status for record in records.values()) == ["ok"] * 3

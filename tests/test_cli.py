@@ -1,0 +1,205 @@
+"""The command line: exit statuses, one-line errors, and what is never imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import aezoo
+from aezoo import cli
+from aezoo.recipe import Recipe
+from aezoo.registry import discover
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Return a function that calls the command line and returns (exit status, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aezoo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return (exit_.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    recipe = Recipe(name="t", dataset="tiny", steps=5)
+    return aezoo.bench(["linear[latent_dim=2]"], recipe=recipe, out=tmp_path / "run", timing=False, device="cpu").path
+
+
+IMPORTED = """
+import sys
+from aezoo.cli import main
+try:
+    main()
+except SystemExit as end:
+    print("status", end.code)
+print(sorted({"torch", "pandas"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"), [(["--help"], "[]"), (["--version"], "[]"), (["bench", "--help"], "[]")]
+)
+def test_help_imports_nothing_heavy(arguments, allowed):
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == allowed
+
+
+@pytest.mark.parametrize("command", [["table"], ["compare"]])
+def test_reading_tables_never_imports_torch(command, run):
+    runs = [str(run)] * (2 if command == ["compare"] else 1)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *command, *runs, "--format", "csv"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "['pandas']"
+    assert "linear[latent_dim=2]" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["list", "show", "plugins", "bench", "table", "compare", "doctor"])
+def test_every_command_explains_itself_with_an_example(command, call):
+    status, out, _ = call(command, "--help")
+    assert status == 0
+    assert f"Example: aezoo {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["bench", "mpl"], 2, "error: no architecture 'mpl'; `aezoo list` shows them all. Did you mean 'mlp'?"),
+        (["bench", "mlp[latent=2]"], 2, "mlp: no hyperparameter 'latent'"),
+        (["bench", "mlp", "--dataset", "minst"], 2, "no data set 'minst'"),
+        (["bench", "mlp", "--data-dir", "nowhere"], 2, "no folder nowhere"),
+        (["bench", "mlp", "--latent-dim", "2;3"], 2, "--latent-dim takes whole numbers"),
+        (["bench", "mlp", "--steps", "0"], 2, "steps: Input should be greater than or equal to 1"),
+        (["bench", "mlp", "--quick", "--recipe", "mine.toml"], 2, "give one of them"),
+        (["bench", "mlp", "--format", "githb"], 2, "no format 'githb'"),
+        (["bench"], 2, "nothing to bench"),
+        (["show", "cnov"], 2, "Did you mean 'conv'?"),
+        (["list", "zzz*"], 2, "nothing matches 'zzz*'"),
+        (["table", "nowhere"], 2, "no run at nowhere: the folder does not exist"),
+        (["compare", "nowhere", "elsewhere"], 2, "no run at nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, status, told, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*arguments)
+    assert (code, out) == (status, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_shows_every_architecture_with_its_origin(call):
+    _, out, _ = call("list", "--json")
+    rows = {row["architecture"]: row for row in json.loads(out)}
+    assert set(rows) == {"mean", "pca", "linear", "mlp", "conv", "denoising"}
+    assert rows["mlp"]["hyperparameters"] == "latent_dim=3"
+    assert rows["mlp"]["origin"].startswith("aezoo ")
+    _, out, _ = call("list", "--datasets", "*mnist")
+    assert {line.split()[0] for line in out.splitlines()[2:]} == {
+        "mnist",
+        "fashion-mnist",
+        "kmnist",
+        "emnist",
+        "qmnist",
+    }
+
+
+def test_show_tells_a_variant_apart(call):
+    _, out, _ = call("show", "mlp[latent_dim=16]")
+    assert "latent_dim = 16   (int; default 3)" in out
+    assert "220,864 parameters" in out
+
+
+def test_plugins_works_when_one_fails_and_says_so(call, distribute):
+    distribute("raise SystemExit(1)", name="broken-dist")
+    status, out, _ = call("plugins")
+    assert status == 1
+    assert "left out: SystemExit: 1" in out
+    assert "mean, pca" in out
+
+
+def test_plugins_works_when_everything_fails(call, monkeypatch):
+    def fail(point):
+        raise ImportError("nothing works")
+
+    monkeypatch.setattr("aezoo.registry.load", fail)
+    discover.cache_clear()
+    status, out, _ = call("plugins")
+    discover.cache_clear()
+    assert status == 1
+    assert out.count("nothing works") == 8
+
+
+def test_doctor_names_a_broken_plugin(call, distribute):
+    distribute("import no_such_thing", name="broken-dist")
+    status, out, _ = call("doctor")
+    assert status == 1
+    assert "FAIL  plugin broken_dist" in out
+    assert "ok    processes" in out
+
+
+def test_bench_prints_a_plain_table_and_the_second_call_trains_nothing(call, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "bench",
+        "linear",
+        "--latent-dim",
+        "2,4",
+        "--dataset",
+        "tiny",
+        "--steps",
+        "5",
+        "--seeds",
+        "1",
+        "--no-timing",
+    ]
+    status, out, err = call(*arguments, "--device", "cpu")
+    assert status == 0
+    assert {line.split()[1] for line in out.splitlines()[2:]} == {
+        "mean", "pca[latent_dim=2]", "pca[latent_dim=4]", "linear[latent_dim=2]", "linear[latent_dim=4]",
+    }  # fmt: skip
+    assert "\x1b" not in out + err
+    assert "5 trials to run, into results/default-tiny-cpu-" in err
+    status, again, err = call(*arguments, "--device", "cpu")
+    assert (status, again) == (0, out)
+    assert "all trials are in results/default-tiny-cpu-" in err
+
+
+def test_table_formats_and_sorts(call, run):
+    status, out, _ = call("table", run, "--format", "json", "--sort", "num_params")
+    rows = json.loads(out)
+    assert [row["num_params"] for row in rows] == sorted(row["num_params"] for row in rows)
+    _, out, _ = call("table", run, "--format", "github")
+    assert out.startswith("|")
+    _, out, _ = call("table", run, "--format", "latex")
+    assert out.startswith("\\begin{tabular}")
+    status, _, err = call("table", run, "--sort", "tset_mse")
+    assert (status, "Did you mean 'test_mse'" in err) == (2, True)
+
+
+def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
+    recipe = Recipe(name="t", dataset="tiny", steps=6)
+    other = aezoo.bench(["mean"], recipe=recipe, out=tmp_path / "other", timing=False, device="cpu").path
+    status, out, err = call("compare", run, other)
+    assert (status, out) == (3, "")
+    assert "they differ in steps (5, 6)" in err
+
+
+def test_hostile_texts_are_harmless_in_every_format():
+    import pandas as pd
+
+    from aezoo import tables
+
+    table = pd.DataFrame({"variant": ["=cmd|'x'", "\x1b[31mred\n|"], "test_mse": [0.1, None]})
+    assert tables.render(table, "csv").splitlines()[1].startswith("'=cmd")
+    assert tables.render(table, "github").splitlines()[2].count("|") - tables.render(table, "github").count("\\|") <= 3
+    for fmt in ("simple", "github", "csv"):
+        assert "\x1b" not in tables.render(table, fmt)
+    assert "\\|" in tables.render(table, "github")
+    assert "&lt;" in tables.render(pd.DataFrame({"variant": ["<script>"]}), "html")

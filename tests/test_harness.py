@@ -1,0 +1,279 @@
+"""The loop, the streams and the score: equal batches for all, and figures that do not depend on what they must not."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+import aezoo
+from aezoo.architecture import Architecture, Variant
+from aezoo.conformance import preflight
+from aezoo.errors import ContractError
+from aezoo.measurement import image_errors
+from aezoo.recipe import Recipe
+from aezoo.training import DivergedError, Stream, batch_indices, seed_stream, stream_seed, train
+
+RECIPE = Recipe(name="t", steps=120, batch_size=16, lr=1e-2)
+IMAGES = torch.randint(0, 256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+X = IMAGES[:8].float() / 255
+
+
+class Small(nn.Module):
+    """The smallest autoencoder; cases below break it in one way each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        self.decoder = nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4)))
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def check(module_class, hyperparameters=None):
+    def build(image_shape, *, latent_dim: int = 2):
+        return module_class()
+
+    architecture = Architecture(name="case", build=build, summary="s", reference="r")
+    variant = Variant(architecture=architecture, hyperparameters=hyperparameters or {"latent_dim": 2}, label="case")
+    return preflight(variant, IMAGES, RECIPE)
+
+
+@given(size=st.integers(1, 40), batch=st.integers(1, 60), seed=st.integers(0, 10))
+@settings(max_examples=60, deadline=None)
+def test_every_batch_is_full_and_every_epoch_shows_each_image_once(size, batch, seed):
+    taken = torch.cat(list(itertools.islice(batch_indices(size, batch, seed), math.ceil(3 * size / batch))))
+    for epoch in range(3):
+        assert sorted(taken[epoch * size : (epoch + 1) * size].tolist()) == list(range(size))
+
+
+def test_the_streams_of_a_trial_are_apart():
+    seeds = {stream_seed(seed, stream) for seed in range(50) for stream in Stream}
+    assert len(seeds) == 50 * len(Stream)
+
+
+def test_every_architecture_sees_the_same_batches_however_much_it_draws():
+    class Greedy(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = []
+
+        def training_forward(self, x):
+            self.seen.append(x.clone())
+            torch.rand(self.draws)
+            return aezoo.TrainingOutput(self(x))
+
+    seen = []
+    for draws in (0, 1000):
+        seed_stream(3, Stream.INITIALISATION)
+        torch.rand(draws)
+        module = Greedy()
+        module.draws = draws
+        train(module, IMAGES, RECIPE, 3, lambda _: None)
+        seen.append(torch.stack(module.seen))
+    assert torch.equal(*seen)
+    assert len(seen[0]) == RECIPE.steps
+
+
+def test_the_loss_is_the_harness_own_mse_plus_the_penalty():
+    """One step with Adam by hand, on the batch that the stream deals, gives the same weights."""
+
+    class Penalised(Small):
+        def training_forward(self, x):
+            return aezoo.TrainingOutput(self(x), penalty=0.1 * self.encoder(x).square().mean())
+
+    torch.manual_seed(0)
+    ours = Penalised()
+    byhand = Penalised()
+    byhand.load_state_dict(ours.state_dict())
+    train(ours, IMAGES, RECIPE.change(steps=3), 5, lambda _: None)
+    optimizer = torch.optim.Adam(byhand.parameters(), lr=RECIPE.lr, fused=True)
+    for indices in itertools.islice(batch_indices(len(IMAGES), RECIPE.batch_size, 5), 3):
+        x = IMAGES[indices].float() / 255
+        optimizer.zero_grad()
+        output = byhand.training_forward(x)
+        (F.mse_loss(output.reconstruction, x) + output.penalty).backward()
+        optimizer.step()
+    for one, other in zip(ours.parameters(), byhand.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_curve_ends_at_the_budget_and_falls():
+    torch.manual_seed(0)
+    steps = []
+    trained = train(Small(), IMAGES, RECIPE, 0, steps.append)
+    assert [step for step, _ in trained.curve] == [50, 100, 120] == steps
+    assert trained.curve[-1][1] < trained.curve[0][1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
+def test_the_score_does_not_depend_on_the_evaluation_batch(batch_size):
+    torch.manual_seed(0)
+    module = Small()
+    reference = (module(IMAGES.float() / 255).detach().double() - IMAGES.double() / 255).square().mean()
+    assert float(image_errors(module, IMAGES, batch_size).mean()) == pytest.approx(float(reference), rel=1e-6)
+
+
+def test_a_perfect_copy_scores_zero_and_images_are_not_mixed():
+    assert image_errors(nn.Identity(), IMAGES).tolist() == [0.0] * len(IMAGES)
+    errors = image_errors(nn.Threshold(0.5, 0.0), IMAGES, 7)
+    x = IMAGES.double() / 255
+    torch.testing.assert_close(errors, (x * (x <= 0.5)).square().flatten(1).mean(1), rtol=1e-6, atol=0)
+
+
+def test_the_score_is_taken_in_evaluation_mode_against_what_the_network_never_touched():
+    class Cheat(nn.Module):
+        def forward(self, x):
+            assert not self.training
+            return x.zero_()
+
+    expected = (IMAGES.double() / 255).square().mean()
+    assert float(image_errors(Cheat().train(), IMAGES).mean()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_an_infinite_loss_is_diverged_at_its_step():
+    class Explodes(Small):
+        steps = 0
+
+        def training_forward(self, x):
+            self.steps += 1
+            return aezoo.TrainingOutput(self(x) * (float("inf") if self.steps == 60 else 1))
+
+    with pytest.raises(DivergedError, match="not finite at step 60$"):
+        train(Explodes(), IMAGES, RECIPE, 0, lambda _: None)
+
+
+class WrongShape(Small):
+    def forward(self, x):
+        return super().forward(x).flatten(1)
+
+
+class WrongDtype(Small):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+class NotFinite(Small):
+    def forward(self, x):
+        return super().forward(x) / 0
+
+
+class InPlace(Small):
+    def forward(self, x):
+        return super().forward(x.mul_(0.5))
+
+
+class InPlaceInTraining(Small):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x.mul_(0.5)))
+
+
+class WrongLatent(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder[1], self.decoder[0] = nn.Linear(16, 3), nn.Linear(3, 16)
+
+
+class LatentPair(Small):
+    def encode(self, x):
+        return self.encoder(x), self.encoder(x)
+
+    def decode(self, z):
+        return self.decoder(z[0])
+
+
+class NotATensor(Small):
+    def forward(self, x):
+        return [super().forward(x)]
+
+
+class BareTuple(Small):
+    def training_forward(self, x):
+        return self(x), None
+
+
+class VectorPenalty(Small):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), penalty=x.flatten(1).mean(1))
+
+
+class InfinitePenalty(Small):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), penalty=self(x).sum() / 0)
+
+
+class BlankObjective(Small):
+    objective = ""
+
+
+class Detached(Small):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x).detach())
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        (WrongShape, r"expected reconstructions of shape \(2, 1, 4, 4\), got \(2, 16\)"),
+        (WrongDtype, "of dtype torch.float32, got torch.float64"),
+        (NotFinite, "NaN or infinite pixels"),
+        (InPlace, "changes its input in place"),
+        (InPlaceInTraining, "changes its input in place while it trains"),
+        (WrongLatent, "latent_dim=2, but the encoder's latent has 3 numbers"),
+        (LatentPair, r"latent of shape \(2, ...\), got tuple"),
+        (NotATensor, "forward must return a tensor .* but returned list"),
+        (BareTuple, "must return aezoo.TrainingOutput.* but returned tuple"),
+        (VectorPenalty, "penalty must be a scalar"),
+        (InfinitePenalty, "penalty is "),
+        (BlankObjective, "objective must be a line of text"),
+        (Detached, "does not depend on a parameter"),
+        (nn.Identity, "no parameter to train"),
+        (dict, "build must return an nn.Module, but returned dict"),
+    ],
+)
+def test_each_breach_of_the_contract_is_named_before_the_bench(case, told):
+    with pytest.raises(ContractError, match=told):
+        check(case)
+
+
+def test_the_same_checks_pass_what_keeps_the_contract():
+    found = check(Small)
+    assert (found.num_params, found.latent_shape, found.latent_size, found.objective) == (82, (2,), 2, "mse")
+    assert found.flops_per_image == 2 * (16 * 2 + 2 * 16)
+    assert found.step_seconds > 0
+
+
+class Tutorial(nn.Module):
+    """The classic tutorial's class, on flat images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(16, 2))
+        self.decoder = nn.Sequential(nn.Linear(2, 16), nn.Sigmoid())
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def test_flat_wraps_a_module_on_flat_images_with_all_that_it_has():
+    class Penalised(Tutorial):
+        objective = "mse + size"
+
+        def training_forward(self, x):
+            return aezoo.TrainingOutput(self(x), penalty=x.mean() * 0 + len(x))
+
+    torch.manual_seed(0)
+    inner = Penalised()
+    module = aezoo.Flat(inner, (1, 4, 4))
+    assert torch.equal(module(X).flatten(1), inner(X.flatten(1)))
+    assert torch.equal(module.training_forward(X).reconstruction, module(X))
+    assert float(module.training_forward(X).penalty) == len(X)
+    assert check(lambda: aezoo.Flat(Penalised(), (1, 4, 4))).objective == "mse + size"
+    assert check(lambda: aezoo.Flat(Tutorial(), (1, 4, 4))).latent_shape == (2,)
+    with pytest.raises(ContractError, match=r"expected flat images of shape \(B, 16\) from Linear, got \(8, 9\)"):
+        aezoo.Flat(nn.Linear(16, 9), (1, 4, 4))(X)

@@ -223,20 +223,20 @@ def bench(
     observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
     interrupted = False
     try:
-        run = run_bench(
+        path = run_bench(
             variants or [], every=every, recipe=chosen, latent_dims=dims, out=out, data_dir=data_dir, device=device,
             jobs=jobs, timeout=timeout, timing=not no_timing, retry_failed=retry_failed, strict=strict,
             observer=observer,
-        )  # fmt: skip
+        ).path  # fmt: skip
     except KeyboardInterrupt:
         if observer.run is None:
             raise
-        run, interrupted = observer.run, True
+        path, interrupted = observer.run, True
     finally:
         if isinstance(observer, LiveObserver):
             observer.stop()
-    _print_run(RunDirectory(run.path), fmt, None)
-    if interrupted or run.failed:
+    found = _print_run(RunDirectory(path), fmt, None)
+    if interrupted or (found["status"] != "ok").any():
         raise typer.Exit(1)
 
 
@@ -294,14 +294,15 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> None:
+def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> "pd.DataFrame":
     from aezoo import tables
 
     tables.check_format(fmt)
     found = tables.summarise(run)
     _print_table(tables.sort(found, sort) if sort else found, fmt)
     for line in [*tables.notes(run, found), f"run: {run.path}"]:
-        print(line, file=sys.stderr if fmt != "rich" or not sys.stdout.isatty() else sys.stdout)
+        print(line, file=sys.stderr)
+    return found
 
 
 def _print_table(found: "pd.DataFrame", fmt: str) -> None:

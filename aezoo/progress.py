@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aezoo import tables
-from aezoo.benchmark import Observer, Run
+from aezoo.grid import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
 
@@ -22,7 +23,7 @@ class PlainObserver(Observer):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.run: Run | None = None
+        self.run: Path | None = None
         self.clock = _Clock({})
         self.total = 0
         self.done = 0
@@ -33,11 +34,11 @@ class PlainObserver(Observer):
     def stage(self, text: str) -> None:
         self._say(text)
 
-    def planned(self, run: Run, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+    def planned(self, run: Path, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         self.run = run
         self.clock = _Clock(seconds)
         self.total = len(plans)
-        self._say(f"{len(plans)} trials to run, into {run.path}" if plans else f"all trials are in {run.path} already")
+        self._say(f"{len(plans)} trials to run, into {run}" if plans else f"all trials are in {run} already")
 
     def ended(self, record: TrialRecord) -> None:
         self.done += 1
@@ -69,7 +70,7 @@ class LiveObserver(PlainObserver):
     def stage(self, text: str) -> None:
         self.head = Text(text)
 
-    def planned(self, run: Run, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+    def planned(self, run: Path, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         super().planned(run, plans, seconds)
         self._tell()
 
@@ -91,7 +92,7 @@ class LiveObserver(PlainObserver):
         if record.status != "ok":
             self.warn(_result(record))
         if self.run:
-            self.table = tables.rich_table(tables.summarise(RunDirectory(self.run.path)), SHOWN)
+            self.table = tables.rich_table(tables.summarise(RunDirectory(self.run)), SHOWN)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 import aezoo
 from aezoo import tables
-from aezoo.benchmark import Observer
 from aezoo.compare import compare
 from aezoo.errors import AezooError, ComparisonRefusedError
+from aezoo.grid import Observer
 from aezoo.recipe import Recipe
 from aezoo.store import RunDirectory
 

@@ -20,20 +20,25 @@ def chart(table: pd.DataFrame, title: str) -> alt.LayerChart:
     swept = table.assign(architecture=family)[lambda rows: (rows["latent_size"] > 0) & (rows["status"] == "ok")]
     swept = swept[swept["architecture"] != "denoising"]
     mean = table[table["variant"] == "mean"]
+    domain = [0.9 * swept["test_mse"].min(), 1.1 * mean["test_mse"].max()]
+    scale = alt.Scale(type="log", domain=domain, nice=False)
+    y = alt.Y("test_mse:Q", title="test MSE a pixel (lower is better)", scale=scale)
     lines = (
         alt.Chart(swept)
         .mark_line(point=True)
         .encode(
             x=alt.X("latent_size:Q", title="latent size", scale=alt.Scale(type="log", base=2)),
-            y=alt.Y("test_mse:Q", title="test MSE a pixel (lower is better)", scale=alt.Scale(type="log")),
+            y=alt.Y(
+                "test_mse:Q", title="test MSE a pixel (lower is better)", scale=alt.Scale(type="log", domain=domain)
+            ),
             color=alt.Color("architecture:N", title=None),
         )
     )
-    rule = alt.Chart(mean).mark_rule(strokeDash=[4, 4], color="gray").encode(y="test_mse:Q")
+    rule = alt.Chart(mean).mark_rule(strokeDash=[4, 4], color="gray").encode(y=y)
     label = (
         alt.Chart(mean)
         .mark_text(align="right", dx=-4, dy=-6, color="gray")
-        .encode(y="test_mse:Q", x=alt.value(560), text=alt.value("mean image"))
+        .encode(y=y, x=alt.value(560), text=alt.value("mean image"))
     )
     return (rule + label + lines).properties(width=560, height=320, title=title)
 

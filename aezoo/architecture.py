@@ -101,6 +101,8 @@ class Architecture:
     baseline: Literal["mean", "pca"] | None = None
 
     def __post_init__(self) -> None:
+        # A generator would be empty at its second reading.
+        object.__setattr__(self, "variants", tuple(self.variants))
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ContractError(f"an architecture's name is letters, digits, '_', '-' and '.', but got {self.name!r}")
         if not callable(self.build):
@@ -140,6 +142,20 @@ class Architecture:
                 default=parameter.default,
             )
         return found
+
+    def check_defaults(self) -> None:
+        """Check that every default can be written in a variant's text and in a record.
+
+        Raises:
+            ContractError: one cannot, or the signature of build cannot be read.
+        """
+        for one in self.hyperparameters.values():
+            infinite = isinstance(one.default, float) and not math.isfinite(one.default)
+            if not one.required and (infinite or parse_value(format_value(one.default)) != one.default):
+                raise ContractError(
+                    f"{self.name}: the default of hyperparameter {one.name!r} must be a finite number, true, false, "
+                    f"none, a string or a tuple of those, but is {one.default!r}"
+                )
 
     def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all hyperparameters of a variant, the defaults filled in.

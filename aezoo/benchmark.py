@@ -115,6 +115,8 @@ def bench(
         environment=environment.capture(device, THREADS),
         created_at=now(),
     )
+    if run.path.exists() and not run.path.is_dir():
+        raise AezooError(f"{run.path} is a file; give a folder with --out")
     if run.exists:
         info = _same_run(run, info)
     with share(images) as shared:
@@ -163,7 +165,7 @@ def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:
         raise AezooError(
             f"{run.path} holds a run of another recipe ({'; '.join(differing)}); give another folder with --out"
         )
-    return new.model_copy(update={"requested": old.requested, "created_at": old.created_at})
+    return new.model_copy(update={"created_at": old.created_at})
 
 
 def _check_positive(**values: float | None) -> None:

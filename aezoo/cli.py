@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,10 @@ def show(variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[late
     registry = _warn_broken(discover())
     found = registry.resolve(variant)
     architecture, plugin = registry.architectures[found.label]
-    module = found.build((1, 28, 28))
+    try:
+        module = found.build((1, 28, 28))
+    except Exception as error:
+        raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
     typer.echo(f"{found.text}: {architecture.summary}")
     typer.echo(f"reference  {architecture.reference}")
     typer.echo(f"plugin     {plugin.name} of {plugin.distribution} {plugin.version}")
@@ -236,7 +239,8 @@ def bench(
         if isinstance(observer, LiveObserver):
             observer.stop()
     found = _print_run(RunDirectory(path), fmt, None)
-    if interrupted or (found["status"] != "ok").any():
+    mine = found[found["variant"].isin(observer.variants)]
+    if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
 
 
@@ -310,7 +314,13 @@ def _print_table(found: "pd.DataFrame", fmt: str) -> None:
 
     console = _console(stderr=False)
     if fmt == "rich" and console.is_terminal:
-        console.print(tables.rich_table(found))
+        whole = tables.rich_table(found)
+        narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
+        console.print(tables.rich_table(found, tables.ESSENTIAL) if narrow else whole)
+        if narrow:
+            print(
+                "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
+            )
     else:
         text = tables.render(found, "simple" if fmt == "rich" else fmt)
         print(text, end="" if text.endswith("\n") else "\n")

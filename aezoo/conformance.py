@@ -100,12 +100,19 @@ def check_latent(module: nn.Module, x_BCHW: Tensor, variant: Variant) -> tuple[i
         return None
     with torch.no_grad():
         latent = found[0](x_BCHW.clone())
+        reconstruction = module(x_BCHW.clone())
     if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
         given = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
         raise ContractError(f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {given}")
     latent_dim = variant.hyperparameters.get("latent_dim")
     if latent.ndim == 2 and isinstance(latent_dim, int) and latent.shape[1] != latent_dim:
         raise ContractError(f"latent_dim={latent_dim}, but the encoder's latent has {latent.shape[1]} numbers an image")
+    with torch.no_grad():
+        decoded = found[1](latent)
+    if decoded.shape != reconstruction.shape or not torch.allclose(decoded, reconstruction, rtol=1e-3, atol=1e-4):
+        raise ContractError(
+            "forward is not its decoder on its encoder's latent: something passes around the bottleneck"
+        )
     return tuple(latent.shape[1:])
 
 
@@ -117,8 +124,10 @@ def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> float:
         if not isinstance(penalty, Tensor) or penalty.ndim != 0:
             given = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
             raise ContractError(f"penalty must be a scalar tensor or None, got {given}")
+        if objective(module) == "mse":
+            raise ContractError("training_forward adds a penalty, but objective says 'mse'; name it, as in 'mse + kl'")
         if not torch.isfinite(penalty):
-            raise ContractError(f"the untrained network's penalty is {float(penalty)}")
+            raise ContractError(f"the untrained network's penalty is {penalty.item()}")
     trainer = Trainer(module, recipe)
     fastest = math.inf
     for _ in range(STEPS):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aezoo.architecture import NAME, ImageShape
-from aezoo.errors import AezooError, ContractError
+from aezoo.errors import AezooError, ContractError, reason_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,10 @@ class Dataset:
             images = self.load(data_dir)
         except AezooError as error:
             raise AezooError(f"data set {self.name}: {error}") from error
+        except Exception as error:
+            raise AezooError(f"data set {self.name} could not be loaded: {reason_of(error)}") from error
+        if not isinstance(images, Images):
+            raise AezooError(f"data set {self.name}: load must return aezoo.Images, but returned {images!r:.60}")
         check_images(images, self.name)
         return images
 

@@ -52,11 +52,14 @@ def capture(device: str, threads: int) -> Environment:
 
 
 def configure(threads: int) -> None:
-    """Give a process what makes its figures repeat: its threads, no denormals, deterministic kernels."""
+    """Give a process what makes its figures repeat: threads, true float32, no denormals, deterministic kernels."""
     import torch
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    # Else convolutions alone would run in TF32 on a GPU, under a recipe that says float32.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
 

@@ -34,7 +34,10 @@ class Observer:
     def stage(self, text: str) -> None:
         """A part of the bench begins."""
 
-    def planned(self, run: Path, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+    def requested(self, run: Path, variants: Sequence[str]) -> None:
+        """The run's folder is there; these variants were asked for, their baselines among them."""
+
+    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         """These trials will run, in this order; `seconds` estimates each, by trial id."""
 
     def started(self, plan: TrialPlan) -> None:
@@ -78,15 +81,15 @@ class Grid:
         self._plan(self._baselines())
         self._request()
         waiting = [plan for plan in self.plans if self._is_missing(plan)]
+        seconds = {plan.trial_id: self._estimate(plan) for plan in waiting}
+        # Seed 0 of every variant first, so that a whole table stands early; the longest first, so that no core idles.
+        waiting.sort(key=lambda plan: (plan.seed, -seconds[plan.trial_id]))
+        self.observer.planned(waiting, seconds)
         for plan in waiting:
             known = self.known[plan.variant]
             if isinstance(known, Outcome):
                 self._end(_record_of_a_failure(plan, None, known, now()))
         waiting = [plan for plan in waiting if isinstance(self.known[plan.variant], Preflight)]
-        seconds = {plan.trial_id: self._estimate(plan) for plan in waiting}
-        # Seed 0 of every variant first, so that a whole table stands early; the longest first, so that no core idles.
-        waiting.sort(key=lambda plan: (plan.seed, -seconds[plan.trial_id]))
-        self.observer.planned(self.run.path, waiting, seconds)
         by_id = {plan.trial_id: plan for plan in waiting}
         started: dict[str, str] = {}
 
@@ -113,7 +116,7 @@ class Grid:
     def measure_throughput(self) -> None:
         """Time each variant that trained, alone on the device, in rounds of random order."""
         first = {plan.variant: plan for plan in reversed(self.plans) if self._succeeded(plan)}
-        waiting = [plan for plan in first.values() if self.run.read_timing(plan) is None]
+        waiting = [plan for plan in first.values() if self.run.read_timing(plan, self.info.environment) is None]
         total = len(waiting) * self.recipe.timing_rounds
         if not total:
             return
@@ -169,7 +172,14 @@ class Grid:
         environs = self.info.environment
         # Whatever can change a loss is in the name: a changed plugin or another torch never passes for the same trial.
         key = digest(
-            variant.text, self.info.fingerprint, seed, source.source_sha256, environs.torch, self.info.device, THREADS
+            variant.text,
+            self.info.fingerprint,
+            seed,
+            source.source_sha256,
+            environs.aezoo,
+            environs.torch,
+            self.info.device,
+            THREADS,
         )
         return TrialPlan(
             trial_id=f"{slug(variant.text)}-s{seed}-{key}",
@@ -210,16 +220,11 @@ class Grid:
         return record.latent_size if record else None
 
     def _request(self) -> None:
-        """Write into run.json what this call asks for, beside what earlier ones did."""
-        requested = dict(self.info.requested)
-        for plan in self.plans:
-            if plan.seed == 0:
-                ids = [one.trial_id for one in self.plans if one.variant == plan.variant]
-                earlier = requested.get(plan.variant, [])
-                # An earlier call may have asked for more seeds; one of another plugin source is another trial.
-                requested[plan.variant] = earlier if earlier[: len(ids)] == ids else ids
-        self.info = self.info.model_copy(update={"requested": requested})
-        self.run.write_info(self.info)
+        """Write into run.json what this call asks for."""
+        variants = dict.fromkeys(plan.variant for plan in self.plans)
+        ids = {name: [plan.trial_id for plan in self.plans if plan.variant == name] for name in variants}
+        self.run.request(self.info, ids)
+        self.observer.requested(self.run.path, list(variants))
 
     def _is_missing(self, plan: TrialPlan) -> bool:
         record = self.records.get(plan.trial_id)

@@ -15,8 +15,6 @@ from aezoo.grid import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
 
-SHOWN = ("rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status")
-
 
 class PlainObserver(Observer):
     """A line for each trial that ends, with the time left: for logs and pipes."""
@@ -24,6 +22,7 @@ class PlainObserver(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.run: Path | None = None
+        self.variants: set[str] = set()
         self.clock = _Clock({})
         self.total = 0
         self.done = 0
@@ -34,11 +33,14 @@ class PlainObserver(Observer):
     def stage(self, text: str) -> None:
         self._say(text)
 
-    def planned(self, run: Path, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+    def requested(self, run: Path, variants: Sequence[str]) -> None:
         self.run = run
+        self.variants = set(variants)
+
+    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         self.clock = _Clock(seconds)
         self.total = len(plans)
-        self._say(f"{len(plans)} trials to run, into {run}" if plans else f"all trials are in {run} already")
+        self._say(f"{len(plans)} trials to run, into {self.run}" if plans else f"all trials are in {self.run} already")
 
     def ended(self, record: TrialRecord) -> None:
         self.done += 1
@@ -70,8 +72,8 @@ class LiveObserver(PlainObserver):
     def stage(self, text: str) -> None:
         self.head = Text(text)
 
-    def planned(self, run: Path, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
-        super().planned(run, plans, seconds)
+    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+        super().planned(plans, seconds)
         self._tell()
 
     def started(self, plan: TrialPlan) -> None:
@@ -92,7 +94,7 @@ class LiveObserver(PlainObserver):
         if record.status != "ok":
             self.warn(_result(record))
         if self.run:
-            self.table = tables.rich_table(tables.summarise(RunDirectory(self.run)), SHOWN)
+            self.table = tables.rich_table(tables.summarise(RunDirectory(self.run)), tables.ESSENTIAL)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:

@@ -263,7 +263,7 @@ def _contributions(manager: pluggy.PluginManager, hook: str, kind: type[Architec
                 raise ContractError(f"{hook} yields {one.name!r} twice")
             names.add(one.name)
             if isinstance(one, Architecture):
-                one.hyperparameters  # noqa: B018 - a signature that cannot be read is found here
+                one.check_defaults()
             yield one
 
 
@@ -314,19 +314,21 @@ def source_sha256(module: ModuleType) -> str:
         source = Path(path).read_bytes()
         digest.update(name.encode() + b"\0" + source)
         if path.endswith(".py"):
-            pending += sorted(imported for imported in _imports(source, name) if imported.partition(".")[0] == package)
+            package_of_name = name if Path(path).name == "__init__.py" else name.rpartition(".")[0]
+            found = _imports(source, package_of_name)
+            pending += sorted(imported for imported in found if imported.partition(".")[0] == package)
     return digest.hexdigest()
 
 
-def _imports(source: bytes, module: str) -> set[str]:
-    """Return the names of the modules that a source imports, and of what it may import from them."""
+def _imports(source: bytes, package: str) -> set[str]:
+    """Return the names of the modules that a source in `package` imports, and of what it may import from them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            # In a package's own __init__ one dot is the package itself; its submodules are reached by name below.
-            parents = module.split(".")[: -node.level] if node.level else []
+            # One dot is the package itself, each further one its parent.
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join(filter(None, [*parents, node.module]))
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return names

@@ -2,20 +2,21 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 
 from aezoo.errors import AezooError
-from aezoo.records import RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.records import Environment, RunInfo, Timing, TrialPlan, TrialRecord
 
 _TEMPORARY = ".tmp-"
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -63,9 +64,27 @@ class RunDirectory:
         except DamagedFileError as error:
             raise AezooError(f"{error}; restore it, or bench into another folder with --out") from error
 
-    def write_info(self, info: RunInfo) -> None:
-        """Write run.json."""
-        write_json(self.path / "run.json", info)
+    def request(self, info: RunInfo, requested: Mapping[str, list[str]]) -> None:
+        """Write run.json with what a call asks for, beside what others asked for, also while it runs.
+
+        Raises:
+            AezooError: the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise AezooError(
+                f"cannot write into {self.path}: {error.strerror}; give another folder with --out"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            merged = dict(self.info().requested) if self.exists else {}
+            for variant, ids in requested.items():
+                earlier = merged.get(variant, [])
+                # An earlier call may have asked for more seeds; one of another plugin source is another trial.
+                merged[variant] = earlier if earlier[: len(ids)] == ids else ids
+            write_json(self.path / "run.json", info.model_copy(update={"requested": merged}))
 
     def trial_path(self, trial_id: str) -> Path:
         """Return where the record of a trial lies."""
@@ -84,19 +103,20 @@ class RunDirectory:
         found = (_read_or_set_aside(path, TrialRecord) for path in _json_files(self.path / "trials"))
         return {record.trial_id: record for record in found if record is not None}
 
-    def timing_path(self, plan: TrialPlan) -> Path:
-        """Return where the timing of a variant lies: one for each device and number of threads."""
-        key = digest(plan.variant, plan.plugin.source_sha256, plan.device, plan.threads)
+    def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
+        """Return where the timing of a variant lies: one for each machine, number of threads and torch."""
+        env = environment
+        key = digest(plan.variant, plan.plugin.source_sha256, env.device, env.device_name, env.threads, env.torch)
         return self.path / "timings" / f"{slug(plan.variant)}-{key}.json"
 
-    def read_timing(self, plan: TrialPlan) -> Timing | None:
-        """Read the timing of a variant, or None."""
-        path = self.timing_path(plan)
+    def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
+        """Read the timing of a variant as it was measured in this environment, or None."""
+        path = self.timing_path(plan, environment)
         return _read_or_set_aside(path, Timing) if path.is_file() else None
 
     def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
         """Write the timing of a variant."""
-        write_json(self.timing_path(plan), timing)
+        write_json(self.timing_path(plan, timing.environment), timing)
 
 
 def slug(text: str) -> str:
@@ -159,11 +179,17 @@ def _read(path: Path, model: type[M]) -> M:
         checksum = content.pop("checksum")
         if checksum != _checksum(content):
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
-        return model.model_validate(content)
     except DamagedFileError:
         raise
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise AezooError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
+    try:
+        return model.model_validate(content)
+    except pydantic.ValidationError as error:
+        # Whole, but not of this schema: nothing to set aside.
+        raise AezooError(f"{path} was written by another version of aezoo; read it with that one") from error
 
 
 def _read_or_set_aside(path: Path, model: type[M]) -> M | None:

@@ -106,7 +106,7 @@ def _mse(records: Sequence[TrialRecord]) -> Interval:
 
 
 def _timing(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
-    return run.read_timing(records[0]) if records else None
+    return run.read_timing(records[0], records[0].environment) if records else None
 
 
 def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
@@ -217,6 +217,9 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
         drawn.add_row(*(Text(text) for text in texts), style="" if status == "ok" else "red")
     return drawn
 
+
+ESSENTIAL = ("rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status")
+"""The columns for a narrow terminal."""
 
 _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("mse", lambda value: f"{value:.5f}"),

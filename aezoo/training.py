@@ -31,10 +31,7 @@ class Stream(IntEnum):
 
 
 class DivergedError(Exception):
-    """The loss became NaN or infinite."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the training loss was not finite at step {step}")
+    """A loss, or the score, became NaN or infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +131,7 @@ def train(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_
         losses = torch.stack([trainer.step(x_BCHW) for x_BCHW in x_SBCHW]).cpu()
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
-            raise DivergedError(first + int(bad[0]) + 1)
+            raise DivergedError(f"the training loss was not finite at step {first + int(bad[0]) + 1}")
         curve.append((first + size, float(losses.double().mean())))
         on_step(first + size)
     return Trained(seconds=time.perf_counter() - started, curve=curve)

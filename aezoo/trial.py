@@ -55,7 +55,7 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
     test_errors = image_errors(module, test_NCHW)
     train_mse = float(image_errors(module, train_NCHW).mean())
     if not torch.isfinite(test_errors).all():
-        raise DivergedError(plan.recipe.num_steps(len(train_NCHW)))
+        raise DivergedError("the trained network's reconstructions of the test images are not finite")
     artifacts = RunDirectory(run).artifacts(plan.trial_id)
     artifacts.mkdir(parents=True, exist_ok=True)
     save_file({"test_errors": test_errors}, artifacts / "test_errors.safetensors")

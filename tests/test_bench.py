@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
 
 import aezoo
-from aezoo import tables
+from aezoo import store, tables
 from aezoo.compare import compare
 from aezoo.errors import AezooError, ComparisonRefusedError
 from aezoo.grid import Observer
@@ -277,6 +278,41 @@ def test_a_run_of_another_recipe_is_refused_and_untouched(tiny, tmp_path):
     with pytest.raises(AezooError, match=r"holds a run of another recipe \(lr 0.01 there, 0.5 asked\)"):
         bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(lr=0.5))
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_in_the_runs_place_is_refused_and_untouched(tiny, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(AezooError, match="run is a file; give a folder with --out"):
+        bench(["mean"], tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_data_set_that_fails_is_one_line(distribute, tmp_path):
+    distribute(TINY.replace("rng = np", "raise FileNotFoundError('x.npy'); rng = np"), name="bad-data")
+    with pytest.raises(AezooError, match=r"data set tiny could not be loaded: FileNotFoundError: x.npy"):
+        bench(["mean"], tmp_path / "run")
+
+
+def test_a_record_of_another_schema_is_refused_and_left_alone(tiny, tmp_path):
+    run, _ = bench(["mean"], tmp_path / "run")
+    (path, *_) = sorted((run.path / "trials").iterdir())
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content["novelty"] = 1
+    path.write_text(json.dumps({**content, "checksum": store._checksum(content)}))
+    with pytest.raises(AezooError, match="was written by another version of aezoo"):
+        run.table()
+    assert path.is_file()
+
+
+def test_what_two_calls_ask_for_at_once_is_all_in_the_run(tiny, tmp_path):
+    run, _ = bench(["mean"], tmp_path / "run")
+    directory = RunDirectory(run.path)
+    stale = directory.info()
+    directory.request(stale, {"a": ["a-s0"]})
+    directory.request(stale, {"b": ["b-s0", "b-s1"]})
+    directory.request(stale, {"b": ["b-s0"]})
+    assert directory.info().requested == {**stale.requested, "a": ["a-s0"], "b": ["b-s0", "b-s1"]}
 
 
 def test_a_broken_plugin_is_a_warning_and_with_strict_an_error(tiny, distribute, tmp_path):

@@ -191,6 +191,29 @@ def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
     assert "they differ in steps (5, 6)" in err
 
 
+def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
+    from rich.console import Console
+
+    from aezoo.store import RunDirectory
+
+    monkeypatch.setattr(cli, "_console", lambda stderr: Console(force_terminal=True, width=100, color_system=None))
+    cli._print_run(RunDirectory(run), "rich", None)
+    out, err = capsys.readouterr()
+    assert "too narrow for all columns" in err
+    assert "…" not in out
+    assert {"linear[latent_dim=2]", "test_mse", "status"} <= set(out.split())
+
+
+def test_bench_fails_only_for_what_it_was_asked(call, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["--dataset", "tiny", "--steps", "5", "--seeds", "1", "--no-timing", "--device", "cpu"]
+    status, out, err = call("bench", "pca[latent_dim=99]", *common)
+    assert (status, "invalid" in out) == (1, True)
+    assert "[1/2] pca[latent_dim=99] seed 0: invalid: latent_dim must be 1 to 36" in err
+    status, out, _ = call("bench", "mean", *common)
+    assert (status, "invalid" in out) == (0, True)
+
+
 def test_hostile_texts_are_harmless_in_every_format():
     import pandas as pd
 

@@ -198,13 +198,27 @@ class BareTuple(Small):
 
 
 class VectorPenalty(Small):
+    objective = "mse + x"
+
     def training_forward(self, x):
         return aezoo.TrainingOutput(self(x), penalty=x.flatten(1).mean(1))
 
 
 class InfinitePenalty(Small):
+    objective = "mse + x"
+
     def training_forward(self, x):
         return aezoo.TrainingOutput(self(x), penalty=self(x).sum() / 0)
+
+
+class HiddenPenalty(Small):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), penalty=self.encoder(x).square().mean())
+
+
+class HiddenPath(Small):
+    def forward(self, x):
+        return 0.9 * x + 0.1 * super().forward(x)
 
 
 class BlankObjective(Small):
@@ -230,6 +244,8 @@ class Detached(Small):
         (BareTuple, "must return aezoo.TrainingOutput.* but returned tuple"),
         (VectorPenalty, "penalty must be a scalar"),
         (InfinitePenalty, "penalty is "),
+        (HiddenPenalty, "adds a penalty, but objective says 'mse'"),
+        (HiddenPath, "something passes around the bottleneck"),
         (BlankObjective, "objective must be a line of text"),
         (Detached, "does not depend on a parameter"),
         (nn.Identity, "no parameter to train"),

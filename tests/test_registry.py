@@ -52,6 +52,12 @@ BROKEN = {
         " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', variants=[{'k': 1}])",
         "half: no hyperparameter 'k'",
     ),
+    "odd default": (
+        "import aezoo\ndef build(image_shape, *, activation=print): ...\n@aezoo.hookimpl\n"
+        "def aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r')",
+        "half: the default of hyperparameter 'activation' must be",
+    ),
     "takes a baseline": (
         HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
         " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', baseline='pca')",
@@ -127,6 +133,25 @@ def test_an_unknown_variant_gets_close_matches(text, told):
     with pytest.raises(AezooError) as caught:
         discover().select([text])
     assert told in str(caught.value)
+
+
+def test_variants_may_be_a_generator(distribute):
+    source = good("gen").replace('[{"latent_dim": 2}]', '({"latent_dim": k} for k in (2, 5))')
+    distribute(source, name="gen-dist")
+    assert texts("gen") == ["gen[latent_dim=2]", "gen[latent_dim=5]"] == texts("gen")
+
+
+def test_the_source_hash_covers_what_a_package_imports_from_itself(tmp_path, monkeypatch):
+    package = tmp_path / "hashed_plugin"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .net import x\n")
+    (package / "net.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import hashed_plugin
+
+    before = source_sha256(hashed_plugin)
+    (package / "net.py").write_text("x = 2\n")
+    assert source_sha256(hashed_plugin) != before
 
 
 def test_the_source_hash_covers_what_a_plugin_imports_beside_itself(tmp_path, monkeypatch):

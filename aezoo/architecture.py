@@ -264,10 +264,11 @@ def format_value(value: Any) -> str:
 
 def _split(text: str) -> list[str]:
     """Split at the commas that stand outside quotes and brackets."""
-    parts, depth, quote = [""], 0, ""
+    parts, depth, quote, escaped = [""], 0, "", False
     for character in text:
         if quote:
-            quote = "" if character == quote else quote
+            quote = "" if character == quote and not escaped else quote
+            escaped = character == "\\" and not escaped
         elif character in "'\"":
             quote = character
         elif character in "([{":

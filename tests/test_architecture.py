@@ -4,7 +4,7 @@ import string
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import aezoo
@@ -62,6 +62,8 @@ _values = st.one_of(
 )
 
 
+@example({"a": "'\"", "b": None})
+@example({"a": "\\", "b": "\\'\""})
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(str.isidentifier), _values, max_size=4))
 def test_every_setting_survives_the_way_to_text_and_back(settings):
     assert parse_variant(f"name[{format_settings(settings)}]").settings == settings

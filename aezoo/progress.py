@@ -94,7 +94,11 @@ class LiveObserver(PlainObserver):
         if record.status != "ok":
             self.warn(_result(record))
         if self.run:
-            self.table = tables.rich_table(tables.summarise(RunDirectory(self.run)), tables.ESSENTIAL)
+            table = tables.summarise(RunDirectory(self.run))
+            begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
+            # What has not ended yet has not been interrupted either.
+            begun = begun.assign(status=begun["status"].replace("interrupted", "more seeds to run"))
+            self.table = tables.rich_table(begun, tables.ESSENTIAL)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:

@@ -214,7 +214,7 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
         drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
     statuses = table["status"] if "status" in table else ["ok"] * len(rows)
     for texts, status in zip(rows, statuses, strict=True):
-        drawn.add_row(*(Text(text) for text in texts), style="" if status == "ok" else "red")
+        drawn.add_row(*(Text(text) for text in texts), style="red" if status in _WORST_FIRST[:-1] else "")
     return drawn
 
 

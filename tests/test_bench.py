@@ -122,6 +122,7 @@ def test_a_bench_trains_scores_times_and_tabulates_beside_the_baselines(tiny, tm
     assert pd.isna(pca["train_images_per_s"])
     assert (table["infer_images_per_s"] > 0).all()
     assert [seed for seed, _ in log.order] == [0] * 4 + [1] * 4
+    assert {name for _, name in log.order[:2]} == {"mean", "pca[latent_dim=2]"}
     for name in ("run.json", "table.csv", "table.md"):
         assert (tmp_path / "run" / name).is_file()
     saved = pd.read_csv(tmp_path / "run" / "table.csv")

@@ -82,7 +82,7 @@ class Grid:
         self._request()
         waiting = [plan for plan in self.plans if self._is_missing(plan)]
         seconds = {plan.trial_id: self._estimate(plan) for plan in waiting}
-        # Seed 0 of every variant first, so that a whole table stands early. In a seed the baselines first, which take no
+        # Seed 0 of every variant first, so that a whole table stands early. In a seed the baselines first: they take no
         # time, so that there is something to read against; then the longest, so that no core idles at the end.
         waiting.sort(key=lambda plan: (plan.seed, plan.baseline is None, -seconds[plan.trial_id]))
         self.observer.planned(waiting, seconds)

@@ -1,18 +1,22 @@
 """Turn a call into a run: `aezoo.bench`. Checks come first, and write nothing; then the grid runs, then the table."""
 
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from aezoo import environment, tables
+from aezoo.architecture import Variant
 from aezoo.data import share
 from aezoo.dataset import sha256
 from aezoo.errors import AezooError
 from aezoo.execution import default_jobs, start_server
-from aezoo.grid import THREADS, Grid, Observer
+from aezoo.grid import Grid, Observer, Preview
 from aezoo.recipe import Recipe, fingerprint, read_recipe
 from aezoo.records import DatasetInfo, RunInfo, TrialRecord
 from aezoo.registry import discover
@@ -50,6 +54,7 @@ def bench(
     data_dir: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    threads: int = 1,
     timeout: float | None = None,
     timing: bool = True,
     retry_failed: bool = False,
@@ -67,7 +72,9 @@ def bench(
             records it holds are not run again.
         data_dir: Where data sets are kept; by default the variable AEZOO_DATA_DIR, or a folder in the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        jobs: Trials side by side; by default one for each core on a CPU, one on an accelerator.
+        jobs: Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.
+        threads: Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a trial
+            with another number of threads is another trial.
         timeout: Seconds after which a trial is killed.
         timing: Whether to measure throughput at the end.
         retry_failed: Whether to run trials again whose records say that they failed.
@@ -78,9 +85,55 @@ def bench(
         AezooError: the call was wrong; nothing was written.
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
+    with _grid(
+        variants, every=every, recipe=recipe, latent_dims=latent_dims, out=out, data_dir=data_dir, device=device,
+        jobs=jobs, threads=threads, timeout=timeout, retry_failed=retry_failed, strict=strict, observer=observer,
+    ) as (grid, selected):  # fmt: skip
+        try:
+            grid.run_trials(selected)
+            if timing:
+                grid.measure_throughput()
+        finally:
+            if grid.run.exists:
+                tables.write(grid.run)
+    return Run(path=grid.run.path)
+
+
+def preview(variants: Iterable[str] = (), *, timing: bool = True, **settings: Any) -> Preview:
+    """Say what `bench` would run with the same arguments, and how long it would take; write nothing.
+
+    Each variant that is to run is built and stepped a few times, in a process of its own.
+
+    Raises:
+        AezooError: the call was wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder, _grid(variants, **settings) as (grid, selected):
+        grid.scratch = Path(folder)
+        return grid.preview(selected, timing=timing)
+
+
+@contextmanager
+def _grid(
+    variants: Iterable[str],
+    *,
+    every: bool = False,
+    recipe: Recipe | str | Path = "default",
+    latent_dims: Sequence[int] = (),
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float | None = None,
+    retry_failed: bool = False,
+    strict: bool = False,
+    observer: Observer | None = None,
+) -> Iterator[tuple[Grid, list[Variant]]]:
+    """Check a call, load its data, and yield its grid with the variants that it selects. Nothing is written."""
     observer = observer or Observer()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    _check_positive(jobs=jobs, timeout=timeout, **{f"latent_dim {value}": value for value in latent_dims})
+    sizes = {f"latent_dim {value}": value for value in latent_dims}
+    _check_positive(jobs=jobs, threads=threads, timeout=timeout, **sizes)
     start_server()
     device = environment.choose_device(device)
     registry = discover()
@@ -112,7 +165,7 @@ def bench(
         loss_settings=settings,
         dataset=data,
         device=device,
-        environment=environment.capture(device, THREADS),
+        environment=environment.capture(device, threads),
         created_at=now(),
     )
     if run.path.exists() and not run.path.is_dir():
@@ -121,17 +174,11 @@ def bench(
         info = _same_run(run, info)
     with share(images) as shared:
         grid = Grid(
-            registry=registry, recipe=recipe, run=run, info=info, images=shared, jobs=jobs or default_jobs(device),
-            timeout=timeout, retry_failed=retry_failed, observer=observer,
+            registry=registry, recipe=recipe, run=run, info=info, images=shared,
+            jobs=jobs or default_jobs(device, threads), threads=threads, timeout=timeout, retry_failed=retry_failed,
+            observer=observer,
         )  # fmt: skip
-        try:
-            grid.run_trials(selected)
-            if timing:
-                grid.measure_throughput()
-        finally:
-            if run.exists:
-                tables.write(run)
-    return Run(path=run.path)
+        yield grid, selected
 
 
 def find_data_dir(given: str | Path | None) -> Path:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -196,11 +196,13 @@ def bench(
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A plugin that cannot be loaded is an error.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try each variant, say what would run, stop.")] = False,
     fmt: FormatOption = "rich",
 ) -> None:
     """Train, score and time variants under identical settings, and print the table.
@@ -210,6 +212,7 @@ def bench(
     Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
     """
     from aezoo.benchmark import bench as run_bench
+    from aezoo.benchmark import preview
     from aezoo.progress import LiveObserver, PlainObserver
     from aezoo.recipe import read_recipe
     from aezoo.store import RunDirectory
@@ -225,12 +228,17 @@ def bench(
     console = _console(stderr=True)
     observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
     interrupted = False
+    settings: dict[str, Any] = {
+        "every": every, "recipe": chosen, "latent_dims": dims, "out": out, "data_dir": data_dir, "device": device,
+        "jobs": jobs, "threads": threads, "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed,
+        "strict": strict, "observer": observer,
+    }  # fmt: skip
+    expected = None
     try:
-        path = run_bench(
-            variants or [], every=every, recipe=chosen, latent_dims=dims, out=out, data_dir=data_dir, device=device,
-            jobs=jobs, timeout=timeout, timing=not no_timing, retry_failed=retry_failed, strict=strict,
-            observer=observer,
-        ).path  # fmt: skip
+        if dry_run:
+            expected = preview(variants or [], **settings)
+        else:
+            path = run_bench(variants or [], **settings).path
     except KeyboardInterrupt:
         if observer.run is None:
             raise
@@ -238,6 +246,12 @@ def bench(
     finally:
         if isinstance(observer, LiveObserver):
             observer.stop()
+    if expected is not None:
+        _print_table(expected.table(), fmt)
+        print(f"{expected.trials} trials, about {_duration(expected.seconds)}; nothing was run", file=sys.stderr)
+        if expected.refused:
+            raise typer.Exit(1)
+        return
     found = _print_run(RunDirectory(path), fmt, None)
     mine = found[found["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
@@ -298,6 +312,10 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
 def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> "pd.DataFrame":
     from aezoo import tables
 
@@ -329,7 +347,7 @@ def _print_table(found: "pd.DataFrame", fmt: str) -> None:
 def _print_rows(rows: list[dict[str, object]], as_json: bool) -> None:
     import tabulate
 
-    from aezoo.tables import plain
+    from aezoo.text import plain
 
     if as_json:
         print(json.dumps(rows, indent=1))

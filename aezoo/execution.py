@@ -64,12 +64,13 @@ def start_server() -> None:
         forkserver.ensure_running()
 
 
-def default_jobs(device: str) -> int:
-    """Return how many trials run side by side: one for each core on a CPU, one on an accelerator."""
+def default_jobs(device: str, threads: int = 1) -> int:
+    """Return how many trials run side by side: as many as the cores hold on a CPU, one on an accelerator."""
     if device != "cpu":
         return 1
     # Inside a container or a batch job, fewer cores are ours than the machine has.
-    return len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
+    return max(1, cores // threads)
 
 
 def run_tasks(

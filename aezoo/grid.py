@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from aezoo import environment
+import pandas as pd
+
 from aezoo.architecture import Variant
 from aezoo.data import SharedImages
 from aezoo.execution import Outcome, Task, run_tasks
@@ -19,8 +21,8 @@ from aezoo.registry import Registry
 from aezoo.store import RunDirectory, digest, slug
 from aezoo.trial import now, record_of, run_trial, time_variant, try_variant
 
-THREADS = 1
-"""Threads of a trial on a CPU: so that a loss does not depend on how many trials run beside it."""
+START_SECONDS = 0.3
+"""What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
 ROUND_SECONDS = 0.1
 """How long one round times training, and again inference, after a warm-up of a quarter of it."""
 
@@ -53,6 +55,55 @@ class Observer:
         """So many measurements of throughput are done."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreviewRow:
+    """What a bench would run of one variant: `known` is None where every trial of it is in the run already."""
+
+    variant: str
+    trials: int
+    known: Preflight | Outcome | None
+    seconds: float
+
+    def cells(self) -> dict[str, Any]:
+        """Return the row's columns by name; None where there is no number."""
+        known = self.known if isinstance(self.known, Preflight) else None
+        peak = None if known is None else known.peak_device_memory_bytes or known.peak_memory_bytes
+        status = "to run" if known else "in the run already"
+        return {
+            "variant": self.variant,
+            "trials": self.trials,
+            "objective": known.objective if known else None,
+            "latent_size": known.latent_size if known else None,
+            "num_params": known.num_params if known else None,
+            "flops_per_image": known.flops_per_image if known else None,
+            "peak_memory_mb": peak / 1e6 if peak is not None else None,
+            "seconds": self.seconds,
+            "status": f"{self.known.status}: {self.known.reason}" if isinstance(self.known, Outcome) else status,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a bench would run, and an estimate of its seconds, throughput measurement included."""
+
+    rows: list[PreviewRow]
+    seconds: float
+
+    @property
+    def trials(self) -> int:
+        """How many trials would run."""
+        return sum(row.trials for row in self.rows)
+
+    @property
+    def refused(self) -> bool:
+        """Whether some variant could not be built and stepped."""
+        return any(isinstance(row.known, Outcome) for row in self.rows)
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a variant: what the preflight learnt, and the seconds of its missing trials, one by one."""
+        return pd.DataFrame([row.cells() for row in self.rows])
+
+
 @dataclass(kw_only=True)
 class Grid:
     """The trials of one call, from their plan to their timings."""
@@ -63,22 +114,20 @@ class Grid:
     info: RunInfo
     images: SharedImages
     jobs: int
+    threads: int
     timeout: float | None
     retry_failed: bool
     observer: Observer
+    scratch: Path | None = None
+    """Takes what tasks print, in place of the run, where nothing may be written into the run."""
     plans: list[TrialPlan] = field(default_factory=list)
     records: dict[str, TrialRecord] = field(default_factory=dict)
     known: dict[str, Preflight | Outcome] = field(default_factory=dict)
 
     def run_trials(self, selected: Sequence[Variant]) -> None:
         """Try each variant, plan the trials of those and of their baselines, and run what is missing."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            self.records = self.run.records()
-        for warning in caught:
-            self.observer.warn(str(warning.message))
-        self._plan(selected)
-        self._plan(self._baselines())
+        self._read_records()
+        self._plan_all(selected)
         self._request()
         waiting = [plan for plan in self.plans if self._is_missing(plan)]
         seconds = {plan.trial_id: self._estimate(plan) for plan in waiting}
@@ -89,7 +138,7 @@ class Grid:
         for plan in waiting:
             known = self.known[plan.variant]
             if isinstance(known, Outcome):
-                self._end(_record_of_a_failure(plan, None, known, now()))
+                self._fail(plan, known, now())
         waiting = [plan for plan in waiting if isinstance(self.known[plan.variant], Preflight)]
         by_id = {plan.trial_id: plan for plan in waiting}
         started: dict[str, str] = {}
@@ -102,7 +151,15 @@ class Grid:
             self.observer.stepped(by_id[task.id], steps)
 
         tasks = [
-            self._task(plan.trial_id, run_trial, plan, self.known[plan.variant], self.images, self.run.path.absolute())
+            self._task(
+                plan.trial_id,
+                run_trial,
+                plan,
+                self.known[plan.variant],
+                self.images,
+                self.run.path.absolute(),
+                self.info.environment,
+            )
             for plan in waiting
         ]
         for outcome in run_tasks(tasks, self.jobs, on_start, on_step):
@@ -110,14 +167,29 @@ class Grid:
             if isinstance(outcome.value, TrialRecord):
                 self._end(outcome.value, written=True)
             else:
-                known = self.known[plan.variant]
-                preflight = known if isinstance(known, Preflight) else None
-                self._end(_record_of_a_failure(plan, preflight, outcome, started[plan.trial_id]))
+                self._fail(plan, outcome, started[plan.trial_id])
+
+    def preview(self, selected: Sequence[Variant], *, timing: bool) -> "Preview":
+        """Try each variant, and say what a bench of them would run and how long it would take. Nothing is written."""
+        self._read_records()
+        self._plan_all(selected)
+        rows = []
+        for variant in dict.fromkeys(plan.variant for plan in self.plans):
+            missing = [plan for plan in self.plans if plan.variant == variant and self._is_missing(plan)]
+            known = self.known.get(variant)
+            seconds = sum(self._estimate(plan) for plan in missing)
+            rows.append(PreviewRow(variant=variant, trials=len(missing), known=known, seconds=seconds))
+        longest = max((self._estimate(plan) for plan in self.plans if self._is_missing(plan)), default=0.0)
+        seconds = max(longest, sum(row.seconds for row in rows) / self.jobs)
+        if timing:
+            untimed = [plan for plan in self.plans if plan.seed == 0 and not self._is_timed(plan)]
+            seconds += len(untimed) * self.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
+        return Preview(rows=rows, seconds=seconds)
 
     def measure_throughput(self) -> None:
         """Time each variant that trained, alone on the device, in rounds of random order."""
         first = {plan.variant: plan for plan in reversed(self.plans) if self._succeeded(plan)}
-        waiting = [plan for plan in first.values() if self.run.read_timing(plan, self.info.environment) is None]
+        waiting = [plan for plan in first.values() if not self._is_timed(plan)]
         total = len(waiting) * self.recipe.timing_rounds
         if not total:
             return
@@ -142,7 +214,7 @@ class Grid:
             if len(measured) == self.recipe.timing_rounds:
                 timing = Timing(
                     variant=plan.variant,
-                    environment=environment.capture(plan.device, plan.threads),
+                    environment=self.info.environment,
                     batch_size=plan.recipe.batch_size,
                     precision=plan.recipe.precision,
                     train_images_per_s=[train for train, _ in measured if train is not None],
@@ -150,6 +222,17 @@ class Grid:
                     measured_at=now(),
                 )
                 self.run.write_timing(plan, timing)
+
+    def _read_records(self) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.records = self.run.records()
+        for warning in caught:
+            self.observer.warn(str(warning.message))
+
+    def _plan_all(self, selected: Sequence[Variant]) -> None:
+        self._plan(selected)
+        self._plan(self._baselines())
 
     def _plan(self, variants: Iterable[Variant]) -> None:
         """Add the trials of these variants, and find out about those that are to run."""
@@ -159,7 +242,15 @@ class Grid:
         self.plans += plans
         missing = {plan.variant for plan in plans if self._is_missing(plan)}
         tasks = [
-            self._task(variant.text, try_variant, variant.text, self.recipe, self.images, self.info.device)
+            self._task(
+                variant.text,
+                try_variant,
+                variant.text,
+                self.registry.origin(variant),
+                self.recipe,
+                self.images,
+                self.info.device,
+            )
             for variant in new
             if variant.text in missing
         ]
@@ -180,7 +271,7 @@ class Grid:
             environs.aezoo,
             environs.torch,
             self.info.device,
-            THREADS,
+            self.threads,
         )
         return TrialPlan(
             trial_id=f"{slug(variant.text)}-s{seed}-{key}",
@@ -194,7 +285,7 @@ class Grid:
             dataset=self.info.dataset,
             seed=seed,
             device=self.info.device,
-            threads=THREADS,
+            threads=self.threads,
         )
 
     def _baselines(self) -> list[Variant]:
@@ -231,6 +322,9 @@ class Grid:
         record = self.records.get(plan.trial_id)
         return record is None or (self.retry_failed and record.status != "ok")
 
+    def _is_timed(self, plan: TrialPlan) -> bool:
+        return self.run.read_timing(plan, self.info.environment) is not None
+
     def _succeeded(self, plan: TrialPlan) -> bool:
         record = self.records.get(plan.trial_id)
         return record is not None and record.status == "ok"
@@ -238,21 +332,25 @@ class Grid:
     def _estimate(self, plan: TrialPlan) -> float:
         known = self.known[plan.variant]
         steps = self.recipe.num_steps(self.info.dataset.num_train)
-        return 0.5 + (known.step_seconds * steps if isinstance(known, Preflight) else 0.0)
+        return START_SECONDS + known.step_seconds * steps if isinstance(known, Preflight) else 0.0
 
     def _task(self, task_id: str, function: Callable[..., object], *args: object) -> Task:
-        output = self.run.artifacts(slug(task_id) if function is not run_trial else task_id) / "output.txt"
+        name = slug(task_id) if function is not run_trial else task_id
+        folder = self.run.artifacts(name) if self.scratch is None else self.scratch / name
         return Task(
-            id=task_id, function=function, args=args, threads=THREADS, output=output.absolute(), timeout=self.timeout
-        )
+            id=task_id, function=function, args=args, threads=self.threads,
+            output=(folder / "output.txt").absolute(), timeout=self.timeout,
+        )  # fmt: skip
+
+    def _fail(self, plan: TrialPlan, outcome: Outcome, started_at: str) -> None:
+        """Record a trial whose process, or the one that tried its variant, did not come to write a record."""
+        known = self.known[plan.variant]
+        found = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
+        preflight = known if isinstance(known, Preflight) else None
+        self._end(record_of(plan, preflight, self.info.environment, started_at, **found))
 
     def _end(self, record: TrialRecord, *, written: bool = False) -> None:
         if not written:
             self.run.write_record(record)
         self.records[record.trial_id] = record
         self.observer.ended(record)
-
-
-def _record_of_a_failure(plan: TrialPlan, known: Preflight | None, outcome: Outcome, started_at: str) -> TrialRecord:
-    """Return the record of a trial whose process, or the one that tried its variant, did not come to write one."""
-    return record_of(plan, known, started_at, status=outcome.status, reason=outcome.reason, traceback=outcome.traceback)

@@ -14,6 +14,7 @@ from aezoo import tables
 from aezoo.grid import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
+from aezoo.text import plain
 
 
 class PlainObserver(Observer):
@@ -48,7 +49,7 @@ class PlainObserver(Observer):
         self._say(f"[{self.done}/{self.total}] {_result(record)}; {self.clock.left()}")
 
     def _say(self, text: str) -> None:
-        self.console.print(tables.plain(text), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveObserver(PlainObserver):
@@ -78,7 +79,7 @@ class LiveObserver(PlainObserver):
 
     def started(self, plan: TrialPlan) -> None:
         steps = plan.recipe.num_steps(plan.dataset.num_train)
-        name = f"{tables.plain(plan.variant)} seed {plan.seed}".replace("[", "\\[")
+        name = f"{plain(plan.variant)} seed {plan.seed}".replace("[", "\\[")
         self.tasks[plan.trial_id] = self.bars.add_task(name, total=steps)
 
     def stepped(self, plan: TrialPlan, steps: int) -> None:

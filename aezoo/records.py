@@ -97,7 +97,11 @@ class TrialRecord(TrialPlan):
 
 
 class Preflight(_Model):
-    """What building a variant, without training it, tells about it."""
+    """What building a variant, without training it, tells about it.
+
+    `step_seconds` is the fastest of a few real steps; `peak_memory_bytes` is what they added to the process's resident
+    memory, `peak_device_memory_bytes` what they held on an accelerator.
+    """
 
     objective: str
     num_params: int
@@ -106,6 +110,8 @@ class Preflight(_Model):
     flops_per_image: int
     closed_form: bool
     step_seconds: float
+    peak_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
 
 
 class Timing(_Model):

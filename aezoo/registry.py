@@ -286,6 +286,21 @@ def _owner(point: metadata.EntryPoint) -> tuple[str, str]:
         return "unknown", "unknown"
 
 
+def find(variant: str, source: PluginSource) -> Variant:
+    """Return a variant from the one plugin that contributes it, and load no other.
+
+    So a trial's process starts soon, and what another plugin does while it is imported cannot touch the trial.
+
+    Raises:
+        AezooError: the plugin is not installed any more.
+        BaseException: whatever its import or its hooks raise.
+    """
+    for point in metadata.entry_points(group=GROUP):
+        if point.name == source.name and _owner(point)[0] == source.distribution:
+            return Registry([load(point)], []).resolve(variant)
+    raise AezooError(f"plugin {source.name} of {source.distribution} is not installed any more")
+
+
 def list_architectures(pattern: str = "*") -> list[str]:
     """Return the names of the installed architectures that match a pattern such as ``conv*``."""
     return fnmatch.filter(discover().architectures, pattern)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from aezoo.errors import AezooError, did_you_mean
 from aezoo.records import Status, Timing, TrialRecord
 from aezoo.statistics import Interval, over_images, over_seeds, spread
 from aezoo.store import RunDirectory, write_text
+from aezoo.text import plain
 
 COLUMNS = (
     "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high", "vs_pca",
@@ -224,6 +224,7 @@ ESSENTIAL = ("rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca
 _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("mse", lambda value: f"{value:.5f}"),
     ("vs_pca", lambda value: f"{value:.3f}"),
+    ("seconds", lambda value: f"{value:.1f}"),
     ("percent", lambda value: f"{value:+.1f}"),
     ("ratio", lambda value: f"{value:.2f}"),
     ("", lambda value: f"{value:,.0f}"),
@@ -241,11 +242,6 @@ def _cell(name: str, value: Any) -> str:
 
 def _is_text(table: pd.DataFrame, name: str) -> bool:
     return not pd.api.types.is_numeric_dtype(table[name])
-
-
-def plain(text: str) -> str:
-    """Return a text without control characters, so that a name cannot move a terminal's cursor or break a row."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
 
 
 def _csv_safe(text: str) -> str:

@@ -1,6 +1,6 @@
 """What happens inside a process of its own: run one trial, time one variant, or try one before the bench.
 
-Each function finds the plugins anew, so that nothing but names and numbers travels to the process.
+Each function loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
 """
 
 import traceback
@@ -18,15 +18,18 @@ from aezoo.errors import ContractError, reason_of
 from aezoo.measurement import PeakMemory, image_errors, infer_images_per_s, train_images_per_s
 from aezoo.modules import num_params
 from aezoo.recipe import Recipe
-from aezoo.records import Preflight, TrialPlan, TrialRecord
-from aezoo.registry import discover
+from aezoo.records import Environment, PluginSource, Preflight, TrialPlan, TrialRecord
+from aezoo.registry import find
 from aezoo.store import RunDirectory
 from aezoo.training import DivergedError, Stream, fit, seed_stream, train
 
 Report = Callable[[int], None]
+_OF_A_FEW_STEPS = {"closed_form", "step_seconds", "peak_memory_bytes", "peak_device_memory_bytes"}
 
 
-def run_trial(plan: TrialPlan, known: Preflight, images: SharedImages, run: Path, on_step: Report) -> TrialRecord:
+def run_trial(
+    plan: TrialPlan, known: Preflight, images: SharedImages, run: Path, env: Environment, on_step: Report
+) -> TrialRecord:
     """Train and score one variant from one seed, and write its record, whatever became of it."""
     started_at = now()
     try:
@@ -38,7 +41,7 @@ def run_trial(plan: TrialPlan, known: Preflight, images: SharedImages, run: Path
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         status = "out_of_memory" if environment.is_out_of_memory(error) else "error"
         found = {"status": status, "reason": reason_of(error), "traceback": traceback.format_exc()}
-    record = record_of(plan, known, started_at, **found)
+    record = record_of(plan, known, env, started_at, **found)
     RunDirectory(run).write_record(record)
     return record
 
@@ -46,7 +49,7 @@ def run_trial(plan: TrialPlan, known: Preflight, images: SharedImages, run: Path
 def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: Report) -> dict[str, Any]:
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
     memory = PeakMemory(plan.device)
-    module = conformance.build(discover().resolve(plan.variant), train_NCHW, plan.seed)
+    module = conformance.build(find(plan.variant, plan.plugin), train_NCHW, plan.seed)
     if hasattr(module, "fit"):
         trained = fit(module, train_NCHW, plan.seed)
     else:
@@ -73,6 +76,7 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
 
 def try_variant(
     variant: str,
+    source: PluginSource,
     recipe: Recipe,
     images: SharedImages,
     device: str,
@@ -84,7 +88,9 @@ def try_variant(
         ContractError: it breaks the contract of an architecture.
     """
     train_NCHW, _ = images.load()
-    return conformance.preflight(discover().resolve(variant), train_NCHW[: recipe.batch_size].to(device), recipe)
+    memory = PeakMemory(device)
+    known = conformance.preflight(find(variant, source), train_NCHW[: recipe.batch_size].to(device), recipe)
+    return known.model_copy(update={"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()})
 
 
 def time_variant(
@@ -96,19 +102,19 @@ def time_variant(
     """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = conformance.build(discover().resolve(plan.variant), pixels, plan.seed)
+    module = conformance.build(find(plan.variant, plan.plugin), pixels, plan.seed)
     training = None
     if not hasattr(module, "fit"):
         training = train_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
     return training, infer_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
 
 
-def record_of(plan: TrialPlan, known: Preflight | None, started_at: str, **found: Any) -> TrialRecord:
+def record_of(plan: TrialPlan, known: Preflight | None, env: Environment, started_at: str, **found: Any) -> TrialRecord:
     """Return the record of a trial that ended: its plan, what the preflight knew, and what was found."""
-    facts = {} if known is None else known.model_dump(exclude={"closed_form", "step_seconds"})
+    facts = {} if known is None else known.model_dump(exclude=_OF_A_FEW_STEPS)
     return TrialRecord(
         **{**plan.model_dump(), **facts, **found},
-        environment=environment.capture(plan.device, plan.threads),
+        environment=env,
         started_at=started_at,
         finished_at=now(),
     )

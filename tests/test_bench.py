@@ -15,6 +15,7 @@ from conftest import TINY
 
 import aezoo
 from aezoo import store, tables
+from aezoo.benchmark import preview
 from aezoo.compare import compare
 from aezoo.errors import AezooError, ComparisonRefusedError
 from aezoo.grid import Observer
@@ -158,6 +159,58 @@ def test_losses_are_bit_equal_whatever_jobs_is(tiny, tmp_path):
     pd.testing.assert_frame_equal(*tables_, check_exact=True)
     assert tables_[0].attrs == tables_[1].attrs
     assert len(set(tables_[0].attrs.values())) >= 8
+
+
+def test_another_number_of_threads_is_another_trial_and_is_recorded(tiny, tmp_path):
+    bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=RECIPE.change(seeds=1))
+    two, log = bench(
+        ["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=RECIPE.change(seeds=1), threads=2, jobs=1
+    )
+    assert len(log.order) == 3
+    assert {(record.threads, record.environment.threads) for record in two.records()} == {(1, 1), (2, 2)}
+    assert row(two, "linear[latent_dim=2]")["seeds"] == 1
+    timings = [json.loads(path.read_text()) for path in (two.path / "timings").iterdir()]
+    assert sorted(one["environment"]["threads"] for one in timings) == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_preview_tells_what_would_run_and_writes_nothing(tiny, tmp_path):
+    asked = {"recipe": RECIPE, "out": tmp_path / "run", "device": "cpu"}
+    found = preview(["linear[latent_dim=2]", "mlp[latent_dim=2]"], **asked)
+    assert not (tmp_path / "run").exists()
+    table = found.table().set_index("variant")
+    assert set(table.index) == {"linear[latent_dim=2]", "mlp[latent_dim=2]", "mean", "pca[latent_dim=2]"}
+    assert table.loc["linear[latent_dim=2]", ["trials", "num_params", "latent_size", "status"]].tolist() == [
+        2, 36 * 2 + 2 + 2 * 36 + 36, 2, "to run",
+    ]  # fmt: skip
+    assert found.trials == 8
+    assert found.seconds > table["seconds"].max() > 0
+    assert table.loc["mlp[latent_dim=2]", "peak_memory_mb"] > 0
+    bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True)
+    rest = preview(["linear[latent_dim=2]", "mlp[latent_dim=2]"], **asked).table().set_index("variant")
+    assert rest["trials"].to_dict() == {
+        "linear[latent_dim=2]": 0,
+        "mlp[latent_dim=2]": 2,
+        "mean": 0,
+        "pca[latent_dim=2]": 0,
+    }
+    assert rest.loc["mean", ["seconds", "status"]].tolist() == [0.0, "in the run already"]
+
+
+def test_another_plugin_is_not_even_imported_where_a_trial_runs(tiny, distribute, tmp_path):
+    seen = tmp_path / "imports"
+    distribute(
+        f"""
+        import os, aezoo
+        open({str(seen)!r}, "a").write(f"{{os.getpid()}} ")
+
+        @aezoo.hookimpl
+        def aezoo_datasets():
+            return []
+        """,
+        name="nosy",
+    )
+    bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1), timing=True)
+    assert seen.read_text().split() == [str(os.getpid())]
 
 
 def test_a_second_call_trains_nothing_again_and_adds_what_is_new(tiny, tmp_path):

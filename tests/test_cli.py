@@ -171,6 +171,31 @@ def test_bench_prints_a_plain_table_and_the_second_call_trains_nothing(call, tin
     assert "all trials are in results/default-tiny-cpu-" in err
 
 
+def test_a_dry_run_prints_its_estimate_and_stops(call, tiny, tmp_path):
+    asked = [
+        "bench",
+        "linear[latent_dim=2]",
+        "--quick",
+        "--dataset",
+        "tiny",
+        "--out",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+    ]
+    status, out, err = call(*asked, "--dry-run", "--format", "json")
+    assert status == 0
+    assert {row["variant"]: row["trials"] for row in json.loads(out)} == {
+        "linear[latent_dim=2]": 1, "mean": 1, "pca[latent_dim=2]": 1,
+    }  # fmt: skip
+    assert "3 trials, about " in err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    status, out, _ = call("bench", "conv[]", "linear[latent_dim=99]", *asked[2:], "--dry-run", "--format", "csv")
+    assert status == 0
+    status, out, _ = call("bench", "pca[latent_dim=99]", *asked[2:], "--dry-run", "--format", "csv")
+    assert (status, "invalid: latent_dim must be 1 to 36" in out) == (1, True)
+
+
 def test_table_formats_and_sorts(call, run):
     status, out, _ = call("table", run, "--format", "json", "--sort", "num_params")
     rows = json.loads(out)

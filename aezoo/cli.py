@@ -217,6 +217,7 @@ def bench(
     from aezoo.recipe import read_recipe
     from aezoo.store import RunDirectory
     from aezoo.tables import check_format
+    from aezoo.text import duration
 
     check_format(fmt)
     if quick and recipe not in ("default", "quick"):
@@ -248,7 +249,7 @@ def bench(
             observer.stop()
     if expected is not None:
         _print_table(expected.table(), fmt)
-        print(f"{expected.trials} trials, about {_duration(expected.seconds)}; nothing was run", file=sys.stderr)
+        print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
         if expected.refused:
             raise typer.Exit(1)
         return
@@ -310,10 +311,6 @@ def doctor() -> None:
         typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
     if failed:
         raise typer.Exit(1)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> "pd.DataFrame":

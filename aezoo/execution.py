@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
@@ -60,8 +60,15 @@ def start_server() -> None:
     """Start the server that every task's process is forked from; it imports torch while others go on."""
     context = _context()
     context.set_forkserver_preload(_PRELOAD)
-    with _without_main():
-        forkserver.ensure_running()
+    # While it imports torch, the server does not ignore Ctrl-C yet, and would print a traceback: it inherits the block.
+    # The resource tracker, which it needs, lifts such a block as it starts: so that comes before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _without_main():
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def default_jobs(device: str, threads: int = 1) -> int:
@@ -183,7 +190,11 @@ def _child(task: Task, sender: Any) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except FileNotFoundError:
+        # Whoever asked for this process is gone, and took the folder along.
+        os._exit(1)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
     try:

@@ -182,7 +182,8 @@ class Grid:
         longest = max((self._estimate(plan) for plan in self.plans if self._is_missing(plan)), default=0.0)
         seconds = max(longest, sum(row.seconds for row in rows) / self.jobs)
         if timing:
-            untimed = [plan for plan in self.plans if plan.seed == 0 and not self._is_timed(plan)]
+            runs = [plan for plan in self.plans if not isinstance(self.known.get(plan.variant), Outcome)]
+            untimed = [plan for plan in runs if plan.seed == 0 and not self._is_timed(plan)]
             seconds += len(untimed) * self.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
         return Preview(rows=rows, seconds=seconds)
 

@@ -14,7 +14,7 @@ from aezoo import tables
 from aezoo.grid import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
-from aezoo.text import plain
+from aezoo.text import duration, plain
 
 
 class PlainObserver(Observer):
@@ -134,7 +134,7 @@ class _Clock:
         if not done:
             return "time left unknown yet"
         left = (time.monotonic() - self.started) * (total - done) / done
-        return f"about {left:.0f} s left" if left < 100 else f"about {left / 60:.0f} min left"
+        return f"about {duration(left)} left"
 
 
 def _result(record: TrialRecord) -> str:

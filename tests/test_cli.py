@@ -1,6 +1,8 @@
 """The command line: exit statuses, one-line errors, and what is never imported."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -251,3 +253,17 @@ def test_hostile_texts_are_harmless_in_every_format():
         assert "\x1b" not in tables.render(table, fmt)
     assert "\\|" in tables.render(table, "github")
     assert "&lt;" in tables.render(pd.DataFrame({"variant": ["<script>"]}), "html")
+
+
+@pytest.mark.parametrize("until", ["loading", "trying"])
+def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny, until):
+    command = [sys.executable, "-m", "aezoo", "bench", "linear", "--dataset", tiny, "--dry-run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        told = ""
+        while not told.startswith(until):
+            told = process.stderr.readline()
+        # Torch is still being imported, in the process that trials are forked from.
+        os.killpg(process.pid, signal.SIGINT)
+        left = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in left

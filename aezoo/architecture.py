@@ -88,6 +88,8 @@ class Architecture:
         reference: Author and year, or a URL.
         variants: The hyperparameters of each variant that ``aezoo bench --all`` trains.
         baseline: ``"mean"`` or ``"pca"`` for the two that every table carries. Only aezoo's own plugin sets it.
+        speed_reference: Whether every speed is also given relative to this one's, with its defaults, so that tables
+            from two machines can be read together. Only aezoo's own plugin sets it.
 
     Raises:
         ContractError: a field is of the wrong kind, or a variant does not fit the build function.
@@ -99,6 +101,7 @@ class Architecture:
     reference: str
     variants: Sequence[Mapping[str, Any]] = field(default=({},))
     baseline: Literal["mean", "pca"] | None = None
+    speed_reference: bool = False
 
     def __post_init__(self) -> None:
         # A generator would be empty at its second reading.

@@ -55,6 +55,7 @@ def bench(
     device: str = "auto",
     jobs: int | None = None,
     threads: int = 1,
+    compiled: bool = False,
     timeout: float | None = None,
     timing: bool = True,
     retry_failed: bool = False,
@@ -75,6 +76,8 @@ def bench(
         jobs: Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.
         threads: Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a trial
             with another number of threads is another trial.
+        compiled: Whether steps and the timed inference go through ``torch.compile``; that makes another trial too. The
+            time to compile is recorded apart.
         timeout: Seconds after which a trial is killed.
         timing: Whether to measure throughput at the end.
         retry_failed: Whether to run trials again whose records say that they failed.
@@ -87,7 +90,8 @@ def bench(
     """
     with _grid(
         variants, every=every, recipe=recipe, latent_dims=latent_dims, out=out, data_dir=data_dir, device=device,
-        jobs=jobs, threads=threads, timeout=timeout, retry_failed=retry_failed, strict=strict, observer=observer,
+        jobs=jobs, threads=threads, compiled=compiled, timeout=timeout, retry_failed=retry_failed, strict=strict,
+        observer=observer,
     ) as (grid, selected):  # fmt: skip
         try:
             grid.run_trials(selected)
@@ -124,6 +128,7 @@ def _grid(
     device: str = "auto",
     jobs: int | None = None,
     threads: int = 1,
+    compiled: bool = False,
     timeout: float | None = None,
     retry_failed: bool = False,
     strict: bool = False,
@@ -134,8 +139,9 @@ def _grid(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     sizes = {f"latent_dim {value}": value for value in latent_dims}
     _check_positive(jobs=jobs, threads=threads, timeout=timeout, **sizes)
-    start_server()
+    start_server(["torch._inductor.compile_fx"] if compiled else [])
     device = environment.choose_device(device)
+    environment.check_precision(recipe.precision, device)
     registry = discover()
     for broken in registry.broken:
         if strict:
@@ -173,10 +179,12 @@ def _grid(
     if run.exists:
         info = _same_run(run, info)
     with share(images) as shared:
+        # From here on the one copy is the shared one.
+        del images
         grid = Grid(
             registry=registry, recipe=recipe, run=run, info=info, images=shared,
-            jobs=jobs or default_jobs(device, threads), threads=threads, timeout=timeout, retry_failed=retry_failed,
-            observer=observer,
+            jobs=jobs or default_jobs(device, threads), threads=threads, compiled=compiled, timeout=timeout,
+            retry_failed=retry_failed, observer=observer,
         )  # fmt: skip
         yield grid, selected
 

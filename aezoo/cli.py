@@ -195,8 +195,10 @@ def bench(
     steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
@@ -223,7 +225,7 @@ def bench(
     if quick and recipe not in ("default", "quick"):
         raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
     chosen = read_recipe("quick" if quick else recipe).change(
-        dataset=dataset, seeds=seeds, steps=steps, batch_size=batch_size, lr=lr
+        dataset=dataset, seeds=seeds, steps=steps, batch_size=batch_size, lr=lr, precision=precision
     )
     dims = _integers(latent_dim)
     console = _console(stderr=True)
@@ -231,8 +233,8 @@ def bench(
     interrupted = False
     settings: dict[str, Any] = {
         "every": every, "recipe": chosen, "latent_dims": dims, "out": out, "data_dir": data_dir, "device": device,
-        "jobs": jobs, "threads": threads, "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed,
-        "strict": strict, "observer": observer,
+        "jobs": jobs, "threads": threads, "compiled": compiled, "timeout": timeout, "timing": not no_timing,
+        "retry_failed": retry_failed, "strict": strict, "observer": observer,
     }  # fmt: skip
     expected = None
     try:

@@ -5,45 +5,74 @@ Each failure is a `ContractError` that says what was expected and what came.
 
 import math
 import time
+from contextlib import suppress
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aezoo.architecture import Variant
+from aezoo.architecture import ImageShape, Variant
 from aezoo.errors import AezooError, ContractError, reason_of
+from aezoo.measurement import PeakMemory
 from aezoo.modules import halves, num_params, to_float, training_forward
 from aezoo.recipe import Recipe
 from aezoo.records import Preflight
-from aezoo.training import Stream, Trainer, seed_stream
+from aezoo.training import Stream, Trainer, arithmetic, losses, seed_stream
 
 STEPS = 3
 """Steps whose fastest estimates a trial's time."""
 
 
-def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> Preflight:
+def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False) -> Preflight:
     """Build a variant and try it on a batch of real images, uint8, on the device.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
+        MemoryError: its parameters alone are more than the memory that is free; nothing was allocated.
     """
+    device = images_NCHW.device.type
+    check_size(variant, _shape(images_NCHW), device)
+    memory = PeakMemory(device)
     module = build(variant, images_NCHW, seed=0)
     x_BCHW = to_float(images_NCHW[: recipe.batch_size])
-    closed_form = hasattr(module, "fit")
+    with torch.no_grad(), arithmetic(recipe.precision, device):
+        module.eval()(x_BCHW.clone())
+    infer_memory = memory.host(), memory.device()
     check_forward(module, x_BCHW[:2])
     latent_shape = check_latent(module, x_BCHW[:2], variant)
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         module(x_BCHW[:1].clone())
-    seconds = 0.0 if closed_form else check_training(module, x_BCHW, recipe)
-    return Preflight(
+    found = Preflight(
         objective=objective(module),
         num_params=num_params(module),
         latent_shape=latent_shape,
         latent_size=None if latent_shape is None else math.prod(latent_shape),
         flops_per_image=flops.get_total_flops(),
-        closed_form=closed_form,
-        step_seconds=seconds,
+        closed_form=hasattr(module, "fit"),
+        step_seconds=0.0,
+        infer_peak_memory_bytes=infer_memory[0],
+        infer_peak_device_memory_bytes=infer_memory[1],
     )
+    steps = {} if found.closed_form else check_training(module, x_BCHW, recipe, compiled=compiled)
+    peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
+    return found.model_copy(update=steps | peaks)
+
+
+def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
+    """Refuse, before anything is allocated, a network whose parameters cannot be held, let alone be trained."""
+    parameters: list[nn.Parameter] = []
+    # Not every build works without real numbers; what is wrong with the others, building them in earnest will tell.
+    with suppress(Exception), torch.device("meta"):
+        parameters = list(variant.build(image_shape).parameters())
+    # A trained one has a gradient and Adam's two moments beside it.
+    needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"its {sum(one.numel() for one in parameters):,} parameters, with gradients and Adam's moments, need "
+            f"{needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free"
+        )
 
 
 def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
@@ -52,15 +81,19 @@ def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
     Raises:
         ContractError: its build function refused or failed, or returned something else than an ``nn.Module``.
     """
-    channels, height, width = images_NCHW.shape[1:]
     seed_stream(seed, Stream.INITIALISATION)
     try:
-        module = variant.build((channels, height, width))
+        module = variant.build(_shape(images_NCHW))
     except (AezooError, ValueError) as error:
         raise ContractError(str(error)) from error
     if not isinstance(module, nn.Module):
         raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
     return module.to(images_NCHW.device)
+
+
+def _shape(images_NCHW: Tensor) -> ImageShape:
+    channels, height, width = images_NCHW.shape[1:]
+    return channels, height, width
 
 
 def objective(module: nn.Module) -> str:
@@ -116,8 +149,8 @@ def check_latent(module: nn.Module, x_BCHW: Tensor, variant: Variant) -> tuple[i
     return tuple(latent.shape[1:])
 
 
-def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> float:
-    """Take a few steps, check the penalty, and return the seconds of the fastest."""
+def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compiled: bool) -> dict[str, float | None]:
+    """Take a few steps, check the penalty, and return what they cost, by the names of `Preflight`."""
     module.train()
     penalty = training_forward(module, x_BCHW.clone()).penalty
     if penalty is not None:
@@ -128,15 +161,23 @@ def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> float:
             raise ContractError("training_forward adds a penalty, but objective says 'mse'; name it, as in 'mse + kl'")
         if not torch.isfinite(penalty):
             raise ContractError(f"the untrained network's penalty is {penalty.item()}")
-    trainer = Trainer(module, recipe)
+    trainer = Trainer(module, recipe, compiled=compiled)
     fastest = math.inf
-    for _ in range(STEPS):
-        started = time.perf_counter()
-        try:
+    try:
+        compile_seconds = trainer.compile(x_BCHW) if compiled else None
+        for _ in range(STEPS):
+            started = time.perf_counter()
             float(trainer.step(x_BCHW))
-        except RuntimeError as error:
-            if "does not require grad" in str(error):
-                raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}") from error
-            raise
-        fastest = min(fastest, time.perf_counter() - started)
-    return fastest
+            fastest = min(fastest, time.perf_counter() - started)
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}") from error
+        raise
+    few = x_BCHW[:2].clone()
+    with FlopCounterMode(display=False) as flops:
+        losses(module, few)[1].backward()  # type: ignore[no-untyped-call]
+    return {
+        "step_seconds": fastest,
+        "compile_seconds": compile_seconds,
+        "train_flops_per_image": flops.get_total_flops() // len(few),
+    }

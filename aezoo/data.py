@@ -42,4 +42,7 @@ def share(images: Images) -> Iterator[SharedImages]:
         with path.open("wb") as file:
             for pixels in (images.train, images.test):
                 file.write(np.ascontiguousarray(pixels).data)
-        yield SharedImages(path=path, train_shape=images.train.shape, test_shape=images.test.shape)
+        shared = SharedImages(path=path, train_shape=images.train.shape, test_shape=images.test.shape)
+        # The caller may let go of its copy, and then nobody holds a second one.
+        del images, pixels
+        yield shared

@@ -3,9 +3,11 @@
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.records import Environment
@@ -30,6 +32,23 @@ def choose_device(name: str) -> str:
     if name == "cpu":
         return name
     raise AezooError(f"device {name!r} is not on this machine (torch {torch.__version__} sees {present}); use auto")
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a precision that the device does not have: nothing is computed otherwise than asked.
+
+    Raises:
+        AezooError: the device has no such arithmetic.
+    """
+    import torch
+
+    if precision == "tf32":
+        if device != "cuda":
+            raise AezooError(
+                f"precision tf32 is for NVIDIA devices, but the device is {device}; use float32 or bfloat16"
+            )
+        if torch.cuda.get_device_capability() < (8, 0):
+            raise AezooError(f"{torch.cuda.get_device_name()} has no tf32; use float32")
 
 
 def capture(device: str, threads: int) -> Environment:
@@ -61,6 +80,11 @@ def configure(threads: int) -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Trials run side by side as it is: torch.compile shall start no pool of processes of its own.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    inductor: Any = sys.modules.get("torch._inductor.config")
+    if inductor is not None:
+        inductor.compile_threads = 1
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 

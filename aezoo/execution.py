@@ -26,7 +26,7 @@ from aezoo.errors import ContractError, reason_of
 from aezoo.records import Status
 
 Report = Callable[[int], None]
-_PRELOAD = ["torch", "torch._dynamo", "aezoo.trial"]
+_PRELOAD = ("torch", "torch._dynamo", "aezoo.trial")
 _POLL_SECONDS = 0.5
 
 
@@ -56,10 +56,13 @@ class Outcome:
     traceback: str | None = None
 
 
-def start_server() -> None:
-    """Start the server that every task's process is forked from; it imports torch while others go on."""
+def start_server(modules: Sequence[str] = ()) -> None:
+    """Start the server that every task's process is forked from, where there is none yet.
+
+    It imports torch, and these modules too, while others go on.
+    """
     context = _context()
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload([*_PRELOAD, *modules])
     # While it imports torch, the server does not ignore Ctrl-C yet, and would print a traceback: it inherits the block.
     # The resource tracker, which it needs, lifts such a block as it starts: so that comes before.
     resource_tracker.ensure_running()

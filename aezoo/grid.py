@@ -3,7 +3,6 @@
 How a trial runs is another module's business; so are the recipe and the data, which come in whole.
 """
 
-import random
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +11,18 @@ from typing import Any
 
 import pandas as pd
 
+from aezoo import throughput
 from aezoo.architecture import Variant
 from aezoo.data import SharedImages
 from aezoo.execution import Outcome, Task, run_tasks
 from aezoo.recipe import Recipe
-from aezoo.records import Preflight, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord
 from aezoo.registry import Registry
 from aezoo.store import RunDirectory, digest, slug
-from aezoo.trial import now, record_of, run_trial, time_variant, try_variant
+from aezoo.trial import now, record_of, run_trial, try_variant
 
 START_SECONDS = 0.3
 """What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
-ROUND_SECONDS = 0.1
-"""How long one round times training, and again inference, after a warm-up of a quarter of it."""
 
 
 class Observer:
@@ -115,6 +113,7 @@ class Grid:
     images: SharedImages
     jobs: int
     threads: int
+    compiled: bool
     timeout: float | None
     retry_failed: bool
     observer: Observer
@@ -184,45 +183,31 @@ class Grid:
         if timing:
             runs = [plan for plan in self.plans if not isinstance(self.known.get(plan.variant), Outcome)]
             untimed = [plan for plan in runs if plan.seed == 0 and not self._is_timed(plan)]
-            seconds += len(untimed) * self.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
+            visits = throughput.visits(len(untimed)) * self.recipe.timing_rounds
+            seconds += visits * (START_SECONDS + 2.5 * throughput.ROUND_SECONDS)
         return Preview(rows=rows, seconds=seconds)
 
     def measure_throughput(self) -> None:
-        """Time each variant that trained, alone on the device, in rounds of random order."""
+        """Time each variant that trained and has no timing yet, alone on the device."""
         first = {plan.variant: plan for plan in reversed(self.plans) if self._succeeded(plan)}
         waiting = [plan for plan in first.values() if not self._is_timed(plan)]
-        total = len(waiting) * self.recipe.timing_rounds
-        if not total:
+        if not waiting:
             return
         self.observer.stage("measuring throughput, one variant at a time")
-        rounds: dict[str, list[tuple[float | None, float]]] = {plan.variant: [] for plan in waiting}
-        by_task = {}
-        tasks = []
-        for number in range(self.recipe.timing_rounds):
-            for plan in random.Random(number).sample(waiting, len(waiting)):
-                task = self._task(f"timing-{number}-{plan.trial_id}", time_variant, plan, self.images, ROUND_SECONDS)
-                tasks.append(task)
-                by_task[task.id] = plan
-        for done, outcome in enumerate(run_tasks(tasks, 1, lambda _: None, lambda *_: None), start=1):
-            plan = by_task[outcome.task.id]
-            if outcome.status == "ok":
-                rounds[plan.variant].append(outcome.value)
-            else:
-                self.observer.warn(f"{plan.variant} could not be timed: {outcome.status}: {outcome.reason}")
-            self.observer.timed(done, total)
-        for plan in waiting:
-            measured = rounds[plan.variant]
-            if len(measured) == self.recipe.timing_rounds:
-                timing = Timing(
-                    variant=plan.variant,
-                    environment=self.info.environment,
-                    batch_size=plan.recipe.batch_size,
-                    precision=plan.recipe.precision,
-                    train_images_per_s=[train for train, _ in measured if train is not None],
-                    infer_images_per_s=[infer for _, infer in measured],
-                    measured_at=now(),
-                )
-                self.run.write_timing(plan, timing)
+        reference = self.registry.speed_reference()
+        if reference is None:
+            self.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
+        for plan, timing in throughput.measure(
+            waiting,
+            # Never compiled: it is the same reference for all.
+            self._plan_trial(reference, seed=0).model_copy(update={"compiled": False}) if reference else None,
+            self.images,
+            self.info.environment,
+            make_task=self._task,
+            on_visit=self.observer.timed,
+            warn=self.observer.warn,
+        ):
+            self.run.write_timing(plan, timing)
 
     def _read_records(self) -> None:
         with warnings.catch_warnings(record=True) as caught:
@@ -251,6 +236,7 @@ class Grid:
                 self.recipe,
                 self.images,
                 self.info.device,
+                self.compiled,
             )
             for variant in new
             if variant.text in missing
@@ -273,6 +259,7 @@ class Grid:
             environs.torch,
             self.info.device,
             self.threads,
+            *(["compiled"] if self.compiled else []),
         )
         return TrialPlan(
             trial_id=f"{slug(variant.text)}-s{seed}-{key}",
@@ -287,6 +274,7 @@ class Grid:
             seed=seed,
             device=self.info.device,
             threads=self.threads,
+            compiled=self.compiled,
         )
 
     def _baselines(self) -> list[Variant]:

@@ -4,6 +4,7 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 
 from aezoo.errors import ContractError
 from aezoo.modules import to_float
-from aezoo.recipe import Recipe
-from aezoo.training import Trainer
+from aezoo.recipe import Precision, Recipe
+from aezoo.training import Trainer, arithmetic, whole_batch
 
 EVALUATION_BATCH = 500
+BLOCKS = 5
+"""A visit of the clocks times so many blocks, and takes the median: a short disturbance spoils one of them."""
 
 
-def image_errors(module: nn.Module, images_NCHW: Tensor, batch_size: int = EVALUATION_BATCH) -> Tensor:
+def image_errors(
+    module: nn.Module, images_NCHW: Tensor, precision: Precision = "float32", batch_size: int = EVALUATION_BATCH
+) -> Tensor:
     """Return the mean squared error of each image, (N,), float64, on the host: evaluation mode, clean input.
 
     Summed in float64, so that neither it nor its mean, the score, depends on `batch_size`. What the network is
@@ -33,7 +38,8 @@ def image_errors(module: nn.Module, images_NCHW: Tensor, batch_size: int = EVALU
     errors = []
     with torch.no_grad():
         for pixels in torch.split(images_NCHW, batch_size):
-            reconstruction = module(to_float(pixels))
+            with arithmetic(precision, pixels.device.type):
+                reconstruction = module(to_float(pixels))
             if not isinstance(reconstruction, Tensor) or reconstruction.shape != pixels.shape:
                 given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction)
                 raise ContractError(f"expected reconstructions of shape {tuple(pixels.shape)}, got {given}")
@@ -50,40 +56,55 @@ def synchronise(device: str) -> None:
         torch.accelerator.synchronize()
 
 
-def train_images_per_s(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str) -> float:
+def train_images_per_s(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str, *, compiled: bool = False
+) -> float:
     """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
-    trainer = Trainer(module, recipe)
-    x_BCHW = to_float(_batch(images_NCHW, recipe.batch_size))
+    trainer = Trainer(module, recipe, compiled=compiled)
+    x_BCHW = whole_batch(images_NCHW, recipe)
     return recipe.batch_size * _calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
 
 
-def infer_images_per_s(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str) -> float:
+def infer_images_per_s(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str, *, compiled: bool = False
+) -> float:
     """Time reconstruction in evaluation mode, a batch of the recipe's size at a time."""
     module.eval()
-    x_BCHW = to_float(_batch(images_NCHW, recipe.batch_size))
-    with torch.no_grad():
-        return recipe.batch_size * _calls_per_s(lambda: module(x_BCHW), seconds, device)
+    forward = torch.compile(module) if compiled else module
+    x_BCHW = whole_batch(images_NCHW, recipe)
+    with torch.no_grad(), arithmetic(recipe.precision, torch.device(device).type):
+        return recipe.batch_size * _calls_per_s(lambda: forward(x_BCHW), seconds, device)
 
 
-def _batch(images_NCHW: Tensor, batch_size: int) -> Tensor:
-    """Return a whole batch, repeating images where the data set is smaller than one."""
-    return images_NCHW[torch.arange(batch_size, device=images_NCHW.device) % len(images_NCHW)]
+def matmul_flops_per_s(precision: Precision, seconds: float, device: str) -> float:
+    """Time the product of two square matrices, which no network's arithmetic can be faster than; FLOPs a second."""
+    side = 1024 if device == "cpu" else 8192
+    a, b = (torch.rand(side, side, device=device) for _ in range(2))
+    if precision == "bfloat16":
+        a, b = a.bfloat16(), b.bfloat16()
+    with torch.no_grad(), arithmetic(precision, torch.device(device).type):
+        return 2 * side**3 * _calls_per_s(lambda: a @ b, seconds, device)
 
 
 def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
+    call()  # Whatever a first call does beside its work, compiling perhaps, is over.
+    synchronise(device)
     started = time.perf_counter()
     calls = 0
     while calls < 3 or time.perf_counter() - started < seconds / 4:
         call()
         calls += 1
     synchronise(device)
-    # The warm-up says how many calls fill the time, so that no clock is read between them.
-    calls = max(1, round(calls * seconds / (time.perf_counter() - started)))
-    started = time.perf_counter()
-    for _ in range(calls):
-        call()
-    synchronise(device)
-    return calls / (time.perf_counter() - started)
+    # The warm-up says how many calls fill a block, so that no clock is read between them.
+    calls = max(1, round(calls * seconds / BLOCKS / (time.perf_counter() - started)))
+    blocks = []
+    for _ in range(BLOCKS):
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronise(device)
+        blocks.append(time.perf_counter() - started)
+    return calls / statistics.median(blocks)
 
 
 class PeakMemory:

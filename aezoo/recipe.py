@@ -14,6 +14,8 @@ import tomli_w
 from aezoo.errors import AezooError, did_you_mean
 
 BUILT_IN = ("default", "quick")
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How products are computed; `aezoo.training.arithmetic` says what each means."""
 _BUDGET = ("steps", "epochs", "images")
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds"}
 
@@ -40,7 +42,7 @@ class Recipe(pydantic.BaseModel):
     optimizer: Literal["adam"] = "adam"
     lr: float = pydantic.Field(default=1e-3, gt=0)
     schedule: Literal["constant"] = "constant"
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Self:

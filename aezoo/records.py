@@ -65,6 +65,7 @@ class TrialPlan(_Model):
     seed: int
     device: str
     threads: int
+    compiled: bool = False
 
 
 class TrialRecord(TrialPlan):
@@ -72,7 +73,9 @@ class TrialRecord(TrialPlan):
 
     `curve` holds (step, mean training MSE since the point before). `test_mse_image_std` is the standard deviation of
     the test images' own errors. `peak_memory_bytes` is what the trial added to its process's resident memory at its
-    peak; `peak_device_memory_bytes` is what it held on an accelerator.
+    peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for building the network
+    and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of training with the
+    backward pass. `compile_seconds` are apart from `train_seconds`.
     """
 
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
@@ -88,9 +91,13 @@ class TrialRecord(TrialPlan):
     latent_shape: tuple[int, ...] | None = None
     latent_size: int | None = None
     flops_per_image: int | None = None
+    train_flops_per_image: int | None = None
     train_seconds: float | None = None
+    compile_seconds: float | None = None
     peak_memory_bytes: int | None = None
     peak_device_memory_bytes: int | None = None
+    infer_peak_memory_bytes: int | None = None
+    infer_peak_device_memory_bytes: int | None = None
     environment: Environment
     started_at: str
     finished_at: str
@@ -100,7 +107,7 @@ class Preflight(_Model):
     """What building a variant, without training it, tells about it.
 
     `step_seconds` is the fastest of a few real steps; `peak_memory_bytes` is what they added to the process's resident
-    memory, `peak_device_memory_bytes` what they held on an accelerator.
+    memory, `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
     """
 
     objective: str
@@ -108,22 +115,34 @@ class Preflight(_Model):
     latent_shape: tuple[int, ...] | None
     latent_size: int | None
     flops_per_image: int
+    train_flops_per_image: int | None = None
     closed_form: bool
     step_seconds: float
+    compile_seconds: float | None = None
     peak_memory_bytes: int | None = None
     peak_device_memory_bytes: int | None = None
+    infer_peak_memory_bytes: int | None = None
+    infer_peak_device_memory_bytes: int | None = None
 
 
 class Timing(_Model):
-    """Throughput of a variant on a device that did nothing else: images/s, one figure a round."""
+    """Throughput of a variant on a device that did nothing else: images/s, one figure a round.
+
+    In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second.
+    """
 
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
     variant: str
     environment: Environment
     batch_size: int
     precision: str
+    compiled: bool = False
     train_images_per_s: list[float]
     infer_images_per_s: list[float]
+    reference: str | None = None
+    reference_train_images_per_s: list[float] = []
+    reference_infer_images_per_s: list[float] = []
+    matmul_flops_per_s: list[float] = []
     measured_at: str
 
 

@@ -2,9 +2,11 @@
 
 import ast
 import fnmatch
+import gc
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -95,6 +97,11 @@ class Registry:
     def baseline(self, kind: str) -> str | None:
         """Return the label of the architecture that stands for a baseline, or None where its plugin is missing."""
         return next((label for label, (found, _) in self.architectures.items() if found.baseline == kind), None)
+
+    def speed_reference(self) -> Variant | None:
+        """Return the variant that speeds are given relative to, or None where its plugin is missing."""
+        labels = (label for label, (found, _) in self.architectures.items() if found.speed_reference)
+        return next((self._variant(label, {}) for label in labels), None)
 
     def dataset(self, name: str) -> Dataset:
         """Return a data set by name, or by ``distribution:name``.
@@ -198,6 +205,23 @@ def _only(claims: Sequence[tuple[T, Plugin]], kind: str, name: str) -> tuple[T, 
 @cache
 def discover() -> Registry:
     """Load every plugin that is installed, once in a process."""
+    with _without_garbage_collection():
+        return _discover()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep the collector from looking again and again at the many objects that importing torch makes, all of use."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _discover() -> Registry:
     points = metadata.entry_points(group=GROUP)
     # aezoo's own come first: nobody takes a baseline from it. The rest in an order that the path does not change.
     ordered = sorted(points, key=lambda point: (_owner(point)[0] != "aezoo", *_owner(point), point.name))
@@ -268,7 +292,7 @@ def _contributions(manager: pluggy.PluginManager, hook: str, kind: type[Architec
 
 
 def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
-    """Refuse a name that the same distribution gave already, and a baseline that is taken."""
+    """Refuse a name that the same distribution gave already, and a part in every table that is taken."""
     for other in earlier:
         mine, theirs = plugin.architectures, other.architectures
         names = {one.name for one in mine} & {one.name for one in theirs}
@@ -277,6 +301,8 @@ def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
         baselines = {one.baseline for one in mine if one.baseline} & {one.baseline for one in theirs}
         if baselines:
             raise ContractError(f"the baseline {min(map(str, baselines))!r} belongs to {other.distribution}")
+        if all(any(one.speed_reference for one in some) for some in (mine, theirs)):
+            raise ContractError(f"the reference for speeds belongs to {other.distribution}")
 
 
 def _owner(point: metadata.EntryPoint) -> tuple[str, str]:

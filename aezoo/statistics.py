@@ -42,6 +42,12 @@ def over_images(mean: float, image_std: float, num_images: int) -> Interval:
     return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
+def paired_ratio(values: Sequence[float], against: Sequence[float]) -> float | None:
+    """Return the median of the ratios of measurements made in the same rounds; None where there is no such pair."""
+    ratios = [value / other for value, other in zip(values, against, strict=False) if other]
+    return float(np.median(ratios)) if ratios else None
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Return the median of repeated measurements, and how far they lie apart."""
     low, median, high = (float(x) for x in np.percentile(values, [25, 50, 75]))

@@ -104,9 +104,10 @@ class RunDirectory:
         return {record.trial_id: record for record in found if record is not None}
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
-        """Return where the timing of a variant lies: one for each machine, number of threads and torch."""
+        """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
         env = environment
-        key = digest(plan.variant, plan.plugin.source_sha256, env.device, env.device_name, env.threads, env.torch)
+        machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
+        key = digest(plan.variant, plan.plugin.source_sha256, *machine)
         return self.path / "timings" / f"{slug(plan.variant)}-{key}.json"
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:

@@ -10,16 +10,26 @@ import tabulate
 
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.records import Status, Timing, TrialRecord
-from aezoo.statistics import Interval, over_images, over_seeds, spread
+from aezoo.statistics import Interval, over_images, over_seeds, paired_ratio, spread
 from aezoo.store import RunDirectory, write_text
 from aezoo.text import plain
 
 COLUMNS = (
     "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high", "vs_pca",
     "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
-    "train_spread", "infer_spread",
+    "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
+    "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
+    "batch_size", "threads", "precision", "compiled", "device",
 )  # fmt: skip
-"""`vs_pca` is test_mse over PCA's at the same latent size. A spread is an interquartile range over its median."""
+"""`vs_pca` is test_mse over PCA's at the same latent size; `vs_reference` a speed over that of the reference for speeds
+in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
+an interquartile range over its median."""
+_HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
+"""Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
+_INTEGERS = (
+    "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
+)  # fmt: skip
+_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device")
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +38,12 @@ _WORST_FIRST: tuple[Status, ...] = (
     "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
 )  # fmt: skip
 _RANKED = ("ok", "interrupted")
+_MEMORY = {
+    "peak_memory_mb": "peak_memory_bytes",
+    "infer_memory_mb": "infer_peak_memory_bytes",
+    "device_memory_mb": "peak_device_memory_bytes",
+    "infer_device_memory_mb": "infer_peak_device_memory_bytes",
+}
 FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
 UNSTEADY = 0.10
 """A throughput whose rounds lie further apart than this says little; it is marked."""
@@ -59,9 +75,8 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     for place, row in enumerate(rows):
         row["rank"] = min(place, len(ranked)) + 1
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    integers = ("rank", "latent_size", "num_params", "seeds")
-    return table.astype(dict.fromkeys(integers, "Int64")).astype(
-        {name: "Float64" for name in COLUMNS if name not in (*integers, "variant", "objective", "status")}
+    return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
+        {name: "Float64" for name in COLUMNS if name not in (*_INTEGERS, *_TEXTS)}
     )
 
 
@@ -78,21 +93,44 @@ def _row(
     known = next((record for record in records if record.num_params is not None), None)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in _WORST_FIRST if one in statuses)}
+    if records:
+        one = records[0]
+        row |= {"batch_size": one.recipe.batch_size, "precision": one.recipe.precision, "device": one.device}
+        row |= {"threads": one.threads, "compiled": "yes" if one.compiled else "no"}
     if known:
-        row |= {name: getattr(known, name) for name in ("objective", "latent_size", "num_params")}
+        names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
+        row |= {name: getattr(known, name) for name in names}
     if ok:
         mse = _mse(records)
         row |= {"test_mse": mse.mean, "test_mse_low": mse.low, "test_mse_high": mse.high}
         against = pca.get(row["latent_size"])
         row["vs_pca"] = mse.mean / against if against else None
-        peaks = [record.peak_memory_bytes for record in ok if record.peak_memory_bytes is not None]
-        row["peak_memory_mb"] = max(peaks) / 1e6 if peaks else None
+        row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
+        row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
+    if timing:
+        row |= _speeds(timing, row["train_flops_per_image"])
+    return row
+
+
+def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, float | None]:
+    """Return the columns that come from a timing."""
+    found: dict[str, float | None] = {}
     for part in ("train", "infer"):
-        rounds = getattr(timing, f"{part}_images_per_s") if timing else []
+        rounds = getattr(timing, f"{part}_images_per_s")
         if rounds:
             figure = spread(rounds)
-            row |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
-    return row
+            found |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
+            against = getattr(timing, f"reference_{part}_images_per_s")
+            found[f"{part}_vs_reference"] = paired_ratio(rounds, against)
+    if timing.train_images_per_s and train_flops_per_image is not None:
+        per_image = paired_ratio(timing.train_images_per_s, timing.matmul_flops_per_s)
+        found["matmul_share"] = None if per_image is None else per_image * train_flops_per_image
+    return found
+
+
+def _largest(records: Sequence[TrialRecord], field: str) -> float | None:
+    peaks = [peak for record in records if (peak := getattr(record, field)) is not None]
+    return max(peaks) / 1e6 if peaks else None
 
 
 def _mse(records: Sequence[TrialRecord]) -> Interval:
@@ -116,11 +154,12 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     lines = [
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
         f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
-        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {env.threads} thread a trial",
+        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial",
         "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
         "seeds, or with one seed over the test images alone",
         "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
     ]
+    lines += _speed_notes(run)
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -134,6 +173,30 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
+
+
+def _speed_notes(run: RunDirectory) -> list[str]:
+    """Say under which circumstances the speeds were measured, and what they are relative to."""
+    records = run.records()
+    asked = [records[trial_id] for ids in run.info().requested.values() for trial_id in ids if trial_id in records]
+    timings = [timing for record in asked if (timing := _timing(run, [record]))]
+    if not timings:
+        return []
+    one = timings[0]
+    env = one.environment
+    told = (
+        f"images_per_s: batches of {one.batch_size}, {_count(env.threads, 'thread')}, {one.precision}, "
+        f"{'compiled' if one.compiled else 'not compiled'}, {env.device}: {env.device_name}"
+    )
+    rate = [rate for timing in timings for rate in timing.matmul_flops_per_s]
+    if rate:
+        told += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
+    references = sorted({timing.reference for timing in timings if timing.reference})
+    return [told] + [f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def write(run: RunDirectory) -> pd.DataFrame:
@@ -191,7 +254,7 @@ def check_format(fmt: str) -> None:
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the rows of a table as a person reads them; a spread becomes a mark on its speed."""
-    shown = [str(name) for name in table if name not in ("train_spread", "infer_spread")]
+    shown = [str(name) for name in table if name not in _HIDDEN]
     rows = []
     for _, row in table.iterrows():
         texts = [_cell(name, row[name]) for name in shown]
@@ -227,6 +290,7 @@ _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("seconds", lambda value: f"{value:.1f}"),
     ("percent", lambda value: f"{value:+.1f}"),
     ("ratio", lambda value: f"{value:.2f}"),
+    ("vs_reference", lambda value: f"{value:.3g}"),
     ("", lambda value: f"{value:,.0f}"),
 )
 

@@ -5,8 +5,11 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from torch.nn import functional as F
 
 from aezoo.errors import ContractError
 from aezoo.modules import to_float, training_forward
-from aezoo.recipe import Recipe
+from aezoo.recipe import Precision, Recipe
 
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
@@ -36,10 +39,14 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """How the training went: seconds in the loop, and (step, mean MSE since the point before)."""
+    """How the training went: seconds in the loop, and (step, mean MSE since the point before).
+
+    `compile_seconds`, outside the loop, is None where nothing was compiled.
+    """
 
     seconds: float
     curve: list[tuple[int, float]]
+    compile_seconds: float | None = None
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
@@ -72,39 +79,106 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[Tenso
         yield batch
 
 
+def whole_batch(images_NCHW: Tensor, recipe: Recipe) -> Tensor:
+    """Return the first batch of images, float32, repeating images where the data set is smaller than a batch."""
+    return to_float(images_NCHW[torch.arange(recipe.batch_size, device=images_NCHW.device) % len(images_NCHW)])
+
+
+def arithmetic(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    """Compute as a recipe's precision says; training, score and clocks all do.
+
+    ``float32`` is true float32. ``tf32`` lets an NVIDIA device round what it multiplies to 10 bits. ``bfloat16`` is
+    torch's autocast: products in bfloat16, parameters, gradients, optimiser and the MSE in float32.
+    """
+    if precision == "bfloat16":
+        return torch.autocast(device, torch.bfloat16)
+    return _tf32() if precision == "tf32" else nullcontext()
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
 class Trainer:
     """A network with its optimiser, one step at a time. The clocks time the same steps that training takes.
+
+    Args:
+        module: On the device already.
+        recipe: The settings.
+        compiled: Whether forward and loss go through ``torch.compile``, and with them their backward.
 
     Raises:
         ContractError: the network has nothing to train, or returns what the contract does not allow.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, module: nn.Module, recipe: Recipe, *, compiled: bool = False) -> None:
         self.module = module.train()
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not trained:
             raise ContractError("the network has no parameter to train, and no fit(images) to replace training")
         self.optimizer = torch.optim.Adam(trained, lr=recipe.lr, fused=True)
+        self._precision = recipe.precision
+        self._device = trained[0].device.type
+        self._losses = torch.compile(losses) if compiled else losses
+
+    def compile(self, x_BCHW: Tensor) -> float:
+        """Compile what a step runs, leave the network as it was, and return the seconds that it took."""
+        started = time.perf_counter()
+        state = deepcopy(self.module.state_dict())
+        self._backward(x_BCHW)
+        self.module.load_state_dict(state)
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
 
     def step(self, x_BCHW: Tensor) -> Tensor:
         """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
         self.optimizer.zero_grad(set_to_none=True)
+        mse = self._backward(x_BCHW)
+        self.optimizer.step()
+        return mse
+
+    def _backward(self, x_BCHW: Tensor) -> Tensor:
         version = x_BCHW._version
-        reconstruction, penalty = training_forward(self.module, x_BCHW)
-        if reconstruction.shape != x_BCHW.shape:
-            raise ContractError(
-                f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, "
-                f"got {tuple(reconstruction.shape)}"
-            )
+        with arithmetic(self._precision, self._device):
+            mse, total = self._losses(self.module, x_BCHW)
         if x_BCHW._version != version:
             raise ContractError("the network changes its input in place while it trains; work on a copy: x.clone()")
-        mse = F.mse_loss(reconstruction, x_BCHW)
-        (mse if penalty is None else mse + penalty).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        total.backward()  # type: ignore[no-untyped-call]
         return mse.detach()
 
 
-def train(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_step: Callable[[int], None]) -> Trained:
+def losses(module: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the MSE between a network's reconstruction and the clean batch, and what is minimised: penalty added.
+
+    Raises:
+        ContractError: the reconstruction is not of the batch's shape.
+    """
+    reconstruction, penalty = training_forward(module, x_BCHW)
+    if reconstruction.shape != x_BCHW.shape:
+        raise ContractError(
+            f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, got {tuple(reconstruction.shape)}"
+        )
+    mse = F.mse_loss(reconstruction.to(x_BCHW.dtype), x_BCHW)
+    return mse, mse if penalty is None else mse + penalty
+
+
+def train(
+    module: nn.Module,
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    seed: int,
+    on_step: Callable[[int], None],
+    *,
+    compiled: bool = False,
+) -> Trained:
     """Train the network for the recipe's budget.
 
     Args:
@@ -113,13 +187,15 @@ def train(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_
         recipe: The settings.
         seed: The trial's; batch order and training noise derive from it.
         on_step: Told the number of steps taken, once a block.
+        compiled: Whether to compile the step, before the clock starts.
 
     Raises:
         DivergedError: a loss was NaN or infinite.
         ContractError: the network broke the contract.
     """
     steps = recipe.num_steps(len(images_NCHW))
-    trainer = Trainer(module, recipe)
+    trainer = Trainer(module, recipe, compiled=compiled)
+    compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe)) if compiled else None
     batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
     seed_stream(seed, Stream.TRAINING_NOISE)
     curve: list[tuple[int, float]] = []
@@ -135,7 +211,7 @@ def train(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int, on_
             raise DivergedError(f"the training loss was not finite at step {first + int(bad[0]) + 1}")
         curve.append((first + size, float(losses.double().mean())))
         on_step(first + size)
-    return Trained(seconds=time.perf_counter() - started, curve=curve)
+    return Trained(seconds=time.perf_counter() - started, curve=curve, compile_seconds=compile_seconds)
 
 
 def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:

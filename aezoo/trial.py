@@ -15,16 +15,24 @@ from safetensors.torch import save_file
 from aezoo import conformance, environment
 from aezoo.data import SharedImages
 from aezoo.errors import ContractError, reason_of
-from aezoo.measurement import PeakMemory, image_errors, infer_images_per_s, train_images_per_s
+from aezoo.measurement import (
+    PeakMemory,
+    image_errors,
+    infer_images_per_s,
+    matmul_flops_per_s,
+    train_images_per_s,
+)
 from aezoo.modules import num_params
-from aezoo.recipe import Recipe
+from aezoo.recipe import Precision, Recipe
 from aezoo.records import Environment, PluginSource, Preflight, TrialPlan, TrialRecord
 from aezoo.registry import find
 from aezoo.store import RunDirectory
 from aezoo.training import DivergedError, Stream, fit, seed_stream, train
 
 Report = Callable[[int], None]
-_OF_A_FEW_STEPS = {"closed_form", "step_seconds", "peak_memory_bytes", "peak_device_memory_bytes"}
+_OF_A_FEW_STEPS = {
+    "closed_form", "step_seconds", "compile_seconds", "peak_memory_bytes", "peak_device_memory_bytes",
+}  # fmt: skip
 
 
 def run_trial(
@@ -48,15 +56,16 @@ def run_trial(
 
 def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: Report) -> dict[str, Any]:
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
+    variant = find(plan.variant, plan.plugin)
     memory = PeakMemory(plan.device)
-    module = conformance.build(find(plan.variant, plan.plugin), train_NCHW, plan.seed)
+    module = conformance.build(variant, train_NCHW, plan.seed)
     if hasattr(module, "fit"):
         trained = fit(module, train_NCHW, plan.seed)
     else:
-        trained = train(module, train_NCHW, plan.recipe, plan.seed, on_step)
+        trained = train(module, train_NCHW, plan.recipe, plan.seed, on_step, compiled=plan.compiled)
     seed_stream(plan.seed, Stream.EVALUATION)
-    test_errors = image_errors(module, test_NCHW)
-    train_mse = float(image_errors(module, train_NCHW).mean())
+    test_errors = image_errors(module, test_NCHW, plan.recipe.precision)
+    train_mse = float(image_errors(module, train_NCHW, plan.recipe.precision).mean())
     if not torch.isfinite(test_errors).all():
         raise DivergedError("the trained network's reconstructions of the test images are not finite")
     artifacts = RunDirectory(run).artifacts(plan.trial_id)
@@ -69,6 +78,7 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
         "train_mse": train_mse,
         "curve": trained.curve,
         "train_seconds": trained.seconds,
+        "compile_seconds": trained.compile_seconds,
         "peak_memory_bytes": memory.host(),
         "peak_device_memory_bytes": memory.device(),
     }
@@ -80,17 +90,18 @@ def try_variant(
     recipe: Recipe,
     images: SharedImages,
     device: str,
+    compiled: bool,
     on_step: Report,  # noqa: ARG001
 ) -> Preflight:
     """Build a variant and step it, without training it.
 
     Raises:
         ContractError: it breaks the contract of an architecture.
+        MemoryError: it is larger than the memory that is free.
     """
     train_NCHW, _ = images.load()
-    memory = PeakMemory(device)
-    known = conformance.preflight(find(variant, source), train_NCHW[: recipe.batch_size].to(device), recipe)
-    return known.model_copy(update={"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()})
+    pixels = train_NCHW[: recipe.batch_size].to(device)
+    return conformance.preflight(find(variant, source), pixels, recipe, compiled=compiled)
 
 
 def time_variant(
@@ -103,10 +114,19 @@ def time_variant(
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
     module = conformance.build(find(plan.variant, plan.plugin), pixels, plan.seed)
-    training = None
-    if not hasattr(module, "fit"):
-        training = train_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
-    return training, infer_images_per_s(module, pixels, plan.recipe, seconds, plan.device)
+    given = (module, pixels, plan.recipe, seconds, plan.device)
+    training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
+    return training, infer_images_per_s(*given, compiled=plan.compiled)
+
+
+def time_matmul(
+    precision: Precision,
+    device: str,
+    seconds: float,
+    on_step: Report,  # noqa: ARG001
+) -> float:
+    """Measure one round of what the device can do at most: FLOPs a second."""
+    return matmul_flops_per_s(precision, seconds, device)
 
 
 def record_of(plan: TrialPlan, known: Preflight | None, env: Environment, started_at: str, **found: Any) -> TrialRecord:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ FAULTY = """
             raise RuntimeError("cannot be built")
         if fault == "big":
             raise aezoo.AezooError("too big for these images")
+        if fault == "huge":
+            return aezoo.Autoencoder(nn.Linear(10**7, 10**7), nn.Identity())
         return Faulty(image_shape, fault)
 
     @aezoo.hookimpl
@@ -128,6 +131,67 @@ def test_a_bench_trains_scores_times_and_tabulates_beside_the_baselines(tiny, tm
         assert (tmp_path / "run" / name).is_file()
     saved = pd.read_csv(tmp_path / "run" / "table.csv")
     assert np.allclose(saved["test_mse"], table["test_mse"].astype(float), rtol=0, atol=0)
+    mlp = row(run, "mlp[latent_dim=2]")
+    assert mlp["train_vs_reference"] > 0
+    assert mlp["infer_vs_reference"] > 0
+    assert 0 < mlp["matmul_share"] < 1
+    assert pd.isna(pca["train_vs_reference"])
+    assert pca["infer_vs_reference"] > 0
+    assert linear["train_flops_per_image"] == 5 * 2 * 36 * 2
+    assert (table["infer_memory_mb"] > 0).all()
+    circumstances = table[["batch_size", "threads", "precision", "compiled", "device"]].drop_duplicates()
+    assert circumstances.to_numpy().tolist() == [[16, 1, "float32", "no", "cpu"]]
+    written = (tmp_path / "run" / "table.md").read_text()
+    assert "images_per_s: batches of 16, 1 thread, float32, not compiled, cpu: " in written
+    assert "vs_reference: the speed over that of mlp, timed in the same rounds" in written
+
+
+def test_every_speed_is_held_against_the_reference_of_its_own_rounds(tiny, tmp_path):
+    run, _ = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1), timing=True)
+    timings = [json.loads(path.read_text()) for path in (run.path / "timings").iterdir()]
+    assert {one["variant"] for one in timings} == {"linear[latent_dim=2]", "mean", "pca[latent_dim=2]"}
+    for one in timings:
+        assert one["reference"] == "mlp"
+        for name in ("infer_images_per_s", "reference_train_images_per_s", "reference_infer_images_per_s"):
+            assert len(one[name]) == 2
+        assert len(one["matmul_flops_per_s"]) == 2
+    linear = next(one for one in timings if one["variant"].startswith("linear"))
+    ratios = np.divide(linear["train_images_per_s"], linear["reference_train_images_per_s"])
+    assert row(run, "linear[latent_dim=2]")["train_vs_reference"] == pytest.approx(np.median(ratios))
+
+
+def test_bfloat16_is_another_recipe_and_reaches_training_and_score(tiny, tmp_path):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = RECIPE.change(precision=precision, seeds=1)
+        found[precision], _ = bench(["linear[latent_dim=2]"], tmp_path / precision, recipe=recipe, timing=True)
+    exact, rounded = (row(run, "linear[latent_dim=2]") for run in found.values())
+    assert rounded["precision"] == "bfloat16"
+    assert rounded["test_mse"] != exact["test_mse"]
+    assert rounded["test_mse"] == pytest.approx(exact["test_mse"], rel=0.05)
+    # PCA is fitted alike; only the products of its score are rounded.
+    pca = [row(run, "pca[latent_dim=2]")["test_mse"] for run in found.values()]
+    assert pca[0] != pca[1] == pytest.approx(pca[0], rel=0.05)
+    with pytest.raises(ComparisonRefusedError, match="precision"):
+        compare(*(RunDirectory(run.path) for run in found.values()))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_trial_is_another_trial_with_the_same_loss_and_says_so(tiny, tmp_path):
+    recipe = RECIPE.change(seeds=1, timing_rounds=1)
+    bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=recipe)
+    run, _ = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=recipe, compiled=True, timing=True)
+    eager, compiled = sorted(
+        (one for one in run.records() if one.architecture == "linear"), key=lambda record: record.compiled
+    )
+    assert (eager.compiled, compiled.compiled) == (False, True)
+    assert eager.trial_id != compiled.trial_id
+    assert eager.compile_seconds is None
+    assert compiled.compile_seconds > 0.1 > compiled.train_seconds
+    assert compiled.test_mse == pytest.approx(eager.test_mse, rel=1e-3)
+    found = row(run, "linear[latent_dim=2]")
+    assert (found["compiled"], found["compile_seconds"]) == ("yes", compiled.compile_seconds)
+    assert "1 thread, float32, compiled, cpu: " in (run.path / "table.md").read_text()
 
 
 def test_a_record_holds_the_evidence(tiny, tmp_path):
@@ -248,6 +312,7 @@ def test_every_kind_of_failure_has_a_row_and_the_rest_go_on(tiny, distribute, tm
         "hangs": ("timeout", "still running after 6 s (--timeout); killed"),
         "build": ("error", "RuntimeError: cannot be built"),
         "big": ("invalid", "too big for these images"),
+        "huge": ("out_of_memory", "its 100,000,010,000,000 parameters, with gradients and Adam's moments, need"),
     }
     run, _ = bench(
         [f"faulty[fault={fault}]" for fault in faults] + ["faulty"],
@@ -312,6 +377,7 @@ def test_a_damaged_record_is_set_aside_and_its_trial_run_again(tiny, tmp_path):
         (["mlp"], {"data_dir": "no/such/folder"}, "no folder no/such/folder for data sets"),
         (["mlp"], {"device": "cuda"}, "device 'cuda' is not on this machine"),
         (["mlp"], {"device": "gpu"}, "no device 'gpu'"),
+        (["mlp"], {"recipe": RECIPE.change(precision="tf32")}, "tf32 is for NVIDIA devices, but the device is cpu"),
         (["mlp"], {"jobs": 0}, "jobs: must be more than 0"),
         (["mlp"], {"latent_dims": [0]}, "latent_dim 0: must be more than 0"),
     ],
@@ -461,7 +527,7 @@ def test_ctrl_c_prints_the_table_and_leaves_no_process(started, tmp_path):
     os.killpg(started.pid, signal.SIGINT)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 1
-    rows = {line.split()[1]: line.split()[-1] for line in out.splitlines()[2:]}
+    rows = {line.split()[1]: line.split()[-3] for line in out.splitlines()[2:]}
     assert rows == {
         "faulty[fault=hangs]": "interrupted", "linear[latent_dim=2]": "ok", "mean": "ok", "pca[latent_dim=2]": "ok",
     }  # fmt: skip

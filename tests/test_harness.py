@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import shutil
+from copy import deepcopy
 
 import pytest
 import torch
@@ -11,12 +13,22 @@ from torch import nn
 from torch.nn import functional as F
 
 import aezoo
+from aezoo import measurement
 from aezoo.architecture import Architecture, Variant
 from aezoo.conformance import preflight
 from aezoo.errors import ContractError
 from aezoo.measurement import image_errors
 from aezoo.recipe import Recipe
-from aezoo.training import DivergedError, Stream, batch_indices, seed_stream, stream_seed, train
+from aezoo.training import (
+    DivergedError,
+    Stream,
+    Trainer,
+    arithmetic,
+    batch_indices,
+    seed_stream,
+    stream_seed,
+    train,
+)
 
 RECIPE = Recipe(name="t", steps=120, batch_size=16, lr=1e-2)
 IMAGES = torch.randint(0, 256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -148,6 +160,68 @@ def test_an_infinite_loss_is_diverged_at_its_step():
         train(Explodes(), IMAGES, RECIPE, 0, lambda _: None)
 
 
+class Spy(Small):
+    """Notes in which dtype its first layer computes, and in which its gradients come."""
+
+    seen: list[torch.dtype]
+
+    def forward(self, x):
+        code = self.encoder(x)
+        self.seen.append(code.dtype)
+        return self.decoder(code)
+
+
+def test_bfloat16_is_for_products_and_all_else_stays_float32():
+    module = Spy()
+    module.seen = []
+    recipe = RECIPE.change(precision="bfloat16", steps=3)
+    train(module, IMAGES, recipe, 0, lambda _: None)
+    assert module.seen == [torch.bfloat16] * 3
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert {parameter.grad.dtype for parameter in module.parameters()} == {torch.float32}
+    image_errors(module, IMAGES, "bfloat16")
+    image_errors(module, IMAGES, "float32")
+    assert module.seen[3:] == [torch.bfloat16, torch.float32]
+
+
+def test_tf32_is_asked_for_where_it_is_and_nowhere_else():
+    def asked():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = asked()
+    with arithmetic("tf32", "cuda"):
+        assert asked() == ("high", True)
+    assert asked() == before
+    with arithmetic("float32", "cuda"):
+        assert asked() == before
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiling_leaves_the_network_as_it_was():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Unflatten(1, (1, 4, 4)))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    trainer = Trainer(module, RECIPE, compiled=True)
+    assert trainer.compile(X) > 0
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    eager = Trainer(deepcopy(module), RECIPE)
+    assert float(trainer.step(X)) == pytest.approx(float(eager.step(X)), rel=1e-5)
+
+
+def test_the_clock_takes_the_median_of_its_blocks(monkeypatch):
+    now, calls = [0.0], []
+
+    def call():
+        calls.append(1)
+        # The machine stands still for long, once, in the second block.
+        now[0] += 100.0 if len(calls) == 16 else 0.01
+
+    monkeypatch.setattr(measurement.time, "perf_counter", lambda: now[0])
+    # One call before all, a warm-up of 7, then five blocks of five.
+    assert measurement._calls_per_s(call, 0.25, "cpu") == pytest.approx(100)
+    assert len(calls) > 16
+
+
 class WrongShape(Small):
     def forward(self, x):
         return super().forward(x).flatten(1)
@@ -262,6 +336,14 @@ def test_the_same_checks_pass_what_keeps_the_contract():
     assert (found.num_params, found.latent_shape, found.latent_size, found.objective) == (82, (2,), 2, "mse")
     assert found.flops_per_image == 2 * (16 * 2 + 2 * 16)
     assert found.step_seconds > 0
+    # Backward: both layers' weights, and the input of the second.
+    assert found.train_flops_per_image == 2 * (16 * 2 + 2 * 16) * 2 + 2 * 2 * 16
+    assert 0 < found.infer_peak_memory_bytes <= found.peak_memory_bytes
+
+
+def test_a_network_too_big_for_the_memory_is_refused_before_it_is_allocated():
+    with pytest.raises(MemoryError, match=r"^its 100,000,010,000,000 parameters, .* need 1,600,000.2 GB, but .* free$"):
+        check(lambda: nn.Sequential(nn.Linear(10**7, 10**7), nn.Identity()))
 
 
 class Tutorial(nn.Module):

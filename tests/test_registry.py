@@ -58,6 +58,11 @@ BROKEN = {
         " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r')",
         "half: the default of hyperparameter 'activation' must be",
     ),
+    "takes the reference for speeds": (
+        "import aezoo\ndef build(image_shape): pass\n@aezoo.hookimpl\ndef aezoo_architectures():\n"
+        " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', speed_reference=True)",
+        "the reference for speeds belongs to aezoo",
+    ),
     "takes a baseline": (
         HEAD + "@aezoo.hookimpl\ndef aezoo_architectures():\n"
         " yield aezoo.Architecture(name='half', build=build, summary='s', reference='r', baseline='pca')",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aezoo.statistics import over_images, over_seeds, spread
+from aezoo.statistics import over_images, over_seeds, paired_ratio, spread
 
 
 def test_the_interval_over_seeds_is_students():
@@ -28,6 +28,12 @@ def test_an_error_is_never_said_to_be_below_zero():
 def test_the_interval_over_images_is_the_normal_one():
     found = over_images(0.05, 0.02, 400)
     assert (found.low, found.high) == pytest.approx((0.05 - 0.00196, 0.05 + 0.00196), abs=1e-6)
+
+
+def test_a_paired_ratio_is_taken_round_by_round():
+    # The machine ran at half its speed in the second round, for both.
+    assert paired_ratio([30.0, 15.0, 33.0], [10.0, 5.0, 10.0]) == 3
+    assert paired_ratio([30.0], []) is None
 
 
 def test_the_spread_is_the_interquartile_range_over_the_median():

@@ -20,4 +20,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         summary="Fully connected, 784-128-64-12-3 and back, ReLU, sigmoid output: the tutorial's autoencoder",
         reference="Hinton & Salakhutdinov 2006, Science 313; the layer sizes are the common PyTorch tutorial's",
         variants=[{"latent_dim": k} for k in (2, 3, 8, 16, 32)],
+        speed_reference=True,
     )

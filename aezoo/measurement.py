@@ -35,9 +35,12 @@ def image_errors(
         ContractError: a reconstruction is not of its image's shape.
     """
     module.eval()
-    errors = []
+    # One result for all: small ones, made between large temporaries, would keep the heap from shrinking.
+    errors_N = torch.empty(len(images_NCHW), dtype=torch.float64)
     with torch.no_grad():
-        for pixels in torch.split(images_NCHW, batch_size):
+        for pixels, errors_B in zip(
+            torch.split(images_NCHW, batch_size), torch.split(errors_N, batch_size), strict=True
+        ):
             with arithmetic(precision, pixels.device.type):
                 reconstruction = module(to_float(pixels))
             if not isinstance(reconstruction, Tensor) or reconstruction.shape != pixels.shape:
@@ -46,8 +49,8 @@ def image_errors(
             # An MPS device has no float64: there the sum moves to the host.
             exact = "cpu" if pixels.device.type == "mps" else pixels.device
             difference = reconstruction.to(exact).double() - to_float(pixels).to(exact).double()
-            errors.append(difference.square().flatten(1).mean(1).cpu())
-    return torch.cat(errors)
+            errors_B.copy_(difference.square().flatten(1).mean(1))
+    return errors_N
 
 
 def synchronise(device: str) -> None:

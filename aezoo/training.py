@@ -215,9 +215,9 @@ def train(
 
 
 def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:
-    """Call the ``fit`` of a closed-form module in place of training, on float32 images (N, C, H, W) in [0, 1]."""
+    """Call the ``fit`` of a closed-form module in place of training, on the images as all trials share them: uint8."""
     seed_stream(seed, Stream.TRAINING_NOISE)
     started = time.perf_counter()
     with torch.no_grad():
-        module.fit(to_float(images_NCHW))  # type: ignore[operator]
+        module.fit(images_NCHW)  # type: ignore[operator]
     return Trained(seconds=time.perf_counter() - started, curve=[])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import aezoo
 
 CHUNK = 8192
-"""Images turned to float64 at a time, so that a large data set is never in memory twice."""
+"""Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
 
 
 class Affine(aezoo.Autoencoder):
@@ -36,16 +36,21 @@ class Affine(aezoo.Autoencoder):
         return self.decoder(z @ self.components + self.mean)
 
     def fit(self, images: Tensor) -> None:
-        """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), by eigendecomposition."""
-        flat = images.flatten(1)
-        mean = sum(chunk.double().sum(0) for chunk in flat.split(CHUNK)) / len(flat)
+        """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), uint8, by eigendecomposition."""
+        mean = sum(chunk.sum(0) for chunk in chunks(images)) / len(images)
         self.mean.copy_(mean)
         latent_dim = len(self.components)
         if latent_dim:
-            centred = (chunk.double() - mean for chunk in flat.split(CHUNK))
+            centred = (chunk - mean for chunk in chunks(images))
             covariance = sum(chunk.T @ chunk for chunk in centred)
             _, vectors = torch.linalg.eigh(covariance)
             self.components.copy_(vectors[:, -latent_dim:].flip(1).T)
+
+
+def chunks(images: Tensor) -> Iterator[Tensor]:
+    """Yield flat images, float64, the pixels in [0, 1] as float32 has them: what a network sees."""
+    for chunk in images.split(CHUNK):
+        yield (chunk.flatten(1) / 255).double()
 
 
 def build_mean(image_shape: aezoo.ImageShape) -> Affine:

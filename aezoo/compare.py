@@ -11,7 +11,8 @@ from aezoo.store import RunDirectory
 def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     """Return a row for each variant of either run: losses, sizes and, where they may be compared, speeds side by side.
 
-    `change_percent` is how much higher test_mse is in b than in a; a speed ratio is b over a.
+    Speeds may be where device, torch and threads are equal, and both or neither were compiled. `change_percent` is how
+    much higher test_mse is in b than in a; a speed ratio is b over a.
 
     Raises:
         ComparisonRefusedError: something that changes a loss differs between the runs; it is named.
@@ -22,15 +23,20 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
         raise ComparisonRefusedError(
             f"{a.path} and {b.path} cannot be compared: they differ in {differing}; bench both with one recipe"
         )
-    columns = ["variant", "num_params", "test_mse", "train_images_per_s", "infer_images_per_s", "status"]
+    columns = [
+        "variant", "num_params", "test_mse", "train_images_per_s", "infer_images_per_s", "status", "threads",
+        "compiled",
+    ]  # fmt: skip
     left, right = (tables.summarise(run)[columns] for run in (a, b))
     both = left.merge(right, on="variant", how="outer", suffixes=("_a", "_b"), indicator="found")
     both["found"] = both["found"].astype(str).map({"both": "both", "left_only": "a only", "right_only": "b only"})
     both["change_percent"] = 100 * (both["test_mse_b"] / both["test_mse_a"] - 1)
-    same_machine = not speed_differences(a, b)
+    alike = (both["threads_a"] == both["threads_b"]) & (both["compiled_a"] == both["compiled_b"])
+    if speed_differences(a, b):
+        alike[:] = False
     for part in ("train", "infer"):
         ratio = both[f"{part}_images_per_s_b"] / both[f"{part}_images_per_s_a"]
-        both[f"{part}_speed_ratio"] = ratio if same_machine else pd.Series(pd.NA, index=both.index, dtype="Float64")
+        both[f"{part}_speed_ratio"] = ratio.where(alike.fillna(False))
     both = both.sort_values(["test_mse_a", "test_mse_b"], na_position="last", ignore_index=True)
     return both[
         [

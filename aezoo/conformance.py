@@ -18,7 +18,7 @@ from aezoo.measurement import PeakMemory
 from aezoo.modules import halves, num_params, to_float, training_forward
 from aezoo.recipe import Recipe
 from aezoo.records import Preflight
-from aezoo.training import Stream, Trainer, arithmetic, losses, seed_stream
+from aezoo.training import Stream, Trainer, arithmetic, seed_stream
 
 STEPS = 3
 """Steps whose fastest estimates a trial's time."""
@@ -175,7 +175,7 @@ def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compile
         raise
     few = x_BCHW[:2].clone()
     with FlopCounterMode(display=False) as flops:
-        losses(module, few)[1].backward()  # type: ignore[no-untyped-call]
+        Trainer(module, recipe).backward(few)
     return {
         "step_seconds": fastest,
         "compile_seconds": compile_seconds,

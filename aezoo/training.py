@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from aezoo.errors import ContractError
 from aezoo.modules import to_float, training_forward
@@ -113,7 +113,7 @@ class Trainer:
     Args:
         module: On the device already.
         recipe: The settings.
-        compiled: Whether forward and loss go through ``torch.compile``, and with them their backward.
+        compiled: Whether the network goes through ``torch.compile``, and with it its backward.
 
     Raises:
         ContractError: the network has nothing to train, or returns what the contract does not allow.
@@ -124,50 +124,82 @@ class Trainer:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not trained:
             raise ContractError("the network has no parameter to train, and no fit(images) to replace training")
-        self.optimizer = torch.optim.Adam(trained, lr=recipe.lr, fused=True)
+        self._adam = _Adam(trained, recipe.lr)
         self._precision = recipe.precision
         self._device = trained[0].device.type
-        self._losses = torch.compile(losses) if compiled else losses
+        self._forward = torch.compile(training_forward) if compiled else training_forward
 
     def compile(self, x_BCHW: Tensor) -> float:
         """Compile what a step runs, leave the network as it was, and return the seconds that it took."""
         started = time.perf_counter()
         state = deepcopy(self.module.state_dict())
-        self._backward(x_BCHW)
+        self.backward(x_BCHW)
         self.module.load_state_dict(state)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._adam.forget_gradients()
         return time.perf_counter() - started
 
     def step(self, x_BCHW: Tensor) -> Tensor:
         """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
-        self.optimizer.zero_grad(set_to_none=True)
-        mse = self._backward(x_BCHW)
-        self.optimizer.step()
+        self._adam.forget_gradients()
+        mse = self.backward(x_BCHW)
+        self._adam.step()
         return mse
 
-    def _backward(self, x_BCHW: Tensor) -> Tensor:
+    def backward(self, x_BCHW: Tensor) -> Tensor:
+        """Find the gradients of the MSE between reconstruction and clean batch, penalty added; return the MSE."""
         version = x_BCHW._version
         with arithmetic(self._precision, self._device):
-            mse, total = self._losses(self.module, x_BCHW)
+            reconstruction, penalty = self._forward(self.module, x_BCHW)
+        if reconstruction.shape != x_BCHW.shape:
+            raise ContractError(
+                f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, "
+                f"got {tuple(reconstruction.shape)}"
+            )
         if x_BCHW._version != version:
             raise ContractError("the network changes its input in place while it trains; work on a copy: x.clone()")
-        total.backward()  # type: ignore[no-untyped-call]
-        return mse.detach()
+        # The gradient of the mean of squares is known: it need not go through autograd, which reads all of it thrice.
+        difference = reconstruction.detach() - x_BCHW
+        flat = difference.flatten()
+        mse = torch.dot(flat, flat) / flat.numel()
+        gradient = difference.mul_(2 / flat.numel()).to(reconstruction.dtype)
+        if penalty is None or not penalty.requires_grad:
+            torch.autograd.backward(reconstruction, gradient)
+        else:
+            torch.autograd.backward([reconstruction, penalty], [gradient, None])
+        return mse
 
 
-def losses(module: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the MSE between a network's reconstruction and the clean batch, and what is minimised: penalty added.
+class _Adam:
+    """torch's fused Adam (Kingma & Ba 2015), called without what its class does in Python at every step."""
 
-    Raises:
-        ContractError: the reconstruction is not of the batch's shape.
-    """
-    reconstruction, penalty = training_forward(module, x_BCHW)
-    if reconstruction.shape != x_BCHW.shape:
-        raise ContractError(
-            f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, got {tuple(reconstruction.shape)}"
-        )
-    mse = F.mse_loss(reconstruction.to(x_BCHW.dtype), x_BCHW)
-    return mse, mse if penalty is None else mse + penalty
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        self._parameters = parameters
+        self._lr = lr
+        self._state: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Update each parameter that has a gradient."""
+        used = [parameter for parameter in self._parameters if parameter.grad is not None]
+        for parameter in used:
+            if parameter not in self._state:
+                count = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                self._state[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter), count
+        state = [self._state[parameter] for parameter in used]
+        with torch.no_grad():
+            adam(
+                list[Tensor](used),
+                [parameter.grad for parameter in used if parameter.grad is not None],
+                [mean for mean, _, _ in state],
+                [square for _, square, _ in state],
+                [],
+                [count for _, _, count in state],
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self._lr, weight_decay=0.0, eps=1e-8,
+                maximize=False,
+            )  # fmt: skip
 
 
 def train(

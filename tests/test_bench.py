@@ -21,6 +21,7 @@ from aezoo.compare import compare
 from aezoo.errors import AezooError, ComparisonRefusedError
 from aezoo.grid import Observer
 from aezoo.recipe import Recipe
+from aezoo.registry import discover
 from aezoo.store import RunDirectory
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=60, batch_size=16, lr=1e-2, seeds=2, timing_rounds=2)
@@ -160,6 +161,17 @@ def test_every_speed_is_held_against_the_reference_of_its_own_rounds(tiny, tmp_p
     assert row(run, "linear[latent_dim=2]")["train_vs_reference"] == pytest.approx(np.median(ratios))
 
 
+def test_without_the_reference_the_table_has_no_relative_speeds_and_says_so(tiny, tmp_path, monkeypatch):
+    registry = discover()
+    monkeypatch.setattr(registry, "plugins", [one for one in registry.plugins if "mlp" not in one.contributions])
+    run, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1), timing=True)
+    assert "no plugin contributes the reference for speeds: the table has no relative ones" in log.warnings
+    found = row(run, "linear[latent_dim=2]")
+    assert found["train_images_per_s"] > 0
+    assert pd.isna(found["train_vs_reference"])
+    assert "vs_reference:" not in (run.path / "table.md").read_text()
+
+
 def test_bfloat16_is_another_recipe_and_reaches_training_and_score(tiny, tmp_path):
     found = {}
     for precision in ("float32", "bfloat16"):
@@ -190,6 +202,10 @@ def test_a_compiled_trial_is_another_trial_with_the_same_loss_and_says_so(tiny, 
     assert compiled.compile_seconds > 0.1 > compiled.train_seconds
     assert compiled.test_mse == pytest.approx(eager.test_mse, rel=1e-3)
     found = row(run, "linear[latent_dim=2]")
+    # Speeds are not held against one another where one side was compiled and the other was not.
+    again, _ = bench(["linear[latent_dim=2]"], tmp_path / "eager", recipe=recipe, timing=True)
+    held = compare(RunDirectory(run.path), RunDirectory(again.path)).set_index("variant")
+    assert held["train_speed_ratio"].isna().all()
     assert (found["compiled"], found["compile_seconds"]) == ("yes", compiled.compile_seconds)
     assert "1 thread, float32, compiled, cpu: " in (run.path / "table.md").read_text()
 
@@ -455,6 +471,7 @@ def test_compare_joins_by_variant_and_refuses_other_recipes(tiny, tmp_path):
     c, _ = bench(["mean"], tmp_path / "c", recipe=RECIPE.change(steps=61))
     found = compare(RunDirectory(a.path), RunDirectory(b.path)).set_index("variant")
     assert found.loc["linear[latent_dim=2]", "change_percent"] == 0
+    assert found["infer_speed_ratio"].isna().all()
     assert found["found"].to_dict() == {
         "linear[latent_dim=2]": "both", "pca[latent_dim=2]": "both", "mean": "both", "mlp": "a only", "pca": "a only",
         "linear[latent_dim=5]": "b only", "pca[latent_dim=5]": "b only",

@@ -1,11 +1,13 @@
 """Data: the same images on every machine, and one clear line where something is wrong."""
 
 import struct
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aezoo.data import share
 from aezoo.dataset import Images, check_images, sha256
 from aezoo.errors import AezooError
 from aezoo.registry import discover
@@ -165,3 +167,14 @@ def test_wrong_pixels_are_refused(train, told):
 def test_an_unknown_data_set_gets_a_close_match():
     with pytest.raises(AezooError, match="no data set 'mnist5k'.*Did you mean 'mnist-5k'"):
         discover().dataset("mnist5k")
+
+
+def test_once_shared_the_images_are_in_memory_once():
+    images = Images(train=np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4), test=np.zeros((1, 1, 4, 4), np.uint8))
+    kept = weakref.ref(images)
+    with share(images) as shared:
+        del images
+        assert kept() is None
+        train, test = shared.load()
+    assert train.flatten().tolist() == list(range(32))
+    assert test.shape == (1, 1, 4, 4)

@@ -28,9 +28,7 @@ def chart(table: pd.DataFrame, title: str) -> alt.LayerChart:
         .mark_line(point=True)
         .encode(
             x=alt.X("latent_size:Q", title="latent size", scale=alt.Scale(type="log", base=2)),
-            y=alt.Y(
-                "test_mse:Q", title="test MSE a pixel (lower is better)", scale=alt.Scale(type="log", domain=domain)
-            ),
+            y=y,
             color=alt.Color("architecture:N", title=None),
         )
     )

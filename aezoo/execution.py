@@ -4,6 +4,7 @@ It knows tasks, processes and clocks, and nothing of trials. A plugin's fault en
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -192,6 +193,8 @@ def _child(task: Task, sender: Any) -> None:
     """Run a task in its process, and send steps and then the outcome."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A collection would write to every object that the server imported, and so copy their pages into each process.
+    gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

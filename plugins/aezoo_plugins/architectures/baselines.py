@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import aezoo
 
-CHUNK = 8192
+CHUNK = 1024
 """Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
 
 

@@ -199,7 +199,7 @@ def test_a_compiled_trial_is_another_trial_with_the_same_loss_and_says_so(tiny, 
     assert (eager.compiled, compiled.compiled) == (False, True)
     assert eager.trial_id != compiled.trial_id
     assert eager.compile_seconds is None
-    assert compiled.compile_seconds > 0.1 > compiled.train_seconds
+    assert compiled.compile_seconds > 0
     assert compiled.test_mse == pytest.approx(eager.test_mse, rel=1e-3)
     found = row(run, "linear[latent_dim=2]")
     # Speeds are not held against one another where one side was compiled and the other was not.

@@ -278,25 +278,39 @@ def table(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="RUN")],
-    b: Annotated[Path, typer.Argument(metavar="RUN")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
     fmt: FormatOption = "rich",
+    fail_on: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", min=0, help="Exit status 3 where a loss is worse by more, by the evidence."),
+    ] = None,
 ) -> None:
-    """Hold two runs side by side; refuses runs that were made under different settings (exit status 3).
+    """Hold runs against the first one; refuses runs that were made under different settings (exit status 3).
 
-    Example: aezoo compare results/last-month results/today
+    Example: aezoo compare results/last-month results/today --fail-on 5
     """
-    from aezoo.compare import compare as compare_runs
-    from aezoo.compare import speed_differences
+    import pandas as pd
+
+    from aezoo import compare as comparison
     from aezoo.store import RunDirectory
     from aezoo.tables import check_format
 
     check_format(fmt)
-    runs = RunDirectory(a), RunDirectory(b)
-    _print_table(compare_runs(*runs), fmt)
-    differing = speed_differences(*runs)
-    if differing:
-        print(f"speeds are not compared: the runs differ in {', '.join(differing)}", file=sys.stderr)
+    if len(runs) < 2:
+        raise AezooError("give two runs or more; the others are held to the first one")
+    base, *others = (RunDirectory(path) for path in runs)
+    compared = {other.path: comparison.compare(base, other) for other in others}
+    whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
+    _print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
+    for other in others:
+        for line in comparison.notes(base, other):
+            print(line, file=sys.stderr)
+    worse = {} if fail_on is None else {p: comparison.regressions(found, fail_on) for p, found in compared.items()}
+    for path, variants in worse.items():
+        for variant in variants:
+            print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
+    if any(worse.values()):
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -71,7 +71,7 @@ class TrialPlan(_Model):
 class TrialRecord(TrialPlan):
     """What became of a trial. MSE are means over N·C·H·W, pixels in [0, 1]; a number that does not exist is null.
 
-    `curve` holds (step, mean training MSE since the point before). `test_mse_image_std` is the standard deviation of
+    `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
     the test images' own errors. `peak_memory_bytes` is what the trial added to its process's resident memory at its
     peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for building the network
     and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of training with the
@@ -84,7 +84,7 @@ class TrialRecord(TrialPlan):
     traceback: str | None = None
     objective: str | None = None
     test_mse: float | None = None
-    test_mse_image_std: float | None = None
+    test_errors_sha256: str | None = None
     train_mse: float | None = None
     curve: list[tuple[int, float]] = []
     num_params: int | None = None

@@ -9,15 +9,19 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pydantic
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from aezoo.errors import AezooError
 from aezoo.records import Environment, RunInfo, Timing, TrialPlan, TrialRecord
 
+TEST_ERRORS = "test_errors.safetensors"
 _TEMPORARY = ".tmp-"
 M = TypeVar("M", bound=pydantic.BaseModel)
 
@@ -94,14 +98,43 @@ class RunDirectory:
         """Return the folder of what is too big for a record."""
         return self.path / "artifacts" / trial_id
 
+    def write_test_errors(self, trial_id: str, errors: NDArray[np.float64]) -> str:
+        """Write the mean squared error of each test image, float64, and return the SHA-256 of the file."""
+        content = safetensors.numpy.save({"test_errors": errors})
+        write_bytes(self.artifacts(trial_id) / TEST_ERRORS, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
+        """Read the mean squared error of each test image.
+
+        Raises:
+            DamagedFileError: the file is missing, or not the one that the trial wrote.
+        """
+        path = self.artifacts(record.trial_id) / TEST_ERRORS
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        return safetensors.numpy.load(content)["test_errors"]
+
     def write_record(self, record: TrialRecord) -> None:
         """Write the record of a trial that ended."""
         write_json(self.trial_path(record.trial_id), record)
 
     def records(self) -> dict[str, TrialRecord]:
-        """Read all records, by trial id. A damaged one is set aside, with a warning, as if its trial had not run."""
-        found = (_read_or_set_aside(path, TrialRecord) for path in _json_files(self.path / "trials"))
+        """Read all records, by trial id.
+
+        One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
+        """
+        found = (_read_or_set_aside(path, TrialRecord, self._check) for path in _json_files(self.path / "trials"))
         return {record.trial_id: record for record in found if record is not None}
+
+    def _check(self, record: TrialRecord) -> None:
+        """Raise DamagedFileError where what a record refers to is not there as it was."""
+        if record.test_errors_sha256 is not None:
+            self.read_test_errors(record)
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
         """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
@@ -131,7 +164,7 @@ def digest(*parts: Any) -> str:
 
 
 def write_json(path: Path, model: pydantic.BaseModel) -> None:
-    """Write a model as JSON with its checksum, whole or not at all: temporary file, fsync, rename.
+    """Write a model as JSON with its checksum, whole or not at all.
 
     Raises:
         AezooError: the disk is full, or the folder cannot be written.
@@ -141,7 +174,16 @@ def write_json(path: Path, model: pydantic.BaseModel) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file, UTF-8, whole or not at all.
+
+    Raises:
+        AezooError: the disk is full, or the folder cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: temporary file, fsync, rename.
 
     Raises:
         AezooError: the disk is full, or the folder cannot be written.
@@ -150,8 +192,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files for their owner alone; a run is for whoever may read the folder.
@@ -193,9 +235,11 @@ def _read(path: Path, model: type[M]) -> M:
         raise AezooError(f"{path} was written by another version of aezoo; read it with that one") from error
 
 
-def _read_or_set_aside(path: Path, model: type[M]) -> M | None:
+def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = lambda _: None) -> M | None:
     try:
-        return _read(path, model)
+        found = _read(path, model)
+        check(found)
+        return found
     except DamagedFileError as error:
         aside = path.with_suffix(".damaged")
         with contextlib.suppress(OSError):

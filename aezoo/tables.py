@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import tabulate
 
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.records import Status, Timing, TrialRecord
-from aezoo.statistics import Interval, over_images, over_seeds, paired_ratio, spread
+from aezoo.statistics import Errors, paired_ratio, rank_intervals, spread
 from aezoo.store import RunDirectory, write_text
 from aezoo.text import plain
 
@@ -19,15 +20,16 @@ COLUMNS = (
     "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
     "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
     "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
-    "batch_size", "threads", "precision", "compiled", "device",
+    "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high",
 )  # fmt: skip
 """`vs_pca` is test_mse over PCA's at the same latent size; `vs_reference` a speed over that of the reference for speeds
 in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
-an interquartile range over its median."""
+an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows."""
 _HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
 """Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
 _INTEGERS = (
     "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
+    "rank_low", "rank_high",
 )  # fmt: skip
 _TEXTS = ("variant", "objective", "status", "precision", "compiled", "device")
 
@@ -56,24 +58,23 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         AezooError: there is no run, or its run.json is damaged.
     """
     requested = run.info().requested
-    records = run.records()
-    by_variant = {
-        variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
-        for variant, trial_ids in requested.items()
-    }
+    by_variant = _by_variant(run)
     pca = {
-        found[0].latent_size: _mse(found).mean
+        found[0].latent_size: _test_mse(found)
         for found in by_variant.values()
         if found and found[0].baseline == "pca" and any(record.status == "ok" for record in found)
     }
+    errors = errors_by_variant(run)
     rows = [
-        _row(variant, found, asked=len(requested[variant]), pca=pca, timing=_timing(run, found))
+        _row(variant, found, errors[variant], asked=len(requested[variant]), pca=pca, timing=_timing(run, found))
         for variant, found in by_variant.items()
     ]
     rows.sort(key=lambda row: (row["status"] not in _RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
     ranked = [row for row in rows if row["status"] in _RANKED and row["test_mse"] is not None]
     for place, row in enumerate(rows):
         row["rank"] = min(place, len(ranked)) + 1
+    for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
+        row |= {"rank_low": low, "rank_high": high}
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
         {name: "Float64" for name in COLUMNS if name not in (*_INTEGERS, *_TEXTS)}
@@ -83,6 +84,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
 def _row(
     variant: str,
     records: Sequence[TrialRecord],
+    errors: Errors | None,
     *,
     asked: int,
     pca: Mapping[int | None, float],
@@ -101,10 +103,12 @@ def _row(
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(known, name) for name in names}
     if ok:
-        mse = _mse(records)
-        row |= {"test_mse": mse.mean, "test_mse_low": mse.low, "test_mse_high": mse.high}
+        mse = row["test_mse"] = _test_mse(records)
+        half = errors.estimate().half if errors else None
+        if half is not None:
+            row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
         against = pca.get(row["latent_size"])
-        row["vs_pca"] = mse.mean / against if against else None
+        row["vs_pca"] = mse / against if against else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
         row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
     if timing:
@@ -133,14 +137,25 @@ def _largest(records: Sequence[TrialRecord], field: str) -> float | None:
     return max(peaks) / 1e6 if peaks else None
 
 
-def _mse(records: Sequence[TrialRecord]) -> Interval:
-    ok = [record for record in records if record.status == "ok" and record.test_mse is not None]
-    values = [record.test_mse for record in ok if record.test_mse is not None]
-    if len(values) > 1:
-        return over_seeds(values)
-    if ok[0].test_mse_image_std is None:
-        return Interval(mean=values[0], low=None, high=None)
-    return over_images(values[0], ok[0].test_mse_image_std, ok[0].dataset.num_test)
+def _test_mse(records: Sequence[TrialRecord]) -> float:
+    return fmean(record.test_mse for record in records if record.status == "ok" and record.test_mse is not None)
+
+
+def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
+    """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
+    found = {}
+    for variant, records in _by_variant(run).items():
+        known = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
+        found[variant] = Errors(known) if known else None
+    return found
+
+
+def _by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
+    records = run.records()
+    return {
+        variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
+        for variant, trial_ids in run.info().requested.items()
+    }
 
 
 def _timing(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
@@ -155,10 +170,16 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
         f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
         f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial",
+        "rank: from the best to the worst that the evidence allows, all pairs of variants corrected for (Holm, 5 %)",
         "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
-        "seeds, or with one seed over the test images alone",
+        "seeds and test images",
         "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
     ]
+    single = int((table["seeds"] == 1).sum())
+    if single:
+        lines.append(
+            f"{_count(single, 'variant')} with one seed: interval and ranks say nothing of how another seed would do"
+        )
     lines += _speed_notes(run)
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
@@ -252,9 +273,12 @@ def check_format(fmt: str) -> None:
         raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
 
 
-def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the rows of a table as a person reads them; a spread becomes a mark on its speed."""
-    shown = [str(name) for name in table if name not in _HIDDEN]
+def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of some of a table's columns as a person reads them.
+
+    A spread becomes a mark on its speed, and an interval of ranks takes the place of the rank.
+    """
+    shown = [str(name) for name in table if name not in _HIDDEN and (columns is None or name in columns)]
     rows = []
     for _, row in table.iterrows():
         texts = [_cell(name, row[name]) for name in shown]
@@ -262,6 +286,8 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             name = f"{part}_images_per_s"
             if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
                 texts[shown.index(name)] = "~" + texts[shown.index(name)]
+        if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
+            texts[shown.index("rank")] = f"{row['rank_low']}-{row['rank_high']}"
         rows.append(texts)
     return shown, rows
 
@@ -271,7 +297,7 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
     from rich.table import Table
     from rich.text import Text
 
-    headers, rows = cells(table if shown is None else table[[name for name in table if name in shown]])
+    headers, rows = cells(table, shown)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in headers:
         drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
@@ -281,14 +307,17 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
     return drawn
 
 
-ESSENTIAL = ("rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status")
-"""The columns for a narrow terminal."""
+ESSENTIAL = (
+    "rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status",
+    "verdict", "test_mse_a", "test_mse_b", "change_percent",
+)  # fmt: skip
+"""The columns for a narrow terminal, of a table and of a comparison."""
 
 _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("mse", lambda value: f"{value:.5f}"),
     ("vs_pca", lambda value: f"{value:.3f}"),
     ("seconds", lambda value: f"{value:.1f}"),
-    ("percent", lambda value: f"{value:+.1f}"),
+    ("percent", lambda value: f"{value:+z.1f}"),
     ("ratio", lambda value: f"{value:.2f}"),
     ("vs_reference", lambda value: f"{value:.3g}"),
     ("", lambda value: f"{value:,.0f}"),

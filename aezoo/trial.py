@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from aezoo import conformance, environment
 from aezoo.data import SharedImages
@@ -68,13 +67,10 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
     train_mse = float(image_errors(module, train_NCHW, plan.recipe.precision).mean())
     if not torch.isfinite(test_errors).all():
         raise DivergedError("the trained network's reconstructions of the test images are not finite")
-    artifacts = RunDirectory(run).artifacts(plan.trial_id)
-    artifacts.mkdir(parents=True, exist_ok=True)
-    save_file({"test_errors": test_errors}, artifacts / "test_errors.safetensors")
     return {
         "num_params": num_params(module),
         "test_mse": float(test_errors.mean()),
-        "test_mse_image_std": float(test_errors.std()) if len(test_errors) > 1 else None,
+        "test_errors_sha256": RunDirectory(run).write_test_errors(plan.trial_id, test_errors.numpy()),
         "train_mse": train_mse,
         "curve": trained.curve,
         "train_seconds": trained.seconds,

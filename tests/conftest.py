@@ -1,5 +1,6 @@
 """Fake distributions on the path, as an installer would leave them, and one with a tiny data set."""
 
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -25,6 +26,11 @@ TINY = """
     def aezoo_datasets():
         yield aezoo.Dataset(name="tiny", load=load, summary="6x6 of rank 2", reference="tests")
 """
+
+
+def hear_ctrl_c() -> None:
+    """Undo, in a process about to start, what a shell does to those that it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import hear_ctrl_c
 
 import aezoo
 from aezoo import cli
@@ -258,7 +259,9 @@ def test_hostile_texts_are_harmless_in_every_format():
 @pytest.mark.parametrize("until", ["loading", "trying"])
 def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny, until):
     command = [sys.executable, "-m", "aezoo", "bench", "linear", "--dataset", tiny, "--dry-run"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
+    ) as process:
         told = ""
         while not told.startswith(until):
             told = process.stderr.readline()

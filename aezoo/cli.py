@@ -277,6 +277,32 @@ def table(
 
 
 @app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    fmt: FormatOption = "rich",
+    every: Annotated[bool, typer.Option("--all", help="Also the trials that are simply done.")] = False,
+) -> None:
+    """Say which trials of a run are done, missing or stale, and why.
+
+    Example: aezoo status results/my-run
+    """
+    from aezoo.registry import discover
+    from aezoo.status import status as status_of
+    from aezoo.store import RunDirectory
+    from aezoo.tables import check_format
+
+    check_format(fmt)
+    found = status_of(RunDirectory(run), _warn_broken(discover()))
+    shown = found if every else found[found["state"] != "done"]
+    if len(shown) or every or fmt in ("csv", "json"):
+        _print_table(shown, fmt)
+    counts = found["state"].value_counts()
+    print(f"{len(found)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
+    if set(counts.index) & {"missing", "stale"}:
+        print("the same `aezoo bench` command runs what is missing or stale", file=sys.stderr)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
     fmt: FormatOption = "rich",

@@ -16,7 +16,7 @@ from aezoo.architecture import Variant
 from aezoo.data import SharedImages
 from aezoo.execution import Outcome, Task, run_tasks
 from aezoo.recipe import Recipe
-from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord
+from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity
 from aezoo.registry import Registry
 from aezoo.store import RunDirectory, digest, slug
 from aezoo.trial import now, record_of, run_trial, try_variant
@@ -247,27 +247,13 @@ class Grid:
             self.known[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
 
     def _plan_trial(self, variant: Variant, seed: int) -> TrialPlan:
-        source = self.registry.origin(variant)
-        environs = self.info.environment
-        # Whatever can change a loss is in the name: a changed plugin or another torch never passes for the same trial.
-        key = digest(
-            variant.text,
-            self.info.fingerprint,
-            seed,
-            source.source_sha256,
-            environs.aezoo,
-            environs.torch,
-            self.info.device,
-            self.threads,
-            *(["compiled"] if self.compiled else []),
-        )
-        return TrialPlan(
-            trial_id=f"{slug(variant.text)}-s{seed}-{key}",
+        plan = TrialPlan(
+            trial_id="",
             architecture=variant.architecture.name,
             variant=variant.text,
             hyperparameters=dict(variant.hyperparameters),
             baseline=variant.architecture.baseline,
-            plugin=source,
+            plugin=self.registry.origin(variant),
             recipe=self.recipe,
             fingerprint=self.info.fingerprint,
             dataset=self.info.dataset,
@@ -276,6 +262,9 @@ class Grid:
             threads=self.threads,
             compiled=self.compiled,
         )
+        # A changed plugin or another torch never passes for the same trial.
+        key = digest(*identity(plan, self.info.environment).values())
+        return plan.model_copy(update={"trial_id": f"{slug(variant.text)}-s{seed}-{key}"})
 
     def _baselines(self) -> list[Variant]:
         """Return the mean image, and PCA at each latent size of the variants: every table carries them."""

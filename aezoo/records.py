@@ -68,6 +68,21 @@ class TrialPlan(_Model):
     compiled: bool = False
 
 
+def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
+    """Return whatever can change a trial's result, by name: with another value it is another trial."""
+    found = {
+        "variant": plan.variant,
+        "fingerprint": plan.fingerprint,
+        "seed": plan.seed,
+        "plugin source": plan.plugin.source_sha256,
+        "aezoo": environment.aezoo,
+        "torch": environment.torch,
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+    return {**found, "compiled": "compiled"} if plan.compiled else found
+
+
 class TrialRecord(TrialPlan):
     """What became of a trial. MSE are means over N·C·H·W, pixels in [0, 1]; a number that does not exist is null.
 

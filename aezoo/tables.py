@@ -309,9 +309,9 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
 
 ESSENTIAL = (
     "rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status",
-    "verdict", "test_mse_a", "test_mse_b", "change_percent",
+    "verdict", "test_mse_a", "test_mse_b", "change_percent", "seed", "state", "why",
 )  # fmt: skip
-"""The columns for a narrow terminal, of a table and of a comparison."""
+"""The columns for a narrow terminal, of a table, a comparison and a status."""
 
 _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("mse", lambda value: f"{value:.5f}"),

@@ -63,7 +63,7 @@ def test_reading_tables_never_imports_torch(command, run):
     assert "linear[latent_dim=2]" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "show", "plugins", "bench", "table", "compare", "doctor"])
+@pytest.mark.parametrize("command", ["list", "show", "plugins", "bench", "table", "status", "compare", "doctor"])
 def test_every_command_explains_itself_with_an_example(command, call):
     status, out, _ = call(command, "--help")
     assert status == 0
@@ -209,6 +209,78 @@ def test_table_formats_and_sorts(call, run):
     assert out.startswith("\\begin{tabular}")
     status, _, err = call("table", run, "--sort", "tset_mse")
     assert (status, "Did you mean 'test_mse'" in err) == (2, True)
+
+
+def test_status_says_why_a_trial_is_missing_or_stale(call, tiny, distribute, tmp_path, monkeypatch):
+    source = """
+        import aezoo
+        from torch import nn
+
+        def build(image_shape, *, latent_dim: int = 2):
+            return aezoo.Flat(nn.Sequential(nn.Linear(36, latent_dim), nn.Linear(latent_dim, 36)), image_shape)
+
+        @aezoo.hookimpl
+        def aezoo_architectures():
+            yield aezoo.Architecture(name="mine", build=build, summary="s", reference="r")
+    """
+    distribute(source, name="my-dist")
+    recipe = Recipe(name="t", dataset=tiny, steps=5)
+    settings = {"recipe": recipe, "out": tmp_path / "run", "timing": False, "device": "cpu"}
+    run = aezoo.bench(["mine[latent_dim=1]", "mean"], **settings)
+
+    def states():
+        _, out, err = call("status", run.path, "--all", "--format", "json")
+        rows = {(row["variant"], row["seed"]): (row["state"], row["why"]) for row in json.loads(out)}
+        return rows, err.splitlines()[0]
+
+    rows, told = states()
+    assert set(rows.values()) == {("done", "")}
+    assert told == f"{len(rows)} trials: {len(rows)} done"
+    assert call("status", run.path)[1] == ""
+
+    next((run.path / "trials").glob("mean-*.json")).unlink()
+    distribute(source.replace('summary="s"', 'summary="another"'), name="my-dist")
+    rows, told = states()
+    assert rows["mean", 0] == ("missing", "not run yet")
+    assert rows["mine[latent_dim=1]", 0] == ("stale", "plugin source changed")
+    assert told.endswith("1 missing, 1 stale") or told.endswith("1 stale, 1 missing")
+
+    # The same call trains what is missing or stale, and nothing else.
+    began = {record.trial_id for record in run.records()}
+    again = aezoo.bench(["mine[latent_dim=1]", "mean"], **settings)
+    assert len({record.trial_id for record in again.records()} - began) == 2
+    assert set(states()[0].values()) == {("done", "")}
+
+    monkeypatch.setattr("torch.__version__", "99.0")
+    rows, _ = states()
+    assert {state for state, _ in rows.values()} == {"stale"}
+    assert rows["mean", 0][1].startswith("torch ")
+    assert rows["mean", 0][1].endswith(" → 99.0")
+    monkeypatch.undo()
+
+
+def test_status_names_an_architecture_that_is_no_longer_installed(call, run, monkeypatch):
+    registry = discover()
+    monkeypatch.setattr(registry, "architectures", {})
+    _, out, _ = call("status", run, "--format", "csv")
+    assert "stale" in out
+    assert "no architecture" in out
+
+
+def test_compare_holds_several_runs_to_the_first_and_fails_on_a_regression(call, run, tmp_path):
+    recipe = Recipe(name="t", dataset="tiny", steps=5)
+    other = aezoo.bench(["mean"], recipe=recipe, out=tmp_path / "other", timing=False, device="cpu").path
+    status, out, err = call("compare", run, other, run, "--fail-on", "5", "--format", "json")
+    rows = json.loads(out)
+    assert status == 0, err
+    assert {(row["run_b"], row["verdict"]) for row in rows if row["variant"] == "mean"} == {
+        (str(other), "equal"), (str(run), "equal"),
+    }  # fmt: skip
+    (run / "trials").joinpath(next(run.glob("trials/mean-*.json")).name).unlink()
+    status, _, err = call("compare", other, run, "--fail-on", "5")
+    assert status == 3
+    assert f"worse by more than 5 %, or failed, in {run}: mean" in err
+    assert call("compare", run)[0] == 2
 
 
 def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):

@@ -49,30 +49,30 @@ def test_the_variance_is_that_of_a_bootstrap_over_seeds_and_images():
     assert np.var(drawn) == pytest.approx(of_seeds * 4 / 5 + of_images * 59 / 60 + cells, rel=0.05)
 
 
-@pytest.mark.parametrize("seed_std", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("seed_std", [0.0, 0.5])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_cover_the_truth_as_often_as_they_say(seeds, seed_std):
     rng = np.random.default_rng(2)
     estimates = [
-        Errors(draw(rng, [1.0], seeds=seeds, images=200, seed_std=seed_std)[0]).estimate() for _ in range(1500)
+        Errors(draw(rng, [1.0], seeds=seeds, images=200, seed_std=seed_std)[0]).estimate() for _ in range(1000)
     ]
     covered = np.mean([abs(one.value - 1.0) <= one.half for one in estimates])
-    # 1,500 draws of 95 % lie above 93.6 % in all but 5 of 1,000 cases. More is allowed: few seeds tell little.
-    assert 0.936 < covered < 0.995
+    # 1,000 draws of 95 % lie above 93.2 % in all but 5 of 1,000 cases. More is allowed: few seeds tell little.
+    assert 0.932 < covered < 0.995
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("seed_std", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize("seed_std", [0.1, 1.0])
 def test_equal_variants_are_told_apart_no_more_often_than_said(seeds, seed_std):
     rng = np.random.default_rng(3)
     pair, table = 0, 0
-    for _ in range(600):
+    for _ in range(400):
         variants = [Errors(one) for one in draw(rng, [1.0] * 5, seeds=seeds, images=200, seed_std=seed_std)]
         pair += variants[0].less(variants[1]).p_value < 0.05
         table += any(interval != (1, 5) for interval in rank_intervals(variants))
-    # 600 draws of an event of 5 % lie below 7.4 % in all but 5 of 1,000 cases.
-    assert pair / 600 < 0.074
-    assert table / 600 < 0.074
+    # 400 draws of an event of 5 % lie below 8 % in all but 5 of 1,000 cases.
+    assert pair / 400 < 0.08
+    assert table / 400 < 0.08
 
 
 def test_pairing_over_images_separates_what_lies_within_each_others_intervals():

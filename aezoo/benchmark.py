@@ -88,7 +88,7 @@ def bench(
         AezooError: the call was wrong; nothing was written.
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
-    with _grid(
+    with open_grid(
         variants, every=every, recipe=recipe, latent_dims=latent_dims, out=out, data_dir=data_dir, device=device,
         jobs=jobs, threads=threads, compiled=compiled, timeout=timeout, retry_failed=retry_failed, strict=strict,
         observer=observer,
@@ -111,13 +111,13 @@ def preview(variants: Iterable[str] = (), *, timing: bool = True, **settings: An
     Raises:
         AezooError: the call was wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder, _grid(variants, **settings) as (grid, selected):
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder, open_grid(variants, **settings) as (grid, selected):
         grid.scratch = Path(folder)
         return grid.preview(selected, timing=timing)
 
 
 @contextmanager
-def _grid(
+def open_grid(
     variants: Iterable[str],
     *,
     every: bool = False,

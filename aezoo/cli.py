@@ -303,6 +303,29 @@ def status(
 
 
 @app.command()
+def reproduce(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's id, or enough of its beginning")],
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+) -> None:
+    """Run a trial again from its record; exit status 1 where it does not come out as it did.
+
+    Example: aezoo reproduce results/my-run mlp-s0
+    """
+    from aezoo.progress import PlainObserver
+    from aezoo.reproduce import reproduce as run_again
+
+    found = run_again(run, trial, data_dir=data_dir, observer=PlainObserver(_console(stderr=True)))
+    for when, record in (("recorded", found.before), ("now", found.after)):
+        what = f"{record.status}: {record.reason}" if record.test_mse is None else f"test_mse {record.test_mse!r}"
+        typer.echo(f"{when:9} {what}")
+    typer.echo(f"{found.before.trial_id}: {found.verdict}")
+    typer.echo(f"circumstances: {'; '.join(found.differences) or 'the same'}")
+    if found.verdict == "not reproduced":
+        raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
     fmt: FormatOption = "rich",

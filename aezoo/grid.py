@@ -168,6 +168,18 @@ class Grid:
             else:
                 self._fail(plan, outcome, started[plan.trial_id])
 
+    def rerun(self, variant: Variant, seed: int) -> TrialRecord:
+        """Run one trial, whatever is in the run already, and return its record."""
+        plan = self._plan_trial(variant, seed)
+        environs, started_at = self.info.environment, now()
+        task = self._task(plan.trial_id, run_trial, plan, None, self.images, self.run.path.absolute(), environs)
+        self.observer.stage(f"training {plan.variant} seed {seed} again")
+        (outcome,) = run_tasks([task], 1, lambda _: None, lambda *_: None)
+        if isinstance(outcome.value, TrialRecord):
+            return outcome.value
+        found = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
+        return record_of(plan, None, environs, started_at, **found)
+
     def preview(self, selected: Sequence[Variant], *, timing: bool) -> "Preview":
         """Try each variant, and say what a bench of them would run and how long it would take. Nothing is written."""
         self._read_records()

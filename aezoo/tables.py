@@ -170,7 +170,8 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
         f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
         f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial",
-        "rank: from the best to the worst that the evidence allows, all pairs of variants corrected for (Holm, 5 %)",
+        "rank: by test_mse; in brackets from the best to the worst that the evidence allows, Holm-corrected over all "
+        "pairs at 5 %; few seeds separate little",
         "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
         "seeds and test images",
         "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
@@ -276,7 +277,7 @@ def check_format(fmt: str) -> None:
 def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the rows of some of a table's columns as a person reads them.
 
-    A spread becomes a mark on its speed, and an interval of ranks takes the place of the rank.
+    A spread becomes a mark on its speed, and an interval of ranks stands behind the rank.
     """
     shown = [str(name) for name in table if name not in _HIDDEN and (columns is None or name in columns)]
     rows = []
@@ -287,7 +288,7 @@ def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[li
             if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
                 texts[shown.index(name)] = "~" + texts[shown.index(name)]
         if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
-            texts[shown.index("rank")] = f"{row['rank_low']}-{row['rank_high']}"
+            texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
         rows.append(texts)
     return shown, rows
 

@@ -35,7 +35,7 @@ _OF_A_FEW_STEPS = {
 
 
 def run_trial(
-    plan: TrialPlan, known: Preflight, images: SharedImages, run: Path, env: Environment, on_step: Report
+    plan: TrialPlan, known: Preflight | None, images: SharedImages, run: Path, env: Environment, on_step: Report
 ) -> TrialRecord:
     """Train and score one variant from one seed, and write its record, whatever became of it."""
     started_at = now()

@@ -63,7 +63,9 @@ def test_reading_tables_never_imports_torch(command, run):
     assert "linear[latent_dim=2]" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "show", "plugins", "bench", "table", "status", "compare", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["list", "show", "plugins", "bench", "table", "status", "reproduce", "compare", "doctor"]
+)
 def test_every_command_explains_itself_with_an_example(command, call):
     status, out, _ = call(command, "--help")
     assert status == 0
@@ -265,6 +267,45 @@ def test_status_names_an_architecture_that_is_no_longer_installed(call, run, mon
     _, out, _ = call("status", run, "--format", "csv")
     assert "stale" in out
     assert "no architecture" in out
+
+
+def test_reproduce_says_whether_a_trial_comes_out_as_it_did(call, run):
+    before = sorted(path.read_bytes() for path in run.glob("trials/*.json"))
+    status, out, err = call("reproduce", run, "linear-latent_dim=2-s0")
+    assert (status, out.splitlines()[-1]) == (0, "circumstances: the same"), err
+    recorded, now, verdict, _ = out.splitlines()
+    assert recorded.split()[1:] == now.split()[1:]
+    assert verdict.endswith(": bit-equal")
+    assert sorted(path.read_bytes() for path in run.glob("trials/*.json")) == before
+    status, _, err = call("reproduce", run, "")
+    assert (status, "the beginning of 3 trials" in err) == (2, True)
+    status, _, err = call("reproduce", run, "lineal-s0")
+    assert (status, "no trial 'lineal-s0'" in err) == (2, True)
+
+
+def test_reproduce_finds_out_a_variant_that_is_not_deterministic(call, tiny, distribute, tmp_path):
+    distribute(
+        """
+        import os
+        import aezoo, torch
+        from torch import nn
+
+        def build(image_shape):
+            network = nn.Linear(36, 36)
+            with torch.no_grad():
+                network.bias.add_(int.from_bytes(os.urandom(2), "big"))
+            return aezoo.Flat(network, image_shape)
+
+        @aezoo.hookimpl
+        def aezoo_architectures():
+            yield aezoo.Architecture(name="dice", build=build, summary="s", reference="r")
+        """,
+        name="dice-dist",
+    )
+    recipe = Recipe(name="t", dataset=tiny, steps=5, seeds=1)
+    run = aezoo.bench(["dice"], recipe=recipe, out=tmp_path / "run", timing=False, device="cpu").path
+    status, out, err = call("reproduce", run, "dice-s0")
+    assert (status, "not reproduced" in out) == (1, True), (out, err)
 
 
 def test_compare_holds_several_runs_to_the_first_and_fails_on_a_regression(call, run, tmp_path):

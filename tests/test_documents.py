@@ -25,8 +25,8 @@ def test_the_readmes_table_is_the_published_one():
         for line in published.splitlines()
         if len(cells := [c.strip() for c in line.split("|")[1:-1]]) > 5
     }
-    block = (ROOT / "README.md").read_text().split("```\n  rank")[1].split("```")[0]
-    excerpt = [line.split() for line in block.splitlines()[2:]]
+    block = re.split(r"```\n *rank", (ROOT / "README.md").read_text())[1].split("```")[0]
+    excerpt = [re.split(r"\s{2,}", line.strip()) for line in block.splitlines()[2:]]
     assert len(excerpt) >= 10
     for line in excerpt:
         assert set(line) <= set(rows[line[1]]), line

@@ -85,10 +85,15 @@ def default_jobs(device: str, threads: int = 1) -> int:
 
 
 def run_tasks(
-    tasks: Sequence[Task], jobs: int, on_start: Callable[[Task], None], on_step: Callable[[Task, int], None]
+    tasks: Sequence[Task],
+    jobs: int,
+    on_start: Callable[[Task], None],
+    on_step: Callable[[Task, int], None],
+    may_start: Callable[[Task], bool] = lambda _: True,
 ) -> Iterator[Outcome]:
     """Run tasks, `jobs` at a time and in their order, and yield each outcome as it comes.
 
+    A task that may not start, when its turn comes, is left out.
     Whatever ends this iteration, Ctrl-C among it, kills the tasks that still run, with all that they started.
     """
     start_server()
@@ -98,8 +103,11 @@ def run_tasks(
         while waiting or running:
             while waiting and len(running) < jobs:
                 task = waiting.pop()
-                running.append(_Running(task))
-                on_start(task)
+                if may_start(task):
+                    running.append(_Running(task))
+                    on_start(task)
+            if not running:
+                break
             connection.wait([one.receiver for one in running], timeout=_POLL_SECONDS)
             for one in list(running):
                 outcome = one.poll(on_step)

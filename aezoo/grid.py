@@ -3,11 +3,14 @@
 How a trial runs is another module's business; so are the recipe and the data, which come in whole.
 """
 
+import os
+import platform
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -18,9 +21,12 @@ from aezoo.execution import Outcome, Task, run_tasks
 from aezoo.recipe import Recipe
 from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity
 from aezoo.registry import Registry
-from aezoo.store import RunDirectory, digest, slug
+from aezoo.store import Claim, RunDirectory, digest, slug
 from aezoo.trial import now, record_of, run_trial, try_variant
 
+T = TypeVar("T")
+WAIT_SECONDS = 1.0
+"""Between looks at what other processes do with the same run."""
 START_SECONDS = 0.3
 """What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
 
@@ -122,6 +128,8 @@ class Grid:
     plans: list[TrialPlan] = field(default_factory=list)
     records: dict[str, TrialRecord] = field(default_factory=dict)
     known: dict[str, Preflight | Outcome] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
     def run_trials(self, selected: Sequence[Variant]) -> None:
         """Try each variant, plan the trials of those and of their baselines, and run what is missing."""
@@ -139,6 +147,19 @@ class Grid:
             if isinstance(known, Outcome):
                 self._fail(plan, known, now())
         waiting = [plan for plan in waiting if isinstance(self.known[plan.variant], Preflight)]
+        try:
+            left = self._run_claimed(waiting)
+            if left:
+                self.observer.stage(f"waiting for {len(left)} trials that other processes run")
+            while left:
+                time.sleep(WAIT_SECONDS)
+                left = self._run_claimed(left)
+        finally:
+            for claim in self.claims.values():
+                claim.release()
+
+    def _run_claimed(self, waiting: Sequence[TrialPlan]) -> list[TrialPlan]:
+        """Run those trials that no other process has; return those that one has, and has not ended."""
         by_id = {plan.trial_id: plan for plan in waiting}
         started: dict[str, str] = {}
 
@@ -161,12 +182,26 @@ class Grid:
             )
             for plan in waiting
         ]
-        for outcome in run_tasks(tasks, self.jobs, on_start, on_step):
+        for outcome in run_tasks(tasks, self.jobs, on_start, on_step, self._claim):
             plan = by_id[outcome.task.id]
             if isinstance(outcome.value, TrialRecord):
                 self._end(outcome.value, written=True)
             else:
                 self._fail(plan, outcome, started[plan.trial_id])
+        return [plan for plan in waiting if plan.trial_id not in self.ended]
+
+    def _claim(self, task: Task) -> bool:
+        """Claim the trial of a task, unless another process has it, or has ended it since this one looked."""
+        claim = self.run.claim(task.id)
+        if claim is None:
+            return False
+        earlier, now_there = self.records.get(task.id), self._reading(lambda: self.run.read_record(task.id))
+        if now_there is not None and now_there != earlier:
+            claim.release()
+            self._end(now_there, written=True)
+            return False
+        self.claims[task.id] = claim
+        return True
 
     def rerun(self, variant: Variant, seed: int) -> TrialRecord:
         """Run one trial, whatever is in the run already, and return its record."""
@@ -200,7 +235,15 @@ class Grid:
         return Preview(rows=rows, seconds=seconds)
 
     def measure_throughput(self) -> None:
-        """Time each variant that trained and has no timing yet, alone on the device."""
+        """Time each variant that trained and has no timing yet, alone on the device: one process a machine."""
+        while (alone := self.run.claim(f"timings-{slug(platform.node())}")) is None:
+            time.sleep(WAIT_SECONDS)
+        try:
+            self._measure_alone()
+        finally:
+            alone.release()
+
+    def _measure_alone(self) -> None:
         first = {plan.variant: plan for plan in reversed(self.plans) if self._succeeded(plan)}
         waiting = [plan for plan in first.values() if not self._is_timed(plan)]
         if not waiting:
@@ -222,11 +265,16 @@ class Grid:
             self.run.write_timing(plan, timing)
 
     def _read_records(self) -> None:
+        self.records = self._reading(self.run.records)
+
+    def _reading(self, read: Callable[[], T]) -> T:
+        """Read something from the run, and pass on what is told of damaged files."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.records = self.run.records()
+            found = read()
         for warning in caught:
             self.observer.warn(str(warning.message))
+        return found
 
     def _plan_all(self, selected: Sequence[Variant]) -> None:
         self._plan(selected)
@@ -325,7 +373,8 @@ class Grid:
         return START_SECONDS + known.step_seconds * steps if isinstance(known, Preflight) else 0.0
 
     def _task(self, task_id: str, function: Callable[..., object], *args: object) -> Task:
-        name = slug(task_id) if function is not run_trial else task_id
+        # A trial is this process's own by its claim; what else is tried and timed may be so by another one just now.
+        name = task_id if function is run_trial else f"{slug(task_id)}-{slug(platform.node())}-{os.getpid()}"
         folder = self.run.artifacts(name) if self.scratch is None else self.scratch / name
         return Task(
             id=task_id, function=function, args=args, threads=self.threads,
@@ -343,4 +392,7 @@ class Grid:
         if not written:
             self.run.write_record(record)
         self.records[record.trial_id] = record
+        self.ended.add(record.trial_id)
+        if claim := self.claims.pop(record.trial_id, None):
+            claim.release()
         self.observer.ended(record)

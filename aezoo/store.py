@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pydantic
@@ -34,7 +34,7 @@ class RunDirectory:
     """One results directory.
 
     run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant;
-    artifacts/ what is too big for a record.
+    artifacts/ what is too big for a record; claims/ a lock a trial, for processes that share the run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -136,6 +136,37 @@ class RunDirectory:
         if record.test_errors_sha256 is not None:
             self.read_test_errors(record)
 
+    def claim(self, trial_id: str) -> "Claim | None":
+        """Claim a trial for this process, or return None where another one, on any machine, has it.
+
+        A claim is a lock on a file: the system lets go of it when its owner dies, however that happens.
+
+        Raises:
+            AezooError: the folder cannot be written, or takes no locks.
+        """
+        path = self.path / "claims" / f"{trial_id}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise AezooError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError as error:
+            file.close()
+            raise AezooError(
+                f"cannot lock {path}: {error.strerror}; give a folder on another disk with --out"
+            ) from error
+        return Claim(file)
+
+    def read_record(self, trial_id: str) -> TrialRecord | None:
+        """Read the record of one trial, or return None where there is none, as `records` does."""
+        path = self.trial_path(trial_id)
+        return _read_or_set_aside(path, TrialRecord, self._check) if path.is_file() else None
+
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
         """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
         env = environment
@@ -151,6 +182,17 @@ class RunDirectory:
     def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
         """Write the timing of a variant."""
         write_json(self.timing_path(plan, timing.environment), timing)
+
+
+class Claim:
+    """A trial that this process runs, and no other does."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def release(self) -> None:
+        """Let others have it. The file stays: removing it would leave two owners of one name."""
+        self._file.close()
 
 
 def slug(text: str) -> str:

@@ -1,0 +1,101 @@
+"""Several processes on one run directory: real ones, and one of them is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import aezoo
+from aezoo.benchmark import Run
+from aezoo.recipe import Recipe
+from aezoo.store import RunDirectory
+
+COUNTED = """
+    import os
+    import aezoo
+    from torch import nn
+
+    class Counted(aezoo.Autoencoder):
+        def __init__(self, image_shape):
+            super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)),
+                             nn.Sequential(nn.Linear(2, 36), nn.Unflatten(1, image_shape)))
+            self.steps = 0
+
+        def training_forward(self, x):
+            self.steps += 1
+            # The preflight takes four steps.
+            if self.steps == 20:
+                with open(os.environ["COUNTED_LOG"], "a") as log:
+                    # Every trial starts from other weights.
+                    log.write(f"{os.getppid()} {float(self.encoder[1].bias[0])!r}\\n")
+            return aezoo.TrainingOutput(self(x))
+
+    @aezoo.hookimpl
+    def aezoo_architectures():
+        yield aezoo.Architecture(name="counted", build=Counted, summary="s", reference="r")
+"""
+
+
+def test_a_claim_is_one_owners_until_it_lets_go_or_dies(tmp_path):
+    run = RunDirectory(tmp_path)
+    mine = run.claim("a-trial")
+    assert mine is not None
+    assert run.claim("a-trial") is None
+    assert run.claim("another") is not None
+    mine.release()
+    script = (
+        "import sys, time; from aezoo.store import RunDirectory; kept = RunDirectory(sys.argv[1]).claim('a-trial'); "
+        "print(kept is not None, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        assert run.claim("a-trial") is None
+        other.kill()
+    assert run.claim("a-trial") is not None
+
+
+def test_two_benches_on_one_run_directory_run_each_trial_once_also_when_one_is_killed(tiny, distribute, tmp_path):
+    distribute(COUNTED, name="counted-dist")
+    seeds = 12
+    (tmp_path / "recipe.toml").write_text(
+        f'name = "t"\ndataset = "tiny"\nsteps = 60\nbatch_size = 16\nlr = 1e-2\nseeds = {seeds}\n'
+    )
+    command = [
+        sys.executable, "-m", "aezoo", "bench", "counted", "--recipe", "recipe.toml", "--device", "cpu", "--jobs", "2",
+        "--no-timing", "--out", "run", "--format", "csv",
+    ]  # fmt: skip
+    log = tmp_path / "log"
+    log.touch()
+    environment = {**os.environ, "COUNTED_LOG": str(log)}
+    benches = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    deadline = time.monotonic() + 120
+    while not log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    benches[0].send_signal(signal.SIGKILL)
+    ends = [bench.communicate(timeout=120) for bench in benches]
+    assert [bench.returncode for bench in benches] == [-signal.SIGKILL, 0, 0, 0], ends
+    tables = {out for out, _ in ends[1:]}
+    records = RunDirectory(tmp_path / "run").records().values()
+    assert Counter(record.variant for record in records)["counted"] == seeds
+    assert {record.status for record in records} == {"ok"}
+    # Two of its trials may have been under way when it was killed; another process ran those again.
+    trained = Counter(line.split()[1] for line in log.read_text().splitlines())
+    assert len(trained) == seeds
+    assert sum(trained.values()) <= seeds + 2
+    # All print one table, and it is the one of a bench that nobody disturbed.
+    alone = aezoo.bench(
+        ["counted"],
+        recipe=Recipe(name="t", dataset="tiny", steps=60, batch_size=16, lr=1e-2, seeds=seeds),
+        out=tmp_path / "alone", device="cpu", timing=False,
+    )  # fmt: skip
+    assert len(tables) == 1
+    columns = ["variant", "test_mse", "test_mse_low", "test_mse_high", "seeds", "status", "rank"]
+    assert Run(path=tmp_path / "run").table()[columns].equals(alone.table()[columns])

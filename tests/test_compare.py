@@ -107,12 +107,12 @@ def test_a_variant_that_fails_now_is_a_regression_whatever_the_percentage(make):
 def test_runs_that_differ_only_in_seed_show_no_evidence_at_the_nominal_rate(make):
     rng = np.random.default_rng(2)
     told = 0
-    for _ in range(100):
+    for _ in range(40):
         hard = 0.3 * rng.standard_normal(50)
-        a, b = ({name: draw(rng, 1.0) + hard for name in "xyz"} for _ in range(2))
+        a, b = ({name: draw(rng, 1.0) + hard for name in "xy"} for _ in range(2))
         told += bool((compare(make(a), make(b))["verdict"] != "no evidence").any())
-    # 100 draws of 5 % are at most 11 in all but 4 of 1,000 cases.
-    assert told <= 11
+    # 40 draws of 5 % are at most 6 in all but 4 of 1,000 cases.
+    assert told <= 6
 
 
 @pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"steps": 2}, {"precision": "bfloat16"}])

@@ -236,8 +236,13 @@ class Grid:
 
     def measure_throughput(self) -> None:
         """Time each variant that trained and has no timing yet, alone on the device: one process a machine."""
-        while (alone := self.run.claim(f"timings-{slug(platform.node())}")) is None:
+        name = f"timings-{slug(platform.node())}"
+        alone = self.run.claim(name)
+        if alone is None:
+            self.observer.stage("waiting for another process that measures throughput")
+        while alone is None:
             time.sleep(WAIT_SECONDS)
+            alone = self.run.claim(name)
         try:
             self._measure_alone()
         finally:

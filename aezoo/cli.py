@@ -1,10 +1,13 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +60,33 @@ def main() -> None:
 
 def _show_warning(message: object, *_: object, **__: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _stop_at_signals() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM stop a bench well, and the second one at once."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        if stopped:
+            # Every trial's process ends with this one.
+            os.write(2, b"\x1b[?25h" if sys.stderr.isatty() else b"")
+            os._exit(130)
+        stopped = True
+        os.write(2, b"\nstopping; once more stops at once, without a table\n")
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        # A shell lets what it starts in the background ignore Ctrl-C.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _version(asked: bool) -> None:
@@ -238,10 +268,11 @@ def bench(
     }  # fmt: skip
     expected = None
     try:
-        if dry_run:
-            expected = preview(variants or [], **settings)
-        else:
-            path = run_bench(variants or [], **settings).path
+        with _stop_at_signals():
+            if dry_run:
+                expected = preview(variants or [], **settings)
+            else:
+                path = run_bench(variants or [], **settings).path
     except KeyboardInterrupt:
         if observer.run is None:
             raise
@@ -298,8 +329,8 @@ def status(
         _print_table(shown, fmt)
     counts = found["state"].value_counts()
     print(f"{len(found)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
-    if set(counts.index) & {"missing", "stale"}:
-        print("the same `aezoo bench` command runs what is missing or stale", file=sys.stderr)
+    if set(counts.index) & {"missing", "stale", "interrupted"}:
+        print("the same `aezoo bench` command runs what is missing, stale or interrupted", file=sys.stderr)
 
 
 @app.command()
@@ -316,10 +347,9 @@ def reproduce(
     from aezoo.reproduce import reproduce as run_again
 
     found = run_again(run, trial, data_dir=data_dir, observer=PlainObserver(_console(stderr=True)))
-    for when, record in (("recorded", found.before), ("now", found.after)):
-        what = f"{record.status}: {record.reason}" if record.test_mse is None else f"test_mse {record.test_mse!r}"
-        typer.echo(f"{when:9} {what}")
-    typer.echo(f"{found.before.trial_id}: {found.verdict}")
+    typer.echo(f"recorded  {found.recorded}")
+    typer.echo(f"now       {found.repeated}")
+    typer.echo(f"{found.trial_id}: {found.verdict}")
     typer.echo(f"circumstances: {'; '.join(found.differences) or 'the same'}")
     if found.verdict == "not reproduced":
         raise typer.Exit(1)

@@ -4,12 +4,9 @@ import pandas as pd
 
 from aezoo import tables
 from aezoo.errors import ComparisonRefusedError
-from aezoo.records import RunInfo
+from aezoo.records import TOLERANCE, RunInfo
 from aezoo.statistics import CONFIDENCE, Estimate, holm
 from aezoo.store import RunDirectory
-
-TOLERANCE = 0.01
-"""Training follows another path on another device or torch: a change of a loss by less is then not judged."""
 
 
 def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:

@@ -48,6 +48,7 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
         num_params=num_params(module),
         latent_shape=latent_shape,
         latent_size=None if latent_shape is None else math.prod(latent_shape),
+        deterministic=True,
         flops_per_image=flops.get_total_flops(),
         closed_form=hasattr(module, "fit"),
         step_seconds=0.0,
@@ -56,7 +57,9 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
     )
     steps = {} if found.closed_form else check_training(module, x_BCHW, recipe, compiled=compiled)
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
-    return found.model_copy(update=steps | peaks)
+    del module
+    deterministic = is_deterministic(variant, images_NCHW, recipe)
+    return found.model_copy(update=steps | peaks | {"deterministic": deterministic})
 
 
 def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
@@ -141,12 +144,38 @@ def check_latent(module: nn.Module, x_BCHW: Tensor, variant: Variant) -> tuple[i
     if latent.ndim == 2 and isinstance(latent_dim, int) and latent.shape[1] != latent_dim:
         raise ContractError(f"latent_dim={latent_dim}, but the encoder's latent has {latent.shape[1]} numbers an image")
     with torch.no_grad():
-        decoded = found[1](latent)
+        # What an encoder leaves behind for its decoder, as a U-Net does, is now that of other images.
+        kept = latent.clone()
+        found[0](1 - x_BCHW)
+        decoded = found[1](kept)
     if decoded.shape != reconstruction.shape or not torch.allclose(decoded, reconstruction, rtol=1e-3, atol=1e-4):
         raise ContractError(
             "forward is not its decoder on its encoder's latent: something passes around the bottleneck"
         )
     return tuple(latent.shape[1:])
+
+
+def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:
+    """Build the variant and take a step twice, from one seed, and say whether both came to the same, bit by bit.
+
+    A closed form is built twice, not fitted.
+    """
+    x_BCHW = to_float(images_NCHW[: recipe.batch_size])
+    found = []
+    for _ in range(2):
+        module = build(variant, images_NCHW, seed=0)
+        seed_stream(0, Stream.TRAINING_NOISE)
+        if not hasattr(module, "fit"):
+            Trainer(module, recipe).step(x_BCHW.clone())
+        seed_stream(0, Stream.EVALUATION)
+        with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
+            found.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
+    # Compared as bytes: a NaN that comes twice is the same.
+    return all(torch.equal(_bytes(one), _bytes(other)) for one, other in zip(*found, strict=True))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
 
 
 def check_training(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compiled: bool) -> dict[str, float | None]:

@@ -97,6 +97,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return host or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
+def oom_kills() -> int:
+    """Count the processes that the kernel has killed for want of memory since it started; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
 def version() -> str:
     """Return the version of the installed aezoo."""
     return metadata.version("aezoo")

@@ -1,6 +1,7 @@
 """The one family of errors that a user can cause, and how a close match is suggested."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -20,6 +21,12 @@ class ContractError(AezooError):
     """An architecture, or what it built, breaks the contract of an architecture. Its trials are `invalid`."""
 
 
+class RunFileError(AezooError):
+    """A file of a run cannot be written, or is not what aezoo wrote; what else is in the run is untouched."""
+
+    exit_status = 1
+
+
 def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     """Return `` Did you mean 'mlp'?`` for the close matches of `given`, or an empty string."""
     matches = difflib.get_close_matches(given, list(accepted), n=3, cutoff=0.55)
@@ -28,7 +35,18 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Return an error as one line: what it says, with its type before it where it is not one of aezoo's own."""
-    text = " ".join(str(error).split())
+    text = _storable(" ".join(str(error).split()), 2_000)
     if isinstance(error, AezooError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback as a record holds it."""
+    return _storable("".join(traceback.format_exception(error)), 20_000)
+
+
+def _storable(text: str, length: int) -> str:
+    """Return a text that every encoding takes, shortened aloud where it is longer than that."""
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= length else f"{text[:length]} [... {len(text) - length:,} characters left out]"

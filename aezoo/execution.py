@@ -4,6 +4,7 @@ It knows tasks, processes and clocks, and nothing of trials. A plugin's fault en
 """
 
 import contextlib
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -11,8 +12,7 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
@@ -23,12 +23,13 @@ from typing import Any
 import psutil
 
 from aezoo import environment
-from aezoo.errors import ContractError, reason_of
+from aezoo.errors import ContractError, reason_of, traceback_of
 from aezoo.records import Status
 
 Report = Callable[[int], None]
 _PRELOAD = ("torch", "torch._dynamo", "aezoo.trial")
 _POLL_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def run_tasks(
     on_start: Callable[[Task], None],
     on_step: Callable[[Task, int], None],
     may_start: Callable[[Task], bool] = lambda _: True,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Run tasks, `jobs` at a time and in their order, and yield each outcome as it comes.
 
     A task that may not start, when its turn comes, is left out.
@@ -128,6 +129,7 @@ class _Running:
         task.output.parent.mkdir(parents=True, exist_ok=True)
         self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
         self.started = time.monotonic()
+        self.oom_kills = environment.oom_kills()
         with _without_main():
             self.process.start()
         sender.close()
@@ -143,12 +145,24 @@ class _Running:
                     return self._end(Outcome(task=self.task, **message))
         except (EOFError, OSError):
             self.process.join(timeout=10)
-            return self._end(Outcome(task=self.task, status="error", reason=_death(self.process.exitcode)))
+            return self._end(self._dead())
         limit = self.task.timeout
         if limit is not None and time.monotonic() - self.started > limit:
             reason = f"still running after {limit:g} s (--timeout); killed"
             return self._end(Outcome(task=self.task, status="timeout", reason=reason))
         return None
+
+    def _dead(self) -> Outcome:
+        """Say what ended a process that sent no outcome."""
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            reason = f"its process ended without a result, exit status {code}"
+            return Outcome(task=self.task, status="error", reason=reason)
+        if code == -signal.SIGKILL and environment.oom_kills() > self.oom_kills:
+            reason = "its process was killed by SIGKILL while the system killed processes for want of memory"
+            return Outcome(task=self.task, status="out_of_memory", reason=reason)
+        reason = f"its process was killed by {signal.Signals(-code).name}"
+        return Outcome(task=self.task, status="error", reason=reason)
 
     def _end(self, outcome: Outcome) -> Outcome:
         if outcome.status != "timeout":
@@ -169,14 +183,6 @@ class _Running:
             if self.task.output.stat().st_size == 0:
                 self.task.output.unlink()
             self.task.output.parent.rmdir()
-
-
-def _death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-        return f"its process was killed by {name}{hint}"
-    return f"its process ended without a result, exit status {exitcode}"
 
 
 def _context() -> ForkServerContext:
@@ -204,6 +210,9 @@ def _child(task: Task, sender: Any) -> None:
     # A collection would write to every object that the server imported, and so copy their pages into each process.
     gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.platform == "linux":
+        # A thread may wait long for a plugin that never lets go of the interpreter; the kernel does not.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     except FileNotFoundError:
@@ -217,7 +226,7 @@ def _child(task: Task, sender: Any) -> None:
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         status = "invalid" if isinstance(error, ContractError) else "error"
         status = "out_of_memory" if environment.is_out_of_memory(error) else status
-        message = {"status": status, "reason": reason_of(error), "traceback": traceback.format_exc()}
+        message = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
     sys.stdout.flush()
     sys.stderr.flush()
     sender.send(message)
@@ -227,6 +236,7 @@ def _child(task: Task, sender: Any) -> None:
 
 
 def _end_with_parent() -> None:
+    """Kill this process and all that it started as soon as the one that asked for it is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -3,8 +3,10 @@
 How a trial runs is another module's business; so are the recipe and the data, which come in whole.
 """
 
+import contextlib
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +19,10 @@ import pandas as pd
 from aezoo import throughput
 from aezoo.architecture import Variant
 from aezoo.data import SharedImages
+from aezoo.errors import AezooError
 from aezoo.execution import Outcome, Task, run_tasks
 from aezoo.recipe import Recipe
-from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity
+from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity, repeated
 from aezoo.registry import Registry
 from aezoo.store import Claim, RunDirectory, digest, slug
 from aezoo.trial import now, record_of, run_trial, try_variant
@@ -134,7 +137,10 @@ class Grid:
     def run_trials(self, selected: Sequence[Variant]) -> None:
         """Try each variant, plan the trials of those and of their baselines, and run what is missing."""
         self._read_records()
+        before = self.run.info().requested if self.run.exists else {}
         self._plan_all(selected)
+        if before and any(plan.variant not in before and self._is_missing(plan) for plan in self.plans):
+            self._repeat_anchors([trial_id for trial_ids in before.values() for trial_id in trial_ids])
         self._request()
         waiting = [plan for plan in self.plans if self._is_missing(plan)]
         seconds = {plan.trial_id: self._estimate(plan) for plan in waiting}
@@ -167,7 +173,10 @@ class Grid:
             started[task.id] = now()
             self.observer.started(by_id[task.id])
 
+        steps_taken = dict.fromkeys(by_id, 0)
+
         def on_step(task: Task, steps: int) -> None:
+            steps_taken[task.id] = steps
             self.observer.stepped(by_id[task.id], steps)
 
         tasks = [
@@ -182,12 +191,19 @@ class Grid:
             )
             for plan in waiting
         ]
-        for outcome in run_tasks(tasks, self.jobs, on_start, on_step, self._claim):
-            plan = by_id[outcome.task.id]
-            if isinstance(outcome.value, TrialRecord):
-                self._end(outcome.value, written=True)
-            else:
-                self._fail(plan, outcome, started[plan.trial_id])
+        outcomes = run_tasks(tasks, self.jobs, on_start, on_step, self._claim)
+        try:
+            for outcome in outcomes:
+                plan = by_id[outcome.task.id]
+                if isinstance(outcome.value, TrialRecord):
+                    self._end(outcome.value, written=True)
+                else:
+                    self._fail(plan, outcome, started[plan.trial_id])
+        except KeyboardInterrupt:
+            outcomes.close()  # kills what still runs
+            for trial_id in started.keys() - self.ended:
+                self._interrupt(by_id[trial_id], started[trial_id], steps_taken[trial_id])
+            raise
         return [plan for plan in waiting if plan.trial_id not in self.ended]
 
     def _claim(self, task: Task) -> bool:
@@ -195,19 +211,48 @@ class Grid:
         claim = self.run.claim(task.id)
         if claim is None:
             return False
-        earlier, now_there = self.records.get(task.id), self._reading(lambda: self.run.read_record(task.id))
-        if now_there is not None and now_there != earlier:
+        now_there = self._record_since(task.id)
+        if now_there is not None and now_there.status != "interrupted":
             claim.release()
             self._end(now_there, written=True)
             return False
         self.claims[task.id] = claim
         return True
 
-    def rerun(self, variant: Variant, seed: int) -> TrialRecord:
-        """Run one trial, whatever is in the run already, and return its record."""
+    def _record_since(self, trial_id: str) -> TrialRecord | None:
+        """Return the record of a trial where it is not the one that this process read, or wrote, before."""
+        found = self._reading(lambda: self.run.read_record(trial_id))
+        return None if found == self.records.get(trial_id) else found
+
+    def _repeat_anchors(self, trial_ids: Sequence[str]) -> None:
+        """Repeat two recorded trials, before variants are added to them, and write down how they came out."""
+        anchors = self._choose_anchors(trial_ids)
+        if not anchors:
+            self.observer.warn("no recorded trial can be repeated here: nothing says that what is added compares")
+        for record in anchors:
+            with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+                found = repeated(record, self.rerun(self.registry.resolve(record.variant), record.seed, Path(folder)))
+            self.run.write_anchor(found)
+            if found.verdict != "bit-equal":
+                self.observer.warn(found.told)
+
+    def _choose_anchors(self, trial_ids: Sequence[str]) -> list[TrialRecord]:
+        """Return two recorded trials that this call could have made: trained ones of two variants, if there are."""
+        fit: list[TrialRecord] = []
+        for record in (self.records[trial_id] for trial_id in trial_ids if trial_id in self.records):
+            alike = (record.threads, record.compiled) == (self.threads, self.compiled)
+            if record.status == "ok" and record.deterministic is not False and alike:
+                with contextlib.suppress(AezooError):
+                    source = self.registry.origin(self.registry.resolve(record.variant)).source_sha256
+                    fit += [record] if source == record.plugin.source_sha256 else []
+        fit.sort(key=lambda record: (record.baseline is not None, record.seed, record.train_seconds or 0.0))
+        return fit[:2]
+
+    def rerun(self, variant: Variant, seed: int, folder: Path) -> TrialRecord:
+        """Run one trial, whatever is in the run already, into a folder of its own, and return its record."""
         plan = self._plan_trial(variant, seed)
         environs, started_at = self.info.environment, now()
-        task = self._task(plan.trial_id, run_trial, plan, None, self.images, self.run.path.absolute(), environs)
+        task = self._task(plan.trial_id, run_trial, plan, None, self.images, folder, environs, folder=folder)
         self.observer.stage(f"training {plan.variant} seed {seed} again")
         (outcome,) = run_tasks([task], 1, lambda _: None, lambda *_: None)
         if isinstance(outcome.value, TrialRecord):
@@ -313,7 +358,7 @@ class Grid:
 
     def _plan_trial(self, variant: Variant, seed: int) -> TrialPlan:
         plan = TrialPlan(
-            trial_id="",
+            trial_id="unnamed",
             architecture=variant.architecture.name,
             variant=variant.text,
             hyperparameters=dict(variant.hyperparameters),
@@ -363,7 +408,7 @@ class Grid:
 
     def _is_missing(self, plan: TrialPlan) -> bool:
         record = self.records.get(plan.trial_id)
-        return record is None or (self.retry_failed and record.status != "ok")
+        return record is None or record.status == "interrupted" or (self.retry_failed and record.status != "ok")
 
     def _is_timed(self, plan: TrialPlan) -> bool:
         return self.run.read_timing(plan, self.info.environment) is not None
@@ -377,10 +422,10 @@ class Grid:
         steps = self.recipe.num_steps(self.info.dataset.num_train)
         return START_SECONDS + known.step_seconds * steps if isinstance(known, Preflight) else 0.0
 
-    def _task(self, task_id: str, function: Callable[..., object], *args: object) -> Task:
+    def _task(self, task_id: str, function: Callable[..., object], *args: object, folder: Path | None = None) -> Task:
         # A trial is this process's own by its claim; what else is tried and timed may be so by another one just now.
         name = task_id if function is run_trial else f"{slug(task_id)}-{slug(platform.node())}-{os.getpid()}"
-        folder = self.run.artifacts(name) if self.scratch is None else self.scratch / name
+        folder = folder or (self.run.artifacts(name) if self.scratch is None else self.scratch / name)
         return Task(
             id=task_id, function=function, args=args, threads=self.threads,
             output=(folder / "output.txt").absolute(), timeout=self.timeout,
@@ -392,6 +437,16 @@ class Grid:
         found = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
         preflight = known if isinstance(known, Preflight) else None
         self._end(record_of(plan, preflight, self.info.environment, started_at, **found))
+
+    def _interrupt(self, plan: TrialPlan, started_at: str, steps: int) -> None:
+        """Record a trial that was stopped, unless it came to write its record itself."""
+        ended = self._record_since(plan.trial_id)
+        if ended is not None:
+            self._end(ended, written=True)
+            return
+        reason = f"stopped (Ctrl-C or SIGTERM) after {steps} steps or more"
+        outcome = Outcome(task=self._task(plan.trial_id, run_trial), status="interrupted", reason=reason)
+        self._fail(plan, outcome, started_at)
 
     def _end(self, record: TrialRecord, *, written: bool = False) -> None:
         if not written:

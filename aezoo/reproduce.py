@@ -1,42 +1,18 @@
 """Run a recorded trial again, and say whether it comes out as it did."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from aezoo.benchmark import open_grid
-from aezoo.compare import TOLERANCE
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.grid import Observer
-from aezoo.records import TrialRecord
+from aezoo.records import Repetition, TrialRecord, repeated
 from aezoo.store import RunDirectory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """A trial's record, that of its repetition, and what differs between the circumstances, a phrase each."""
-
-    before: TrialRecord
-    after: TrialRecord
-    differences: list[str]
-
-    @property
-    def verdict(self) -> str:
-        """`bit-equal`, every test image's error among it; `within the band` of 1 %; or `not reproduced`."""
-        before, after = self.before, self.after
-        if before.status != after.status:
-            return "not reproduced"
-        if before.test_mse is None or after.test_mse is None:
-            return "bit-equal" if before.reason == after.reason else "within the band"
-        if (before.test_mse, before.test_errors_sha256) == (after.test_mse, after.test_errors_sha256):
-            return "bit-equal"
-        change = abs(after.test_mse - before.test_mse)
-        return "within the band" if change <= TOLERANCE * before.test_mse else "not reproduced"
 
 
 def reproduce(
     run: str | Path, trial: str, *, data_dir: str | Path | None = None, observer: Observer | None = None
-) -> Reproduction:
+) -> Repetition:
     """Run a trial again from its record: the same variant, recipe, seed, device, threads. The run stays as it is.
 
     Args:
@@ -62,8 +38,8 @@ def reproduce(
                 f"cannot repeat {record.trial_id}: the images of {record.dataset.name} are others than it was trained "
                 f"on, or this aezoo reads its recipe otherwise"
             )
-        after = grid.rerun(variant, record.seed)
-    return Reproduction(before=record, after=after, differences=_differences(record, after))
+        after = grid.rerun(variant, record.seed, grid.run.path)
+    return repeated(record, after)
 
 
 def _find(run: RunDirectory, trial: str) -> TrialRecord:
@@ -79,12 +55,3 @@ def _find(run: RunDirectory, trial: str) -> TrialRecord:
         f"no trial {trial!r} in {run.path}; its trials are the names in {run.path / 'trials'}."
         + did_you_mean(trial, records)
     )
-
-
-def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
-    one, other = ({**record.environment.model_dump(), **record.plugin.model_dump()} for record in (before, after))
-    return [
-        "plugin source changed" if name == "source_sha256" else f"{name} {value} → {other[name]}"
-        for name, value in one.items()
-        if value != other[name]
-    ]

@@ -1,10 +1,15 @@
-"""A run on disk: JSON files written whole or not at all, each with a checksum, and read strictly."""
+"""A run on disk: JSON files written whole or not at all, each with a checksum, and read strictly.
+
+Nothing that a run's files say leads out of its folder, and no pickle is ever read.
+"""
 
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -18,23 +23,24 @@ import pydantic
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from aezoo.errors import AezooError
-from aezoo.records import Environment, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.errors import AezooError, RunFileError, reason_of
+from aezoo.records import Environment, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
 
 TEST_ERRORS = "test_errors.safetensors"
 _TEMPORARY = ".tmp-"
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-class DamagedFileError(Exception):
+class DamagedFileError(RunFileError):
     """A file of a run that is torn, changed, or not what aezoo wrote."""
 
 
 class RunDirectory:
     """One results directory.
 
-    run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant;
-    artifacts/ what is too big for a record; claims/ a lock a trial, for processes that share the run.
+    run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant; anchors/ how
+    recorded trials came out again; artifacts/ what is too big for a record; claims/ a lock a trial, for processes that
+    share the run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,26 +66,26 @@ class RunDirectory:
         """Read run.json.
 
         Raises:
-            AezooError: it is missing or damaged.
+            AezooError: it is missing or damaged, or of a newer aezoo.
         """
         self.require()
         try:
-            return _read(self.path / "run.json", RunInfo)
+            return _read(self._inside("run.json"), RunInfo)
         except DamagedFileError as error:
-            raise AezooError(f"{error}; restore it, or bench into another folder with --out") from error
+            raise RunFileError(f"{error}; restore it, or bench into another folder with --out") from error
 
     def request(self, info: RunInfo, requested: Mapping[str, list[str]]) -> None:
         """Write run.json with what a call asks for, beside what others asked for, also while it runs.
 
         Raises:
-            AezooError: the folder cannot be written.
+            RunFileError: the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = self._inside(".lock").open("w")
         except OSError as error:
-            raise AezooError(
-                f"cannot write into {self.path}: {error.strerror}; give another folder with --out"
+            raise RunFileError(
+                f"cannot write into {self.path}: {_told(error)}; give another folder with --out"
             ) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,15 +94,15 @@ class RunDirectory:
                 earlier = merged.get(variant, [])
                 # An earlier call may have asked for more seeds; one of another plugin source is another trial.
                 merged[variant] = earlier if earlier[: len(ids)] == ids else ids
-            write_json(self.path / "run.json", info.model_copy(update={"requested": merged}))
+            write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
 
     def trial_path(self, trial_id: str) -> Path:
         """Return where the record of a trial lies."""
-        return self.path / "trials" / f"{trial_id}.json"
+        return self._inside("trials", f"{trial_id}.json")
 
     def artifacts(self, trial_id: str) -> Path:
         """Return the folder of what is too big for a record."""
-        return self.path / "artifacts" / trial_id
+        return self._inside("artifacts", trial_id)
 
     def write_test_errors(self, trial_id: str, errors: NDArray[np.float64]) -> str:
         """Write the mean squared error of each test image, float64, and return the SHA-256 of the file."""
@@ -110,14 +116,22 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path = self.artifacts(record.trial_id) / TEST_ERRORS
+        path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
-        return safetensors.numpy.load(content)["test_errors"]
+        try:
+            errors = safetensors.numpy.load(content)["test_errors"]
+        except Exception as error:
+            raise DamagedFileError(f"{path} is damaged: {reason_of(error)}") from error
+        if errors.dtype != np.float64 or errors.shape != (record.dataset.num_test,):
+            raise DamagedFileError(f"{path} is damaged: it has {errors.dtype} of shape {errors.shape}")
+        if not math.isclose(errors.mean(), record.test_mse or 0.0, rel_tol=1e-9, abs_tol=1e-300):
+            raise DamagedFileError(f"{path} is damaged: its mean is not the test_mse of its record")
+        return errors
 
     def write_record(self, record: TrialRecord) -> None:
         """Write the record of a trial that ended."""
@@ -128,13 +142,17 @@ class RunDirectory:
 
         One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
         """
-        found = (_read_or_set_aside(path, TrialRecord, self._check) for path in _json_files(self.path / "trials"))
+        found = (self._read_record(path) for path in _json_files(self._inside("trials")))
         return {record.trial_id: record for record in found if record is not None}
 
-    def _check(self, record: TrialRecord) -> None:
-        """Raise DamagedFileError where what a record refers to is not there as it was."""
-        if record.test_errors_sha256 is not None:
-            self.read_test_errors(record)
+    def _read_record(self, path: Path) -> TrialRecord | None:
+        def check(record: TrialRecord) -> None:
+            if f"{record.trial_id}.json" != path.name:
+                raise DamagedFileError(f"{path} is the record of another trial, {record.trial_id}")
+            if record.test_errors_sha256 is not None:
+                self.read_test_errors(record)
+
+        return _read_or_set_aside(self._inside("trials", path.name), TrialRecord, check)
 
     def claim(self, trial_id: str) -> "Claim | None":
         """Claim a trial for this process, or return None where another one, on any machine, has it.
@@ -142,14 +160,14 @@ class RunDirectory:
         A claim is a lock on a file: the system lets go of it when its owner dies, however that happens.
 
         Raises:
-            AezooError: the folder cannot be written, or takes no locks.
+            RunFileError: the folder cannot be written, or takes no locks.
         """
-        path = self.path / "claims" / f"{trial_id}.lock"
+        path = self._inside("claims", f"{trial_id}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("w")
         except OSError as error:
-            raise AezooError(f"cannot write {path}: {error.strerror}") from error
+            raise RunFileError(f"cannot write {path}: {_told(error)}; earlier results are untouched") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -157,7 +175,7 @@ class RunDirectory:
             return None
         except OSError as error:
             file.close()
-            raise AezooError(
+            raise RunFileError(
                 f"cannot lock {path}: {error.strerror}; give a folder on another disk with --out"
             ) from error
         return Claim(file)
@@ -165,14 +183,14 @@ class RunDirectory:
     def read_record(self, trial_id: str) -> TrialRecord | None:
         """Read the record of one trial, or return None where there is none, as `records` does."""
         path = self.trial_path(trial_id)
-        return _read_or_set_aside(path, TrialRecord, self._check) if path.is_file() else None
+        return self._read_record(path) if path.is_file() else None
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
         """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
         env = environment
         machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
         key = digest(plan.variant, plan.plugin.source_sha256, *machine)
-        return self.path / "timings" / f"{slug(plan.variant)}-{key}.json"
+        return self._inside("timings", f"{slug(plan.variant)}-{key}.json")
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Read the timing of a variant as it was measured in this environment, or None."""
@@ -182,6 +200,31 @@ class RunDirectory:
     def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
         """Write the timing of a variant."""
         write_json(self.timing_path(plan, timing.environment), timing)
+
+    def anchors(self) -> list[Repetition]:
+        """Read how recorded trials came out when they were repeated."""
+        found = (_read_or_set_aside(path, Repetition) for path in _json_files(self._inside("anchors")))
+        return [one for one in found if one is not None]
+
+    def write_anchor(self, anchor: Repetition) -> None:
+        """Write how a recorded trial came out: the last time that it was repeated on such a machine."""
+        key = digest(anchor.environment.model_dump(exclude={"git_commit"}))
+        write_json(self._inside("anchors", f"{anchor.trial_id}-{key}.json"), anchor)
+
+    def _inside(self, *parts: str) -> Path:
+        """Return a path in the run.
+
+        Raises:
+            RunFileError: it leads out of the run, by its own name or by a link.
+        """
+        path = self.path.joinpath(*parts)
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with NUL
+            inside = False
+        if not inside:
+            raise RunFileError(f"{path} leads out of the run: it is neither read nor written; remove it")
+        return path
 
 
 class Claim:
@@ -209,7 +252,7 @@ def write_json(path: Path, model: pydantic.BaseModel) -> None:
     """Write a model as JSON with its checksum, whole or not at all.
 
     Raises:
-        AezooError: the disk is full, or the folder cannot be written.
+        RunFileError: the disk is full, or the folder cannot be written.
     """
     content = model.model_dump(mode="json", by_alias=True)
     write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
@@ -219,7 +262,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, whole or not at all.
 
     Raises:
-        AezooError: the disk is full, or the folder cannot be written.
+        RunFileError: the disk is full, or the folder cannot be written.
     """
     write_bytes(path, text.encode())
 
@@ -228,7 +271,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all: temporary file, fsync, rename.
 
     Raises:
-        AezooError: the disk is full, or the folder cannot be written.
+        RunFileError: the disk is full, or the folder cannot be written.
     """
     temporary = None
     try:
@@ -245,8 +288,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise AezooError(f"cannot write {path}: {what}; earlier results are untouched") from error
+        raise RunFileError(f"cannot write {path}: {_told(error)}; earlier results are untouched") from error
+
+
+def _told(error: OSError) -> str:
+    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
@@ -266,15 +312,23 @@ def _read(path: Path, model: type[M]) -> M:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
     except DamagedFileError:
         raise
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise AezooError(f"cannot read {path}: {error.strerror}") from error
+        raise RunFileError(f"cannot read {path}: {_told(error)}") from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
     try:
-        return model.model_validate(content)
+        content = upgrade(content)
+    except ValueError as error:
+        # Whole, and not this aezoo's to judge: nothing to set aside.
+        raise RunFileError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
+    try:
+        return model.model_validate_json(json.dumps(content), strict=True)
     except pydantic.ValidationError as error:
-        # Whole, but not of this schema: nothing to set aside.
-        raise AezooError(f"{path} was written by another version of aezoo; read it with that one") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedFileError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
 
 
 def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = lambda _: None) -> M | None:
@@ -282,9 +336,16 @@ def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = 
         found = _read(path, model)
         check(found)
         return found
+    except FileNotFoundError:
+        # Another process has just set it aside.
+        return None
     except DamagedFileError as error:
-        aside = path.with_suffix(".damaged")
-        with contextlib.suppress(OSError):
+        number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
+        aside = path.with_suffix(f".damaged{number or ''}")
+        try:
             path.replace(aside)
-        warnings.warn(f"{error}; set aside as {aside.name}, its trial counts as not run", stacklevel=2)
+            what = f"set aside as {aside.name}"
+        except OSError as failure:
+            what = f"not set aside, {_told(failure)}"
+        warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
         return None

@@ -20,18 +20,19 @@ COLUMNS = (
     "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
     "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
     "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
-    "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high",
+    "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high", "deterministic",
 )  # fmt: skip
 """`vs_pca` is test_mse over PCA's at the same latent size; `vs_reference` a speed over that of the reference for speeds
 in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
-an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows."""
+an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows. It is
+`deterministic` where the preflight came twice to one network from one seed."""
 _HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
 """Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
 _INTEGERS = (
     "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
     "rank_low", "rank_high",
 )  # fmt: skip
-_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device")
+_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic")
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,6 +101,8 @@ def _row(
         row |= {"batch_size": one.recipe.batch_size, "precision": one.recipe.precision, "device": one.device}
         row |= {"threads": one.threads, "compiled": "yes" if one.compiled else "no"}
     if known:
+        told = {record.deterministic for record in records}
+        row["deterministic"] = "no" if False in told else "yes" if told == {True} else None
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(known, name) for name in names}
     if ok:
@@ -182,6 +185,11 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
             f"{_count(single, 'variant')} with one seed: interval and ranks say nothing of how another seed would do"
         )
     lines += _speed_notes(run)
+    lines += _anchor_notes(run)
+    lines += [
+        f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
+        for variant in table.loc[table["deterministic"] == "no", "variant"]
+    ]
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -189,9 +197,10 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     for trial_ids in info.requested.values():
         for trial_id in trial_ids:
             record = records.get(trial_id)
-            if record and record.status != "ok":
+            if record and record.status not in ("ok", "interrupted"):
                 lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
-    left = sum(trial_id not in records for trial_ids in info.requested.values() for trial_id in trial_ids)
+    asked = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
+    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in asked)
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
@@ -215,6 +224,14 @@ def _speed_notes(run: RunDirectory) -> list[str]:
         told += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
     references = sorted({timing.reference for timing in timings if timing.reference})
     return [told] + [f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references]
+
+
+def _anchor_notes(run: RunDirectory) -> list[str]:
+    """Say how recorded trials came out again, which were repeated before variants were added to the run."""
+    anchors = run.anchors()
+    same = sum(one.verdict == "bit-equal" for one in anchors)
+    lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
+    return lines + [f"warning: {one.told}" for one in anchors if one.verdict != "bit-equal"]
 
 
 def _count(number: int, what: str) -> str:
@@ -277,7 +294,8 @@ def check_format(fmt: str) -> None:
 def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the rows of some of a table's columns as a person reads them.
 
-    A spread becomes a mark on its speed, and an interval of ranks stands behind the rank.
+    A spread becomes a mark on its speed, an interval of ranks stands behind the rank, and a status says where the
+    variant is not deterministic.
     """
     shown = [str(name) for name in table if name not in _HIDDEN and (columns is None or name in columns)]
     rows = []
@@ -289,6 +307,8 @@ def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[li
                 texts[shown.index(name)] = "~" + texts[shown.index(name)]
         if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
             texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
+        if "status" in shown and row.get("deterministic") == "no":
+            texts[shown.index("status")] += ", not deterministic"
         rows.append(texts)
     return shown, rows
 

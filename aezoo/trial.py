@@ -3,7 +3,6 @@
 Each function loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
 """
 
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from aezoo import conformance, environment
 from aezoo.data import SharedImages
-from aezoo.errors import ContractError, reason_of
+from aezoo.errors import ContractError, reason_of, traceback_of
 from aezoo.measurement import (
     PeakMemory,
     image_errors,
@@ -47,7 +46,7 @@ def run_trial(
         found = {"status": "diverged", "reason": str(error)}
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         status = "out_of_memory" if environment.is_out_of_memory(error) else "error"
-        found = {"status": status, "reason": reason_of(error), "traceback": traceback.format_exc()}
+        found = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
     record = record_of(plan, known, env, started_at, **found)
     RunDirectory(run).write_record(record)
     return record
@@ -64,14 +63,15 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
         trained = train(module, train_NCHW, plan.recipe, plan.seed, on_step, compiled=plan.compiled)
     seed_stream(plan.seed, Stream.EVALUATION)
     test_errors = image_errors(module, test_NCHW, plan.recipe.precision)
-    train_mse = float(image_errors(module, train_NCHW, plan.recipe.precision).mean())
-    if not torch.isfinite(test_errors).all():
-        raise DivergedError("the trained network's reconstructions of the test images are not finite")
+    train_errors = image_errors(module, train_NCHW, plan.recipe.precision)
+    for part, errors in (("test", test_errors), ("training", train_errors)):
+        if not torch.isfinite(errors).all():
+            raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
     return {
         "num_params": num_params(module),
         "test_mse": float(test_errors.mean()),
         "test_errors_sha256": RunDirectory(run).write_test_errors(plan.trial_id, test_errors.numpy()),
-        "train_mse": train_mse,
+        "train_mse": float(train_errors.mean()),
         "curve": trained.curve,
         "train_seconds": trained.seconds,
         "compile_seconds": trained.compile_seconds,

@@ -295,6 +295,20 @@ class HiddenPath(Small):
         return 0.9 * x + 0.1 * super().forward(x)
 
 
+class UNetInDisguise(Small):
+    """Its encoder keeps what it saw, and its decoder adds it: all is well while one image is decoded at once."""
+
+    def encode(self, x):
+        self.seen = x
+        return self.encoder(x)
+
+    def decode(self, z):
+        return self.decoder(z) + self.seen
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
+
+
 class BlankObjective(Small):
     objective = ""
 
@@ -320,6 +334,7 @@ class Detached(Small):
         (InfinitePenalty, "penalty is "),
         (HiddenPenalty, "adds a penalty, but objective says 'mse'"),
         (HiddenPath, "something passes around the bottleneck"),
+        (UNetInDisguise, "something passes around the bottleneck"),
         (BlankObjective, "objective must be a line of text"),
         (Detached, "does not depend on a parameter"),
         (nn.Identity, "no parameter to train"),

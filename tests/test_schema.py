@@ -1,0 +1,80 @@
+"""The files of a run as JSON Schema: those of today are what pydantic writes, those of every version can be read.
+
+`python tests/test_schema.py` writes the schemas of today, after a model and `aezoo.records.SCHEMA` changed.
+"""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pandas as pd
+import pydantic
+import pytest
+
+import aezoo
+from aezoo import store, tables
+from aezoo.errors import RunFileError
+from aezoo.records import SCHEMA, Repetition, RunInfo, Timing, TrialRecord
+from aezoo.store import RunDirectory
+
+SCHEMAS = Path(aezoo.__file__).parent / "schemas"
+RUNS = Path(__file__).parent / "runs"
+MODELS: dict[str, type[pydantic.BaseModel]] = {
+    "run": RunInfo, "trial": TrialRecord, "timing": Timing, "anchor": Repetition,
+}  # fmt: skip
+CHECKSUM = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "SHA-256 over the other fields, as JSON with sorted keys",
+}
+
+
+def schema_of(model: type[pydantic.BaseModel]) -> str:
+    schema = model.model_json_schema(by_alias=True)
+    schema["properties"]["checksum"] = CHECKSUM
+    schema["required"] = sorted({*schema["required"], "schema", "checksum"})
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
+
+
+def kind_of(path: Path) -> str:
+    return {"trials": "trial", "timings": "timing", "anchors": "anchor"}.get(path.parent.name, "run")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_schemas_are_those_of_the_models(name):
+    assert (SCHEMAS / f"{name}-{SCHEMA}.json").read_text() == schema_of(MODELS[name])
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA + 1))
+def test_a_run_of_every_version_fits_its_schema_and_can_be_read(version, tmp_path):
+    """tests/runs/ holds a run that each version wrote."""
+    kept = RUNS / f"schema-{version}"
+    for path in kept.rglob("*.json"):
+        jsonschema.validate(
+            json.loads(path.read_text()), json.loads((SCHEMAS / f"{kind_of(path)}-{version}.json").read_text())
+        )
+    run = RunDirectory(shutil.copytree(kept, tmp_path / "run"))
+    assert {record.status for record in run.records().values()} == {"ok"}
+    before = pd.read_csv(kept / "table.csv")
+    now = pd.read_csv(io.StringIO(tables.render(tables.summarise(run), "csv")))
+    pd.testing.assert_frame_equal(now[before.columns], before)
+
+
+def test_a_record_of_a_newer_schema_is_refused_and_left_alone(tmp_path):
+    run = RunDirectory(shutil.copytree(RUNS / f"schema-{SCHEMA}", tmp_path / "run"))
+    (path, *_) = sorted((run.path / "trials").iterdir())
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content |= {"schema": SCHEMA + 1, "novelty": 1}
+    path.write_text(json.dumps({**content, "checksum": store._checksum(content)}))
+    before = path.read_bytes()
+    with pytest.raises(RunFileError, match=rf"of schema {SCHEMA + 1}; this aezoo reads 1 to {SCHEMA}; read it with"):
+        run.records()
+    assert path.read_bytes() == before
+
+
+if __name__ == "__main__":
+    for name, model in MODELS.items():
+        (SCHEMAS / f"{name}-{SCHEMA}.json").write_text(schema_of(model))

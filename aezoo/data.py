@@ -1,9 +1,12 @@
 """The images of a run, written once and mapped, copy-on-write, into every trial's process: one copy in memory."""
 
+import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,11 @@ import torch
 from torch import Tensor
 
 from aezoo.dataset import Images
+from aezoo.errors import StorageError, told
 
 Shape = tuple[int, ...]
+_IMAGES = "aezoo-images-"
+_STARTING = "aezoo-starting-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +42,57 @@ class SharedImages:
 
 @contextmanager
 def share(images: Images) -> Iterator[SharedImages]:
-    """Write the images where other processes can map them, for as long as the context lasts."""
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
-        path = Path(folder) / "images"
-        with path.open("wb") as file:
+    """Write the images where other processes can map them, for as long as the context lasts.
+
+    The file is locked as long: one that nobody locks was left by a process that was killed, and is removed.
+
+    Raises:
+        StorageError: there is no room for them.
+    """
+    _remove_orphans()
+    shapes = {"train_shape": images.train.shape, "test_shape": images.test.shape}
+    with _locked_file() as file:
+        try:
             for pixels in (images.train, images.test):
-                file.write(np.ascontiguousarray(pixels).data)
-        shared = SharedImages(path=path, train_shape=images.train.shape, test_shape=images.test.shape)
+                left = memoryview(np.ascontiguousarray(pixels)).cast("B")
+                while left:
+                    left = left[file.write(left) :]
+        except OSError as error:
+            raise _no_room(error) from error
         # The caller may let go of its copy, and then nobody holds a second one.
         del images, pixels
-        yield shared
+        yield SharedImages(path=Path(file.name), **shapes)
+
+
+@contextmanager
+def _locked_file() -> Iterator[FileIO]:
+    """Open a file for images, locked, that is removed in the end."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=_STARTING)
+    except OSError as error:
+        raise _no_room(error) from error
+    os.close(descriptor)
+    path = Path(name).with_name(Path(name).name.replace(_STARTING, _IMAGES))
+    with Path(name).open("wb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        # From here on it would be taken for an orphan if it were not locked.
+        Path(name).rename(path)
+        try:
+            with path.open("wb", buffering=0) as file:
+                yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _no_room(error: OSError) -> StorageError:
+    folder = tempfile.gettempdir()
+    return StorageError(
+        f"cannot write the images into {folder}: {told(error)}; the variable TMPDIR names another folder"
+    )
+
+
+def _remove_orphans() -> None:
+    for path in Path(tempfile.gettempdir()).glob(f"{_IMAGES}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()

@@ -1,6 +1,7 @@
 """The one family of errors that a user can cause, and how a close match is suggested."""
 
 import difflib
+import errno
 import traceback
 from collections.abc import Iterable
 
@@ -21,10 +22,15 @@ class ContractError(AezooError):
     """An architecture, or what it built, breaks the contract of an architecture. Its trials are `invalid`."""
 
 
-class RunFileError(AezooError):
-    """A file of a run cannot be written, or is not what aezoo wrote; what else is in the run is untouched."""
+class StorageError(AezooError):
+    """A file cannot be written, or is not what aezoo wrote; what else is in the run is untouched."""
 
     exit_status = 1
+
+
+def told(error: OSError) -> str:
+    """Return what the system says went wrong with a file."""
+    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
 
 
 def did_you_mean(given: str, accepted: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from aezoo import environment
-from aezoo.errors import ContractError, reason_of, traceback_of
+from aezoo.errors import ContractError, StorageError, reason_of, told, traceback_of
 from aezoo.records import Status
 
 Report = Callable[[int], None]
@@ -126,7 +126,10 @@ class _Running:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.receiver, sender = _context().Pipe(duplex=False)
-        task.output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            task.output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {task.output.parent}: {told(error)}") from error
         self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
         self.started = time.monotonic()
         self.oom_kills = environment.oom_kills()
@@ -215,22 +218,21 @@ def _child(task: Task, sender: Any) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    except FileNotFoundError:
-        # Whoever asked for this process is gone, and took the folder along.
-        os._exit(1)
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    try:
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
         environment.configure(task.threads)
         message = {"status": "ok", "value": task.function(*task.args, sender.send)}
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         status = "invalid" if isinstance(error, ContractError) else "error"
         status = "out_of_memory" if environment.is_out_of_memory(error) else status
         message = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sender.send(message)
-    sender.close()
+    # Whoever asked for this process may be gone, and a plugin may have closed what it prints to.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sender.send(message)
+        sender.close()
     # A plugin's threads, handlers and finalisers have no say in how a finished trial ends.
     os._exit(0)
 

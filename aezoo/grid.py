@@ -200,7 +200,8 @@ class Grid:
                 else:
                     self._fail(plan, outcome, started[plan.trial_id])
         except KeyboardInterrupt:
-            outcomes.close()  # kills what still runs
+            # It takes what still runs down with it.
+            outcomes.close()
             for trial_id in started.keys() - self.ended:
                 self._interrupt(by_id[trial_id], started[trial_id], steps_taken[trial_id])
             raise

@@ -4,7 +4,6 @@ Nothing that a run's files say leads out of its folder, and no pickle is ever re
 """
 
 import contextlib
-import errno
 import fcntl
 import glob
 import hashlib
@@ -23,15 +22,16 @@ import pydantic
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from aezoo.errors import AezooError, RunFileError, reason_of
+from aezoo.errors import AezooError, StorageError, reason_of, told
 from aezoo.records import Environment, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
 
 TEST_ERRORS = "test_errors.safetensors"
 _TEMPORARY = ".tmp-"
+_NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-class DamagedFileError(RunFileError):
+class DamagedFileError(StorageError):
     """A file of a run that is torn, changed, or not what aezoo wrote."""
 
 
@@ -72,20 +72,20 @@ class RunDirectory:
         try:
             return _read(self._inside("run.json"), RunInfo)
         except DamagedFileError as error:
-            raise RunFileError(f"{error}; restore it, or bench into another folder with --out") from error
+            raise StorageError(f"{error}; restore it, or bench into another folder with --out") from error
 
     def request(self, info: RunInfo, requested: Mapping[str, list[str]]) -> None:
         """Write run.json with what a call asks for, beside what others asked for, also while it runs.
 
         Raises:
-            RunFileError: the folder cannot be written.
+            StorageError: the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._inside(".lock").open("w")
+            lock = self._inside("run.lock").open("w")
         except OSError as error:
-            raise RunFileError(
-                f"cannot write into {self.path}: {_told(error)}; give another folder with --out"
+            raise StorageError(
+                f"cannot write into {self.path}: {told(error)}; give another folder with --out"
             ) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -152,7 +152,7 @@ class RunDirectory:
             if record.test_errors_sha256 is not None:
                 self.read_test_errors(record)
 
-        return _read_or_set_aside(self._inside("trials", path.name), TrialRecord, check)
+        return _read_or_set_aside(self._unlinked(path), TrialRecord, check)
 
     def claim(self, trial_id: str) -> "Claim | None":
         """Claim a trial for this process, or return None where another one, on any machine, has it.
@@ -160,14 +160,14 @@ class RunDirectory:
         A claim is a lock on a file: the system lets go of it when its owner dies, however that happens.
 
         Raises:
-            RunFileError: the folder cannot be written, or takes no locks.
+            StorageError: the folder cannot be written, or takes no locks.
         """
         path = self._inside("claims", f"{trial_id}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("w")
         except OSError as error:
-            raise RunFileError(f"cannot write {path}: {_told(error)}; earlier results are untouched") from error
+            raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -175,7 +175,7 @@ class RunDirectory:
             return None
         except OSError as error:
             file.close()
-            raise RunFileError(
+            raise StorageError(
                 f"cannot lock {path}: {error.strerror}; give a folder on another disk with --out"
             ) from error
         return Claim(file)
@@ -203,7 +203,7 @@ class RunDirectory:
 
     def anchors(self) -> list[Repetition]:
         """Read how recorded trials came out when they were repeated."""
-        found = (_read_or_set_aside(path, Repetition) for path in _json_files(self._inside("anchors")))
+        found = (_read_or_set_aside(self._unlinked(path), Repetition) for path in _json_files(self._inside("anchors")))
         return [one for one in found if one is not None]
 
     def write_anchor(self, anchor: Repetition) -> None:
@@ -215,15 +215,21 @@ class RunDirectory:
         """Return a path in the run.
 
         Raises:
-            RunFileError: it leads out of the run, by its own name or by a link.
+            StorageError: a part of it is not a name of this project's, or a link leads out of the run.
         """
         path = self.path.joinpath(*parts)
+        if not all(_NAME.fullmatch(part) for part in parts):
+            raise StorageError(f"{str(path)!r} is no name of a file in a run: those are of a-z, 0-9, _ = . and -")
+        return self._unlinked(path)
+
+    def _unlinked(self, path: Path) -> Path:
+        """Return a path in the run that no link leads out of it."""
         try:
             inside = path.resolve().is_relative_to(self.path.resolve())
         except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with NUL
             inside = False
         if not inside:
-            raise RunFileError(f"{path} leads out of the run: it is neither read nor written; remove it")
+            raise StorageError(f"{path} leads out of the run: it is neither read nor written; remove it")
         return path
 
 
@@ -252,7 +258,7 @@ def write_json(path: Path, model: pydantic.BaseModel) -> None:
     """Write a model as JSON with its checksum, whole or not at all.
 
     Raises:
-        RunFileError: the disk is full, or the folder cannot be written.
+        StorageError: the disk is full, or the folder cannot be written.
     """
     content = model.model_dump(mode="json", by_alias=True)
     write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
@@ -262,7 +268,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, whole or not at all.
 
     Raises:
-        RunFileError: the disk is full, or the folder cannot be written.
+        StorageError: the disk is full, or the folder cannot be written.
     """
     write_bytes(path, text.encode())
 
@@ -271,7 +277,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all: temporary file, fsync, rename.
 
     Raises:
-        RunFileError: the disk is full, or the folder cannot be written.
+        StorageError: the disk is full, or the folder cannot be written.
     """
     temporary = None
     try:
@@ -288,11 +294,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        raise RunFileError(f"cannot write {path}: {_told(error)}; earlier results are untouched") from error
-
-
-def _told(error: OSError) -> str:
-    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
+        raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
@@ -315,14 +317,14 @@ def _read(path: Path, model: type[M]) -> M:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RunFileError(f"cannot read {path}: {_told(error)}") from error
+        raise StorageError(f"cannot read {path}: {told(error)}") from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
     try:
         content = upgrade(content)
     except ValueError as error:
         # Whole, and not this aezoo's to judge: nothing to set aside.
-        raise RunFileError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
+        raise StorageError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
     try:
         return model.model_validate_json(json.dumps(content), strict=True)
     except pydantic.ValidationError as error:
@@ -346,6 +348,6 @@ def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = 
             path.replace(aside)
             what = f"set aside as {aside.name}"
         except OSError as failure:
-            what = f"not set aside, {_told(failure)}"
+            what = f"not set aside, {told(failure)}"
         warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
         return None

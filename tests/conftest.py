@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from launcher import Launcher
 
 from aezoo.registry import discover
 
@@ -27,10 +28,75 @@ TINY = """
         yield aezoo.Dataset(name="tiny", load=load, summary="6x6 of rank 2", reference="tests")
 """
 
+FAULTY = """
+    import ctypes, os, resource, signal, sys, time
+    import aezoo, torch
+    from torch import nn
+
+    class Faulty(aezoo.Autoencoder):
+        def __init__(self, image_shape, fault):
+            super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)),
+                             nn.Sequential(nn.Linear(2, 36), nn.Unflatten(1, image_shape)))
+            self.fault, self.steps = fault, 0
+            if fault == "dice":
+                torch.manual_seed(int.from_bytes(os.urandom(4), "big"))
+                nn.init.normal_(self.encoder[1].weight)
+
+        def training_forward(self, x):
+            self.steps += 1
+            # The preflight takes four steps: these faults come later, in the trial.
+            if self.steps > 20:
+                getattr(self, self.fault)()
+            return aezoo.TrainingOutput(self(x))
+
+        def none(self): pass
+        def raises(self): raise KeyError("gone\\nwrong")
+        def exits(self): sys.exit(3)
+        def memory(self): torch.empty(2**62, dtype=torch.uint8)
+        def limit(self):
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+        def host_memory(self):
+            self.limit()
+            torch.ones(2**28)
+        def python_memory(self):
+            self.limit()
+            bytearray(2**28)
+        def device_memory(self): raise torch.OutOfMemoryError("CUDA out of memory")
+        def dice(self): pass
+        def segfault(self): ctypes.string_at(0)
+        def killed(self): os.kill(os.getpid(), signal.SIGKILL)
+        def prints(self): print("rank,variant\\nstdout of a plugin", flush=True)
+        def hangs(self):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+
+    def build(image_shape, *, fault: str = "none", latent_dim: int = 2):
+        if fault == "build":
+            raise RuntimeError("cannot be built")
+        if fault == "big":
+            raise aezoo.AezooError("too big for these images")
+        if fault == "huge":
+            return aezoo.Autoencoder(nn.Linear(10**7, 10**7), nn.Identity())
+        return Faulty(image_shape, fault)
+
+    @aezoo.hookimpl
+    def aezoo_architectures():
+        yield aezoo.Architecture(name="faulty", build=build, summary="s", reference="r")
+"""
+
 
 def hear_ctrl_c() -> None:
     """Undo, in a process about to start, what a shell does to those that it starts in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """Return what starts real `aezoo` processes in a blink."""
+    made = Launcher()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, hear_ctrl_c
+from conftest import FAULTY, TINY
 
 import aezoo
 from aezoo import tables
@@ -37,49 +35,6 @@ LOSSES = [
     "seeds",
     "status",
 ]
-
-FAULTY = """
-    import ctypes, os, signal, sys, time
-    import aezoo, torch
-    from torch import nn
-
-    class Faulty(aezoo.Autoencoder):
-        def __init__(self, image_shape, fault):
-            super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)),
-                             nn.Sequential(nn.Linear(2, 36), nn.Unflatten(1, image_shape)))
-            self.fault, self.steps = fault, 0
-
-        def training_forward(self, x):
-            self.steps += 1
-            # The preflight takes four steps: these faults come later, in the trial.
-            if self.steps > 20:
-                getattr(self, self.fault)()
-            return aezoo.TrainingOutput(self(x))
-
-        def none(self): pass
-        def raises(self): raise KeyError("gone\\nwrong")
-        def exits(self): sys.exit(3)
-        def memory(self): torch.empty(2**62, dtype=torch.uint8)
-        def segfault(self): ctypes.string_at(0)
-        def killed(self): os.kill(os.getpid(), signal.SIGKILL)
-        def prints(self): print("rank,variant\\nstdout of a plugin", flush=True)
-        def hangs(self):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(600)
-
-    def build(image_shape, *, fault: str = "none", latent_dim: int = 2):
-        if fault == "build":
-            raise RuntimeError("cannot be built")
-        if fault == "big":
-            raise aezoo.AezooError("too big for these images")
-        if fault == "huge":
-            return aezoo.Autoencoder(nn.Linear(10**7, 10**7), nn.Identity())
-        return Faulty(image_shape, fault)
-
-    @aezoo.hookimpl
-    def aezoo_architectures():
-        yield aezoo.Architecture(name="faulty", build=build, summary="s", reference="r")
-"""
 
 
 class Log(Observer):
@@ -491,66 +446,3 @@ def test_bench_works_in_a_plain_script(tiny, tmp_path):
     )
     assert done.stdout.count("once") == 1
     assert "linear[latent_dim=2]" in done.stdout
-
-
-@pytest.fixture
-def started(tiny, distribute, tmp_path):
-    """Start `aezoo bench` on a trial that hangs beside good ones, and wait until it does."""
-    distribute(FAULTY, name="faulty-dist")
-    command = [
-        sys.executable, "-m", "aezoo", "bench", "faulty[fault=hangs]", "linear[latent_dim=2]", "--dataset", "tiny",
-        "--steps", "60", "--seeds", "1", "--jobs", "2", "--device", "cpu", "--no-timing", "--out", "run",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=hear_ctrl_c,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("run/trials/*.json"))) < 3:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield process
-    process.kill()
-
-
-def descendants_of(pid: int) -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-
-
-def all_gone(pids: list[int]) -> bool:
-    import psutil
-
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
-        if not alive:
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def test_ctrl_c_prints_the_table_and_leaves_no_process(started, tmp_path):
-    children = descendants_of(started.pid)
-    os.killpg(started.pid, signal.SIGINT)
-    out, err = started.communicate(timeout=60)
-    assert started.returncode == 1
-    rows = {line.split()[1]: line.split()[-3] for line in out.splitlines()[2:]}
-    assert rows == {
-        "faulty[fault=hangs]": "interrupted", "linear[latent_dim=2]": "ok", "mean": "ok", "pca[latent_dim=2]": "ok",
-    }  # fmt: skip
-    assert "Traceback" not in err
-    assert "interrupted: 1 trials have not ended; the same command goes on with them" in err
-    assert all_gone(children)
-
-
-def test_a_killed_bench_leaves_whole_records_and_no_process(started, tmp_path):
-    children = descendants_of(started.pid)
-    assert len(children) >= 2
-    started.kill()
-    started.wait(timeout=20)
-    assert all_gone(children)
-    records = RunDirectory(tmp_path / "run").records()
-    assert sorted(record.status for record in records.values()) == ["ok"] * 3

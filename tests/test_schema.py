@@ -15,7 +15,7 @@ import pytest
 
 import aezoo
 from aezoo import store, tables
-from aezoo.errors import RunFileError
+from aezoo.errors import StorageError
 from aezoo.records import SCHEMA, Repetition, RunInfo, Timing, TrialRecord
 from aezoo.store import RunDirectory
 
@@ -70,7 +70,7 @@ def test_a_record_of_a_newer_schema_is_refused_and_left_alone(tmp_path):
     content |= {"schema": SCHEMA + 1, "novelty": 1}
     path.write_text(json.dumps({**content, "checksum": store._checksum(content)}))
     before = path.read_bytes()
-    with pytest.raises(RunFileError, match=rf"of schema {SCHEMA + 1}; this aezoo reads 1 to {SCHEMA}; read it with"):
+    with pytest.raises(StorageError, match=rf"of schema {SCHEMA + 1}; this aezoo reads 1 to {SCHEMA}; read it with"):
         run.records()
     assert path.read_bytes() == before
 

@@ -1,10 +1,8 @@
 """Several processes on one run directory: real ones, and one of them is killed."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import aezoo
@@ -56,33 +54,28 @@ def test_a_claim_is_one_owners_until_it_lets_go_or_dies(tmp_path):
     assert run.claim("a-trial") is not None
 
 
-def test_two_benches_on_one_run_directory_run_each_trial_once_also_when_one_is_killed(tiny, distribute, tmp_path):
+def test_two_benches_on_one_run_directory_run_each_trial_once_also_when_one_is_killed(
+    launcher, tiny, distribute, tmp_path
+):
     distribute(COUNTED, name="counted-dist")
     seeds = 12
     (tmp_path / "recipe.toml").write_text(
         f'name = "t"\ndataset = "tiny"\nsteps = 60\nbatch_size = 16\nlr = 1e-2\nseeds = {seeds}\n'
     )
     command = [
-        sys.executable, "-m", "aezoo", "bench", "counted", "--recipe", "recipe.toml", "--device", "cpu", "--jobs", "2",
-        "--no-timing", "--out", "run", "--format", "csv",
+        "bench", "counted", "--recipe", tmp_path / "recipe.toml", "--device", "cpu", "--jobs", "2", "--no-timing",
+        "--out", tmp_path / "run", "--format", "csv",
     ]  # fmt: skip
     log = tmp_path / "log"
     log.touch()
-    environment = {**os.environ, "COUNTED_LOG": str(log)}
-    benches = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    deadline = time.monotonic() + 120
-    while not log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    benches[0].send_signal(signal.SIGKILL)
-    ends = [bench.communicate(timeout=120) for bench in benches]
-    assert [bench.returncode for bench in benches] == [-signal.SIGKILL, 0, 0, 0], ends
-    tables = {out for out, _ in ends[1:]}
+    benches = []
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        benches.append(launcher.start(*command, cwd=tmp_path / str(number), COUNTED_LOG=str(log)))
+    benches[0].until(log.read_text)
+    benches[0].kill()
+    assert [bench.wait() for bench in benches] == [-signal.SIGKILL, 0, 0, 0]
+    tables = {bench.out.read_text() for bench in benches[1:]}
     records = RunDirectory(tmp_path / "run").records().values()
     assert Counter(record.variant for record in records)["counted"] == seeds
     assert {record.status for record in records} == {"ok"}

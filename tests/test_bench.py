@@ -307,7 +307,7 @@ def test_every_kind_of_failure_has_a_row_and_the_rest_go_on(tiny, distribute, tm
     assert "timeout: faulty[fault=hangs] seed 0: still running" in notes
 
 
-def test_a_failed_trial_is_run_again_only_when_asked(tiny, tmp_path):
+def test_a_diverged_trial_has_a_row_and_is_run_again_only_when_asked(tiny, tmp_path):
     wild = RECIPE.change(lr=1e30, seeds=1)
     run, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=wild)
     assert row(run, "linear[latent_dim=2]")["status"] == "diverged"

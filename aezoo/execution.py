@@ -217,7 +217,7 @@ def _child(task: Task, sender: Any) -> None:
         # A thread may wait long for a plugin that never lets go of the interpreter; the kernel does not.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
         environment.configure(task.threads)

@@ -119,8 +119,10 @@ class RunDirectory:
         path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
         try:
             content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{path} is damaged: it is not there") from error
         except OSError as error:
-            raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
+            raise StorageError(f"cannot read {path}: {told(error)}") from error
         if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
         try:

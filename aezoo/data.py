@@ -54,7 +54,7 @@ def share(images: Images) -> Iterator[SharedImages]:
     with _locked_file() as file:
         try:
             for pixels in (images.train, images.test):
-                left = memoryview(np.ascontiguousarray(pixels)).cast("B")
+                left = np.ascontiguousarray(pixels).data.cast("B")
                 while left:
                     left = left[file.write(left) :]
         except OSError as error:

@@ -128,9 +128,10 @@ def test_the_run_killed_at_any_moment_goes_on_to_the_table_of_one_that_was_not(l
         assert none_left(processes), f"processes outlive a killed {what}"
         return what
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(kill_and_go_on, range(2)))
-    assert sum(finished.values()) >= 2
+    # Most of the time they wait: more at once than cores.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(kill_and_go_on, range(4)))
+    assert sum(finished.values()) >= 4
     assert min(kills[what] for what in ("bench", "process", "group")) >= 5
     assert sum(kills.values()) >= KILLS
 

@@ -511,6 +511,19 @@ def test_a_malicious_record_with_a_good_checksum_is_set_aside(changed, written):
     assert records == {name: one for name, one in before.items() if name != path.stem}
 
 
+SPOILT = [lambda x: x[:-1], lambda x: x.astype("f4"), lambda x: x + 1, lambda x: x * float("nan")]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_malicious_test_errors_with_a_good_checksum_are_set_aside(spoil, written):
+    run = RunDirectory(written)
+    (record,) = (one for one in run.records().values() if one.architecture == "linear")
+    sha256 = run.write_test_errors(record.trial_id, spoil(run.read_test_errors(record)))
+    run.write_record(record.model_copy(update={"test_errors_sha256": sha256}))
+    with pytest.warns(UserWarning, match="test_errors.safetensors is damaged: it"):
+        assert record.trial_id not in run.records()
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a\0b", "..", ".hidden", "a/b", "", "x" * 200])
 def test_malicious_names_in_run_json_are_refused(name, written):
     checksummed(written / "run.json", requested={"linear": [name]})

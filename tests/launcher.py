@@ -48,6 +48,8 @@ class Launcher:
             number = self.told
             self.told += 1
             out, err = cwd / f"out-{number}", cwd / f"err-{number}"
+            out.touch()
+            err.touch()
             asked = [list(map(str, args)), str(cwd), {**os.environ, **env}, str(out), str(err), tty]
             self.process.stdin.write(json.dumps(dict(zip(FIELDS, asked, strict=True))) + "\n")
             self.process.stdin.flush()

@@ -369,14 +369,21 @@ def test_hostile_texts_are_harmless_in_every_format():
     assert "&lt;" in tables.render(pd.DataFrame({"variant": ["<script>"]}), "html")
 
 
-@pytest.mark.parametrize("until", ["loading", "trying"])
-def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny, until):
+def test_ctrl_c_while_variants_are_tried_prints_no_traceback(launcher, tiny, tmp_path):
+    one = launcher.start("bench", "linear", "--dataset", tiny, "--dry-run", cwd=tmp_path)
+    one.until(lambda: "trying" in one.err.read_text())
+    one.kill(signal.SIGINT, group=True)
+    assert one.wait() == 130
+    assert "Traceback" not in one.err.read_text()
+
+
+def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny):
     command = [sys.executable, "-m", "aezoo", "bench", "linear", "--dataset", tiny, "--dry-run"]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
     ) as process:
         told = ""
-        while not told.startswith(until):
+        while not told.startswith("loading"):
             told = process.stderr.readline()
         # Torch is still being imported, in the process that trials are forked from.
         os.killpg(process.pid, signal.SIGINT)

@@ -30,6 +30,9 @@ _VARIANT = re.compile(
     r"\s*(?:(?P<distribution>[\w.-]+)\s*:\s*)?(?P<name>[\w.-]+)\s*(?:\[(?P<settings>.*)\])?\s*", re.DOTALL
 )
 _BARE_STRING = re.compile(r"[A-Za-z_][\w.+-]*")
+EXCUSABLE = ("evaluation", "batch", "gradients", "learns", "seeds", "state_dict", "device")
+"""The checks of `aezoo.conformance` that an author may declare as not met. What makes a row comparable is not among
+them: shape, input, latent, bottleneck, penalty, objective."""
 _CONSTANTS = {"true": True, "false": False, "none": None}
 
 
@@ -87,6 +90,8 @@ class Architecture:
         summary: One line that says what it is.
         reference: Author and year, or a URL.
         variants: The hyperparameters of each variant that ``aezoo bench --all`` trains.
+        exceptions: The checks of the contract that it is known not to meet, of EXCUSABLE, each with the reason that the
+            table shows.
         baseline: ``"mean"`` or ``"pca"`` for the two that every table carries. Only aezoo's own plugin sets it.
         speed_reference: Whether every speed is also given relative to this one's, with its defaults, so that tables
             from two machines can be read together. Only aezoo's own plugin sets it.
@@ -100,6 +105,7 @@ class Architecture:
     summary: str
     reference: str
     variants: Sequence[Mapping[str, Any]] = field(default=({},))
+    exceptions: Mapping[str, str] = field(default_factory=dict)
     baseline: Literal["mean", "pca"] | None = None
     speed_reference: bool = False
 
@@ -114,6 +120,14 @@ class Architecture:
             text = getattr(self, label)
             if not isinstance(text, str) or not text.strip():
                 raise ContractError(f"{self.name}: {label} must be a line of text, but is {text!r}")
+        for name, reason in dict(self.exceptions).items():
+            if name not in EXCUSABLE:
+                accepted = f"may except {', '.join(EXCUSABLE)}"
+                raise ContractError(
+                    f"{self.name}: no exception {name!r}; it {accepted}." + did_you_mean(str(name), EXCUSABLE)
+                )
+            if not isinstance(reason, str) or not reason.strip():
+                raise ContractError(f"{self.name}: the exception {name!r} must give a reason, but gives {reason!r}")
         if not self.variants:
             raise ContractError(f"{self.name}: variants is empty; leave it out for the defaults alone")
         for settings in self.variants:

@@ -4,7 +4,7 @@ Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,9 +69,13 @@ class Flat(nn.Module):
         self.module = module
         self.image_shape = tuple(image_shape)
         self.objective = getattr(module, "objective", "mse")
-        fit = getattr(module, "fit", None)
-        if fit is not None:
-            self.fit = lambda images: fit(images.flatten(1))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fit":
+            # Only where the module has one: whoever has a fit is not trained.
+            fit = cast("Any", self.module).fit
+            return lambda images: fit(images.flatten(1))
+        return super().__getattr__(name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W)."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from aezoo import conformance, environment
+from aezoo import environment
+from aezoo.checks import build
 from aezoo.data import SharedImages
 from aezoo.errors import ContractError, reason_of, traceback_of
 from aezoo.measurement import (
@@ -21,6 +22,7 @@ from aezoo.measurement import (
     train_images_per_s,
 )
 from aezoo.modules import num_params
+from aezoo.preflight import preflight
 from aezoo.recipe import Precision, Recipe
 from aezoo.records import Environment, PluginSource, Preflight, TrialPlan, TrialRecord
 from aezoo.registry import find
@@ -56,7 +58,7 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
     variant = find(plan.variant, plan.plugin)
     memory = PeakMemory(plan.device)
-    module = conformance.build(variant, train_NCHW, plan.seed)
+    module = build(variant, train_NCHW, plan.seed)
     if hasattr(module, "fit"):
         trained = fit(module, train_NCHW, plan.seed)
     else:
@@ -97,7 +99,7 @@ def try_variant(
     """
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: recipe.batch_size].to(device)
-    return conformance.preflight(find(variant, source), pixels, recipe, compiled=compiled)
+    return preflight(find(variant, source), pixels, recipe, compiled=compiled)
 
 
 def time_variant(
@@ -109,7 +111,7 @@ def time_variant(
     """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = conformance.build(find(plan.variant, plan.plugin), pixels, plan.seed)
+    module = build(find(plan.variant, plan.plugin), pixels, plan.seed)
     given = (module, pixels, plan.recipe, seconds, plan.device)
     training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
     return training, infer_images_per_s(*given, compiled=plan.compiled)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 import aezoo
 from aezoo import measurement
 from aezoo.architecture import Architecture, Variant
-from aezoo.conformance import preflight
 from aezoo.errors import ContractError
 from aezoo.measurement import image_errors
+from aezoo.preflight import preflight
 from aezoo.recipe import Recipe
 from aezoo.training import (
     DivergedError,
@@ -321,20 +321,20 @@ class Detached(Small):
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        (WrongShape, r"expected reconstructions of shape \(2, 1, 4, 4\), got \(2, 16\)"),
+        (WrongShape, r"expected reconstructions of shape \(8, 1, 4, 4\), got \(8, 16\)"),
         (WrongDtype, "of dtype torch.float32, got torch.float64"),
         (NotFinite, "NaN or infinite pixels"),
         (InPlace, "changes its input in place"),
         (InPlaceInTraining, "changes its input in place while it trains"),
         (WrongLatent, "latent_dim=2, but the encoder's latent has 3 numbers"),
-        (LatentPair, r"latent of shape \(2, ...\), got tuple"),
+        (LatentPair, r"latent of shape \(8, ...\), got tuple"),
         (NotATensor, "forward must return a tensor .* but returned list"),
         (BareTuple, "must return aezoo.TrainingOutput.* but returned tuple"),
         (VectorPenalty, "penalty must be a scalar"),
-        (InfinitePenalty, "penalty is "),
+        (InfinitePenalty, "expected a finite penalty"),
         (HiddenPenalty, "adds a penalty, but objective says 'mse'"),
         (HiddenPath, "something passes around the bottleneck"),
-        (UNetInDisguise, "something passes around the bottleneck"),
+        (UNetInDisguise, "passes around the bottleneck"),
         (BlankObjective, "objective must be a line of text"),
         (Detached, "does not depend on a parameter"),
         (nn.Identity, "no parameter to train"),
@@ -378,7 +378,7 @@ def test_flat_wraps_a_module_on_flat_images_with_all_that_it_has():
         objective = "mse + size"
 
         def training_forward(self, x):
-            return aezoo.TrainingOutput(self(x), penalty=x.mean() * 0 + len(x))
+            return aezoo.TrainingOutput(self(x), penalty=self.encoder(x).mean() * 0 + len(x))
 
     torch.manual_seed(0)
     inner = Penalised()

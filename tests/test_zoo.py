@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import aezoo
-from aezoo.conformance import preflight
 from aezoo.errors import ContractError
 from aezoo.measurement import image_errors
 from aezoo.modules import halves, num_params, to_float
+from aezoo.preflight import preflight
 from aezoo.recipe import Recipe
 from aezoo.registry import discover
 from aezoo.training import fit, train

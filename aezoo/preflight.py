@@ -1,0 +1,110 @@
+"""Try a variant before a bench: the quick part of the conformance suite, and what its steps cost."""
+
+import math
+import time
+from contextlib import suppress
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aezoo.architecture import ImageShape, Variant
+from aezoo.checks import Case, build, is_deterministic, latent_shape, objective
+from aezoo.conformance import examine, raise_first
+from aezoo.measurement import PeakMemory
+from aezoo.modules import num_params, to_float
+from aezoo.recipe import Recipe
+from aezoo.records import Preflight
+from aezoo.training import Trainer, arithmetic
+
+STEPS = 3
+"""Steps whose fastest estimates a trial's time."""
+
+
+def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False) -> Preflight:
+    """Build a variant and try it on a batch of real images, uint8, on the device.
+
+    Raises:
+        ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
+        MemoryError: its parameters alone are more than the memory that is free; nothing was allocated.
+    """
+    device = images_NCHW.device.type
+    channels, height, width = images_NCHW.shape[1:]
+    check_size(variant, (channels, height, width), device)
+    suite = examine(Case(variant, images_NCHW, recipe), quick=True)
+    try:
+        # Measured first: what the checks leave in the heap would be counted as no memory at all.
+        found = _measure(variant, images_NCHW, recipe, compiled=compiled)
+    except Exception as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError):
+            # The suite names the fault better than what came of it.
+            raise_first(suite)
+        raise
+    raise_first(suite)
+    deterministic = is_deterministic(variant, images_NCHW, recipe)
+    return found.model_copy(update={"deterministic": deterministic})
+
+
+def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool) -> Preflight:
+    """Build the network, reconstruct a batch and take a few steps, and say what it is and what it costs."""
+    device = images_NCHW.device.type
+    memory = PeakMemory(device)
+    module = build(variant, images_NCHW, seed=0)
+    x_BCHW = to_float(images_NCHW[: recipe.batch_size])
+    with torch.no_grad(), arithmetic(recipe.precision, device):
+        module.eval()(x_BCHW.clone())
+    infer_memory = memory.host(), memory.device()
+    shape = latent_shape(module, x_BCHW[:2].clone())
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        module(x_BCHW[:1].clone())
+    found = Preflight(
+        objective=objective(module),
+        num_params=num_params(module),
+        latent_shape=shape,
+        latent_size=None if shape is None else math.prod(shape),
+        deterministic=True,
+        flops_per_image=flops.get_total_flops(),
+        closed_form=hasattr(module, "fit"),
+        step_seconds=0.0,
+        infer_peak_memory_bytes=infer_memory[0],
+        infer_peak_device_memory_bytes=infer_memory[1],
+    )
+    steps = {} if found.closed_form else measure_steps(module, x_BCHW, recipe, compiled=compiled)
+    peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
+    return found.model_copy(update=steps | peaks)
+
+
+def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
+    """Refuse, before anything is allocated, a network whose parameters cannot be held, let alone be trained."""
+    parameters: list[nn.Parameter] = []
+    # Not every build works without real numbers; what is wrong with the others, building them in earnest will tell.
+    with suppress(Exception), torch.device("meta"):
+        parameters = list(variant.build(image_shape).parameters())
+    # A trained one has a gradient and Adam's two moments beside it.
+    needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"its {sum(one.numel() for one in parameters):,} parameters, with gradients and Adam's moments, need "
+            f"{needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free"
+        )
+
+
+def measure_steps(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compiled: bool) -> dict[str, float | None]:
+    """Take a few steps, and return what they cost, by the names of `Preflight`."""
+    trainer = Trainer(module, recipe, compiled=compiled)
+    fastest = math.inf
+    compile_seconds = trainer.compile(x_BCHW) if compiled else None
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        float(trainer.step(x_BCHW))
+        fastest = min(fastest, time.perf_counter() - started)
+    few = x_BCHW[:2].clone()
+    with FlopCounterMode(display=False) as flops:
+        Trainer(module, recipe).backward(few)
+    return {
+        "step_seconds": fastest,
+        "compile_seconds": compile_seconds,
+        "train_flops_per_image": flops.get_total_flops() // len(few),
+    }

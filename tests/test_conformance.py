@@ -1,0 +1,375 @@
+"""Each check of the suite fails for the architecture that was made to fail it, and for no other reason."""
+
+import itertools
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import aezoo
+from aezoo import checks
+from aezoo.architecture import EXCUSABLE, Architecture, Variant
+from aezoo.conformance import CHECKS, Case, examine, sample_images
+from aezoo.errors import AezooError, ContractError
+from aezoo.registry import discover
+
+SHAPE = (1, 6, 5)
+PIXELS = 30
+
+
+class Good(aezoo.Autoencoder):
+    """A network that meets the whole contract; each class below breaks it in one way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 4)),
+            nn.Sequential(nn.Linear(4, PIXELS), nn.Unflatten(1, SHAPE)),
+        )
+
+
+class DoesNotBuild(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder[0].weight[0] = 7
+
+
+class BlankObjective(Good):
+    objective = " "
+
+
+class FlatOutput(Good):
+    def decode(self, z):
+        return super().decode(z).flatten(1)
+
+
+class OnlyWholeBatches(Good):
+    def decode(self, z):
+        return super().decode(z).squeeze(0) if len(z) == 1 else super().decode(z)
+
+
+class ChangesItsInput(Good):
+    def encode(self, x):
+        return super().encode(x.mul_(0.5))
+
+
+class SamplesInEvaluation(Good):
+    def decode(self, z):
+        return super().decode(z + 0.1 * torch.randn_like(z))
+
+
+class StatefulDecoder(Good):
+    calls = 0
+
+    def decode(self, z):
+        self.calls += 1
+        return super().decode(z) + self.calls
+
+
+class BatchStatistics(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        # In evaluation mode too, it normalises by the batch at hand.
+        self.norm = nn.LayerNorm(4)
+
+    def encode(self, x):
+        z = super().encode(x)
+        return self.norm(z - z.mean(0))
+
+
+class LatentPair(Good):
+    def encode(self, x):
+        return super().encode(x), 1
+
+    def decode(self, z):
+        return super().decode(z[0])
+
+
+class FalseLatentSize(Good):
+    latent_size = 2
+
+
+class HiddenSkip(Good):
+    def forward(self, x):
+        return 0.9 * super().forward(x) + 0.1 * x
+
+
+class StateBetweenHalves(Good):
+    def encode(self, x):
+        self.seen = x
+        return super().encode(x)
+
+    def decode(self, z):
+        return super().decode(z) + 0.1 * self.seen
+
+
+class AttributeOfTheLatent(Good):
+    def encode(self, x):
+        z = super().encode(x)
+        z.seen = x
+        return z
+
+    def decode(self, z):
+        return super().decode(z) + 0.1 * z.seen
+
+
+class InfinitePenalty(Good):
+    objective = "mse + x"
+
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), self.encode(x).sum() / 0)
+
+
+class VectorPenalty(Good):
+    objective = "mse + x"
+
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), self.encode(x).square().mean(1))
+
+
+class DetachedPenalty(Good):
+    objective = "mse + x"
+
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), self.encode(x).square().mean().detach())
+
+
+class HiddenPenalty(Good):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x), self.encode(x).square().mean())
+
+
+class PenaltyInNameOnly(Good):
+    objective = "mse + kl"
+
+
+class HiddenNoise(Good):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x + 0.1 * torch.randn_like(x)))
+
+
+class NoiseInNameOnly(Good):
+    objective = "mse, corrupted input"
+
+
+class ClosedFormInNameOnly(Good):
+    objective = "mse, closed form"
+
+
+class AnotherLoss(Good):
+    objective = "cross-entropy"
+
+
+class UnusedParameter(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(3, 2)
+
+
+class MultipliedByZero(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.ones(4))
+
+    def encode(self, x):
+        return super().encode(x) + 0 * self.spare
+
+
+class Detached(Good):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x).detach())
+
+
+class Climbs(Good):
+    """Its gradient points the wrong way."""
+
+    def decode(self, z):
+        y = super().decode(z)
+        return 2 * y.detach() - y
+
+
+class DrawsFromUrandom(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.constant_(self.decoder[0].bias, int.from_bytes(os.urandom(4), "big") / 2**32)
+
+
+class ForgottenBuffer(Good):
+    """What it adds is drawn anew with every build, and is not among its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = [float(torch.rand(()))]
+
+    def decode(self, z):
+        return super().decode(z) + self.shift[0]
+
+
+class StaysBehind(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.linspace(1, 2, 4)
+
+    def encode(self, x):
+        return super().encode(x) * self.scale
+
+
+FAULTS = {
+    DoesNotBuild: ("builds", "a leaf Variable that requires grad is being used in an in-place operation"),
+    BlankObjective: ("builds", "objective must be a line of text"),
+    FlatOutput: ("output", "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); look at FlatOutput.decode"),
+    OnlyWholeBatches: ("output", "expected reconstructions of shape (1, 1, 6, 5), got (1, 6, 5)"),
+    ChangesItsInput: ("input", "forward changes its input in place; work on a copy: x.clone()"),
+    SamplesInEvaluation: ("evaluation", "got two: it draws random numbers; look at SamplesInEvaluation.decode"),
+    StatefulDecoder: ("evaluation", "got two: something is kept from one call to the next"),
+    BatchStatistics: ("batch", "statistics of the batch in evaluation?"),
+    LatentPair: ("latent", "the encoder must return a latent of shape (8, ...), got tuple"),
+    FalseLatentSize: ("latent", "latent_size=2, but the encoder's latent has 4 numbers an image"),
+    HiddenSkip: ("halves", "something passes around the bottleneck; look at HiddenSkip.forward, test_conformance.py:"),
+    StateBetweenHalves: ("bottleneck", "decoded after it encoded other images"),
+    AttributeOfTheLatent: ("bottleneck", "has no attribute 'seen'"),
+    InfinitePenalty: ("penalty", "expected a finite penalty, but the untrained network's is "),
+    VectorPenalty: ("penalty", "penalty must be a scalar tensor or None, got (8,)"),
+    DetachedPenalty: ("penalty", "got one without a gradient"),
+    HiddenPenalty: ("objective", "training_forward adds a penalty, but objective says 'mse'"),
+    PenaltyInNameOnly: ("objective", "objective says 'mse + kl', but training_forward adds no penalty"),
+    HiddenNoise: ("objective", "training_forward reconstructs otherwise than forward; say how"),
+    NoiseInNameOnly: ("objective", "but training reconstructs as evaluation does"),
+    ClosedFormInNameOnly: ("objective", "but there is no fit"),
+    AnotherLoss: ("objective", "objective must begin with 'mse'"),
+    UnusedParameter: ("gradients", "got none in 5 steps for spare.weight (2, 3), spare.bias (2,)"),
+    MultipliedByZero: ("gradients", "got none in 5 steps for spare (4,)"),
+    Detached: ("gradients", "the reconstruction does not depend on a parameter"),
+    Climbs: ("learns", "expected 200 steps on 8 images to lower the loss"),
+    DrawsFromUrandom: ("seeds", "expected one network from one seed, got two"),
+    ForgottenBuffer: ("state_dict", "use register_buffer"),
+    StaysBehind: ("device", "make constants with register_buffer"),
+}
+
+
+def case(module_class, **settings):
+    architecture = Architecture(name="case", build=lambda shape: module_class(), summary="s", reference="r", **settings)
+    return Case(Variant(architecture=architecture, hyperparameters={}, label="case"), sample_images(SHAPE))
+
+
+def found(module_class, **settings):
+    return {finding.check: finding for finding in examine(case(module_class, **settings))}
+
+
+def test_a_good_architecture_meets_every_check():
+    findings = found(Good)
+    assert {name: one.status for name, one in findings.items()} == {
+        check.name: "note" if check.informative else "ok" for check in CHECKS
+    }
+    assert findings["latent"].told == "4: 4 numbers an image"
+    assert findings["stacked_seeds"].told == "yes"
+    assert findings["cuda_graph"].told.startswith("yes" if torch.cuda.is_available() else "likely")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_each_fault_fails_its_check_and_no_other(fault):
+    name, told = FAULTS[fault]
+    findings = found(fault)
+    assert [one.check for one in findings.values() if one.status == "failed"] == [name]
+    assert told in findings[name].told
+    assert "\n" not in findings[name].told
+
+
+def test_every_check_has_an_architecture_that_fails_it():
+    assert {name for name, _ in FAULTS.values()} == {check.name for check in CHECKS if not check.informative}
+
+
+def test_what_is_informative_says_so_and_why_not():
+    class WaitsForAValue(Good):
+        def encode(self, x):
+            z = super().encode(x)
+            return z * (2 if z.sum().item() > 0 else 1)
+
+    findings = found(WaitsForAValue)
+    assert findings["cuda_graph"].status == findings["stacked_seeds"].status == "note"
+    assert findings["cuda_graph"].told.startswith("no: ")
+    assert findings["stacked_seeds"].told.startswith("no: ")
+    assert findings["device"].told.startswith("not seen on the meta device") or torch.cuda.is_available()
+
+
+def test_a_check_needs_only_checks_before_it():
+    names = [check.name for check in CHECKS]
+    assert len(set(names)) == len(names)
+    for place, check in enumerate(CHECKS):
+        assert set(check.needs) <= set(names[:place])
+
+
+def test_a_declared_exception_is_told_with_its_reason_and_fails_nothing():
+    findings = found(UnusedParameter, exceptions={"gradients": "a layer for later"})
+    assert findings["gradients"].status == "excepted"
+    assert findings["gradients"].told.startswith("a layer for later (expected a gradient")
+    assert {one.status for one in findings.values()} == {"ok", "excepted", "note"}
+    assert "the declaration may go" in found(Good, exceptions={"batch": "b"})["batch"].told
+
+
+def test_what_makes_a_row_comparable_cannot_be_excepted():
+    names = {check.name for check in CHECKS}
+    assert set(EXCUSABLE) <= names
+    for name in sorted(names - set(EXCUSABLE)):
+        with pytest.raises(ContractError, match=f"case: no exception '{name}'; it may except evaluation, batch"):
+            found(Good, exceptions={name: "because"})
+    with pytest.raises(ContractError, match="the exception 'batch' must give a reason, but gives ''"):
+        found(Good, exceptions={"batch": ""})
+
+
+def test_a_refusal_is_no_failure():
+    class Refuses(Good):
+        def __init__(self) -> None:
+            raise AezooError("needs images of at least 99x99 pixels")
+
+    findings = found(Refuses)
+    assert findings["builds"].status == "refused"
+    assert findings["builds"].told == "needs images of at least 99x99 pixels"
+    assert {one.status for one in list(findings.values())[1:]} == {"skipped"}
+
+
+def test_a_tutorials_class_is_told_to_be_flat():
+    class Tutorial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Linear(PIXELS, 2), nn.Linear(2, PIXELS)
+
+        def forward(self, x):
+            return self.decoder(self.encoder(x))
+
+    assert "it works on flat images: return aezoo.Flat(module, image_shape)" in found(Tutorial)["output"].told
+    flat = found(lambda: aezoo.Flat(Tutorial(), SHAPE))
+    assert {one.status for one in flat.values()} == {"ok", "note"}
+
+
+def test_the_sample_images_can_tell_networks_apart():
+    images = sample_images((3, 9, 4), count=5)
+    assert (images.shape, images.dtype) == ((5, 3, 9, 4), torch.uint8)
+    assert torch.equal(images, sample_images((3, 9, 4), count=5))
+    for one, other in itertools.combinations(images, 2):
+        assert not torch.equal(one, other)
+
+
+def test_a_small_leak_shows_though_an_untrained_network_hardly_depends_on_its_input():
+    """The untrained reference answers nearly the same to all images: what is close is held against that."""
+
+    class Leak(aezoo.Autoencoder):
+        def forward(self, x):
+            return super().forward(x) + 3e-5 * x
+
+    def build(image_shape):
+        whole = aezoo.create("mlp", image_shape=image_shape)
+        return Leak(whole.encoder, whole.decoder)
+
+    architecture = Architecture(name="leak", build=build, summary="s", reference="r")
+    variant = Variant(architecture=architecture, hyperparameters={}, label="leak")
+    with pytest.raises(ContractError, match="something passes around the bottleneck"):
+        checks.check_halves(Case(variant, sample_images((1, 28, 28))))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 13, 7)], ids=str)
+@pytest.mark.parametrize("name", list(discover().architectures))
+def test_the_zoo_meets_the_contract(name, shape):
+    for variant in discover().select([f"{name}[]"]):
+        statuses = {one.check: one for one in examine(Case(variant, sample_images(shape)))}
+        assert [one for one in statuses.values() if one.status not in ("ok", "note", "skipped")] == []

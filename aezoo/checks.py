@@ -274,10 +274,12 @@ def check_penalty(case: Case) -> str:
         given = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
         raise ContractError(f"penalty must be a scalar tensor or None, got {given}{where}")
     if not torch.isfinite(penalty):
-        raise ContractError(f"expected a finite penalty, but the untrained network's is {penalty.item()}{where}")
+        raise ContractError(
+            f"expected a finite penalty, but the untrained network's is {float(penalty.detach())}{where}"
+        )
     if not penalty.requires_grad:
         raise ContractError(f"expected a penalty that depends on parameters, got one without a gradient{where}")
-    return f"{penalty.item():.3g} untrained"
+    return f"{float(penalty.detach()):.3g} untrained"
 
 
 def check_objective(case: Case) -> str:
@@ -303,7 +305,7 @@ def check_objective(case: Case) -> str:
         raise ContractError(f"objective says {text!r}, but training_forward adds no penalty{where}")
     other = case.module().train()
     seed_stream(0, Stream.TRAINING_NOISE)
-    difference = float((output.reconstruction - other(case.x_BCHW)).abs().max())
+    difference = float((output.reconstruction - other(case.x_BCHW)).detach().abs().max())
     if difference > 1e-6 and text == "mse":
         raise ContractError(
             f"objective says 'mse', but training_forward reconstructs otherwise than forward; say how, as in 'mse, "
@@ -379,7 +381,7 @@ def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
         for _ in range(4):
             output = training_forward(module, x_BCHW.clone())
             total += float((output.reconstruction - x_BCHW).square().mean())
-            total += float(output.penalty) if output.penalty is not None else 0.0
+            total += float(output.penalty.detach()) if output.penalty is not None else 0.0
     torch.set_rng_state(state)
     return total / 4
 

@@ -393,6 +393,28 @@ def compare(
 
 
 @app.command()
+def check(
+    names: Annotated[list[str], typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION...", help="mlp, 'conv*', aezoo")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Hold architectures to the contract, on images of several shapes; exit status 1 where a check fails.
+
+    Example: aezoo check mlp
+    """
+    from aezoo.check import check as check_all
+    from aezoo.registry import discover
+    from aezoo.text import plain
+
+    cards = check_all(names, _warn_broken(discover()))
+    if as_json:
+        print(json.dumps([card.to_json() for card in cards], indent=1))
+    else:
+        print("\n\n".join("\n".join(map(plain, card.lines())) for card in cards))
+    if any(card.failures for card in cards):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
 

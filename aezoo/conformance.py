@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from aezoo import checks
-from aezoo.architecture import ImageShape
+from aezoo.architecture import Architecture, ImageShape, Variant
 from aezoo.checks import BATCH, Case, RefusedError, SkipCheck
 from aezoo.errors import ContractError, reason_of
 
+IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
+"""What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""
 Status = Literal["ok", "failed", "excepted", "refused", "skipped", "note"]
 
 
@@ -185,6 +187,17 @@ def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
             raise
         return "failed", reason_of(error)
     return ("note" if check.informative else "ok"), told
+
+
+def variants_of(architecture: Architecture, label: str | None = None) -> list[Variant]:
+    """Return the variant with the defaults, where there are defaults for all, and the declared ones, each once."""
+    known = architecture.hyperparameters.values()
+    chosen = [*([] if any(one.required for one in known) else [{}]), *architecture.variants]
+    variants = [
+        Variant(architecture=architecture, hyperparameters=architecture.check(one), label=label or architecture.name)
+        for one in chosen
+    ]
+    return list({variant.text: variant for variant in variants}.values())
 
 
 def raise_first(findings: Iterable[Finding]) -> None:

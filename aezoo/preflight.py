@@ -64,6 +64,7 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
         latent_shape=shape,
         latent_size=None if shape is None else math.prod(shape),
         deterministic=True,
+        exceptions=dict(variant.architecture.exceptions),
         flops_per_image=flops.get_total_flops(),
         closed_form=hasattr(module, "fit"),
         step_seconds=0.0,

@@ -11,10 +11,10 @@ import pydantic
 from aezoo.recipe import Recipe
 
 Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """The version of the files. Whoever changes a model raises it, teaches `upgrade` to read what was, and writes the
 schemas again (tests/test_schema.py)."""
-SchemaVersion = Literal[2]
+SchemaVersion = Literal[3]
 TOLERANCE = 0.01
 """Training follows another path on another device or torch: two losses this close, of the first, are one finding."""
 TrialId = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9_=][a-z0-9_=.-]{0,99}$")]
@@ -102,7 +102,8 @@ class TrialRecord(TrialPlan):
 
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
     the test images' own errors. `deterministic` says whether the preflight, which takes the same steps twice, came to
-    the same network twice. `peak_memory_bytes` is what the trial added to its process's resident memory at its
+    the same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
+    each with the reason. `peak_memory_bytes` is what the trial added to its process's resident memory at its
     peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for building the network
     and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of training with the
     backward pass. `compile_seconds` are apart from `train_seconds`.
@@ -121,6 +122,7 @@ class TrialRecord(TrialPlan):
     latent_shape: tuple[Count, ...] | None = None
     latent_size: Count | None = None
     deterministic: bool | None = None
+    exceptions: dict[str, str] = {}
     flops_per_image: Count | None = None
     train_flops_per_image: Count | None = None
     train_seconds: Amount | None = None
@@ -153,6 +155,7 @@ class Preflight(_Model):
     latent_shape: tuple[Count, ...] | None
     latent_size: Count | None
     deterministic: bool
+    exceptions: dict[str, str] = {}
     flops_per_image: Count
     train_flops_per_image: Count | None = None
     closed_form: bool
@@ -242,7 +245,7 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     version = content.get("schema")
     if type(version) is not int or not 1 <= version <= SCHEMA:
         raise ValueError(f"it is of schema {version!r}; this aezoo reads 1 to {SCHEMA}")
-    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors.
+    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors; 3 added `exceptions`.
     return {**content, "schema": SCHEMA}
 
 

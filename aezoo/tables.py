@@ -21,18 +21,20 @@ COLUMNS = (
     "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
     "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
     "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high", "deterministic",
+    "exceptions",
 )  # fmt: skip
 """`vs_pca` is test_mse over PCA's at the same latent size; `vs_reference` a speed over that of the reference for speeds
 in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
 an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows. It is
-`deterministic` where the preflight came twice to one network from one seed."""
+`deterministic` where the preflight came twice to one network from one seed. `exceptions` are the checks of the contract
+that the plugin's author declared as not met; the notes have the reasons."""
 _HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
 """Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
 _INTEGERS = (
     "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
     "rank_low", "rank_high",
 )  # fmt: skip
-_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic")
+_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic", "exceptions")
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,6 +104,7 @@ def _row(
         row |= {"threads": one.threads, "compiled": "yes" if one.compiled else "no"}
     if known:
         told = {record.deterministic for record in records}
+        row["exceptions"] = ", ".join(known.exceptions) or None
         row["deterministic"] = "no" if False in told else "yes" if told == {True} else None
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(known, name) for name in names}
@@ -190,6 +193,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
         for variant in table.loc[table["deterministic"] == "no", "variant"]
     ]
+    lines += _exception_notes(run)
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -232,6 +236,17 @@ def _anchor_notes(run: RunDirectory) -> list[str]:
     same = sum(one.verdict == "bit-equal" for one in anchors)
     lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
     return lines + [f"warning: {one.told}" for one in anchors if one.verdict != "bit-equal"]
+
+
+def _exception_notes(run: RunDirectory) -> list[str]:
+    """Give the reasons of the exceptions that authors declared."""
+    declared = {
+        f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}": None
+        for variant, records in _by_variant(run).items()
+        for record in records
+        for name, reason in record.exceptions.items()
+    }
+    return list(declared)
 
 
 def _count(number: int, what: str) -> str:
@@ -309,6 +324,8 @@ def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[li
             texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
         if "status" in shown and row.get("deterministic") == "no":
             texts[shown.index("status")] += ", not deterministic"
+        if "status" in shown and not pd.isna(row.get("exceptions")):
+            texts[shown.index("status")] += f", except {plain(row['exceptions'])}"
         rows.append(texts)
     return shown, rows
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from aezoo import environment
-from aezoo.checks import build
+from aezoo.architecture import ImageShape
+from aezoo.checks import Case, build
+from aezoo.conformance import Finding, examine, sample_images
 from aezoo.data import SharedImages
 from aezoo.errors import ContractError, reason_of, traceback_of
 from aezoo.measurement import (
@@ -100,6 +102,16 @@ def try_variant(
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: recipe.batch_size].to(device)
     return preflight(find(variant, source), pixels, recipe, compiled=compiled)
+
+
+def check_variant(
+    variant: str,
+    source: PluginSource,
+    image_shape: ImageShape,
+    on_step: Report,  # noqa: ARG001
+) -> list[Finding]:
+    """Run the whole conformance suite on a variant."""
+    return list(examine(Case(find(variant, source), sample_images(image_shape))))
 
 
 def time_variant(

@@ -11,6 +11,8 @@ from launcher import Launcher
 
 from aezoo.registry import discover
 
+pytest_plugins = ["pytester"]
+
 Distribute = Callable[..., Path]
 
 TINY = """

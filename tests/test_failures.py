@@ -34,7 +34,7 @@ RECIPE = Recipe(name="default", dataset="tiny", steps=60, batch_size=16, lr=1e-2
 DETERMINISTIC = [
     "rank", "rank_low", "rank_high", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low",
     "test_mse_high", "vs_pca", "seeds", "status", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
-    "precision", "compiled", "device", "deterministic",
+    "precision", "compiled", "device", "deterministic", "exceptions",
 ]  # fmt: skip
 
 

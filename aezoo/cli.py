@@ -414,6 +414,23 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="The architecture's name; the distribution is called aezoo-NAME.")],
+    folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="Where the distribution's folder goes.")] = Path(),
+) -> None:
+    """Write a plugin that works as it stands: a distribution with an architecture, tests, a README and CI.
+
+    Example: aezoo new-plugin tiny
+    """
+    from aezoo.registry import discover
+    from aezoo.scaffold import new_plugin as write
+
+    path = write(name, folder, _warn_broken(discover()))
+    typer.echo(f"wrote {path}: change build in {path / f'aezoo_{name}.py'}")
+    typer.echo(f"next: pip install -e '{path}[test]' && aezoo check {name} && aezoo bench {name} mlp conv")
+
+
 @app.command()
 def doctor() -> None:
     """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.

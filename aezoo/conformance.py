@@ -14,7 +14,7 @@ from torch import Tensor
 from aezoo import checks
 from aezoo.architecture import Architecture, ImageShape, Variant
 from aezoo.checks import BATCH, Case, RefusedError, SkipCheck
-from aezoo.errors import ContractError, reason_of
+from aezoo.errors import reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
 """What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""
@@ -200,12 +200,6 @@ def variants_of(architecture: Architecture, label: str | None = None) -> list[Va
     return list({variant.text: variant for variant in variants}.values())
 
 
-def raise_first(findings: Iterable[Finding]) -> None:
-    """Raise the first failure among findings.
-
-    Raises:
-        ContractError: a check failed, or the variant refused to be built.
-    """
-    for finding in findings:
-        if finding.status in ("failed", "refused"):
-            raise ContractError(finding.told)
+def first_failure(findings: Iterable[Finding]) -> Finding | None:
+    """Return the first finding that failed, or that refused to build; no check after it runs."""
+    return next((finding for finding in findings if finding.status in ("failed", "refused")), None)

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo.architecture import ImageShape, Variant
 from aezoo.checks import Case, build, is_deterministic, latent_shape, objective
-from aezoo.conformance import examine, raise_first
+from aezoo.conformance import examine, first_failure
+from aezoo.errors import ContractError
 from aezoo.measurement import PeakMemory
 from aezoo.modules import num_params, to_float
 from aezoo.recipe import Recipe
@@ -37,11 +38,14 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
         found = _measure(variant, images_NCHW, recipe, compiled=compiled)
     except Exception as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError):
-            # The suite names the fault better than what came of it.
-            raise_first(suite)
-        raise
-    raise_first(suite)
+        found_by_suite = None if isinstance(error, MemoryError | torch.OutOfMemoryError) else first_failure(suite)
+        if found_by_suite is None or found_by_suite.check == "builds":
+            raise
+        # The suite names the fault better than what came of it.
+        raise ContractError(found_by_suite.told) from error
+    failure = first_failure(suite)
+    if failure is not None:
+        raise ContractError(failure.told)
     deterministic = is_deterministic(variant, images_NCHW, recipe)
     return found.model_copy(update={"deterministic": deterministic})
 

@@ -367,7 +367,7 @@ def test_a_small_leak_shows_though_an_untrained_network_hardly_depends_on_its_in
         checks.check_halves(Case(variant, sample_images((1, 28, 28))))
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 13, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 16, 12), (1, 13, 7)], ids=str)
 @pytest.mark.parametrize("name", list(discover().architectures))
 def test_the_zoo_meets_the_contract(name, shape):
     for variant in discover().select([f"{name}[]"]):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aezoo.architecture import EXCUSABLE
+from aezoo.conformance import CHECKS
 from aezoo.registry import discover
 
 ROOT = Path(__file__).parent.parent
@@ -44,3 +46,10 @@ def test_the_published_table_has_every_declared_variant():
 
     names = {variant.text for variant in discover().select(["*"])}
     assert {name for name in names if name not in published} == set()
+
+
+def test_the_guide_names_every_check_and_every_exception():
+    guide = (ROOT / "plugins" / "README.md").read_text()
+    named = re.findall(r"^\| `(\w+)` \| (.+) \|$", guide, re.MULTILINE)
+    assert named == [(check.name, check.summary) for check in CHECKS]
+    assert f"{', '.join(f'`{name}`' for name in EXCUSABLE)} may be\ndeclared" in guide

@@ -1,19 +1,6 @@
-"""A stranger's plugin: the tutorial's class as it stands, in a distribution of its own, installed with pip."""
-
-import os
-import subprocess
-import sys
+"""A stranger's plugin: the tutorial's class as it stands, in a distribution of its own."""
 
 import pandas as pd
-import pytest
-
-PYPROJECT = """\
-[project]
-name = "aezoo-tutorial"
-version = "1.0"
-[project.entry-points.aezoo]
-tutorial = "aezoo_tutorial"
-"""
 
 MODULE = """\
 import aezoo
@@ -48,32 +35,15 @@ def aezoo_architectures():
 """
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Install the distribution where only these tests look, and return the environment to run in."""
-    source, site = tmp_path_factory.mktemp("aezoo-tutorial"), tmp_path_factory.mktemp("site")
-    (source / "pyproject.toml").write_text(PYPROJECT)
-    (source / "aezoo_tutorial.py").write_text(MODULE)
-    # Without isolation and dependencies: pip builds with what is here, and asks no registry.
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
-    subprocess.run([*pip, "--target", site, source], check=True, timeout=120)
-    return {**os.environ, "PYTHONPATH": str(site)}
-
-
-def aezoo(environment, *arguments, cwd):
-    command = [sys.executable, "-m", "aezoo", *arguments]
-    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_tutorial_class_is_listed_benched_and_stands_in_the_table(installed, tmp_path):
-    listed = aezoo(installed, "list", "tutorial", cwd=tmp_path)
-    assert "aezoo-tutorial 1.0" in listed
-    aezoo(
-        installed, "bench", "tutorial", "mlp[]", "--steps", "30", "--seeds", "1", "--device", "cpu", "--no-timing",
-        "--out", "run", cwd=tmp_path,
-    )  # fmt: skip
+def test_the_tutorial_class_is_listed_benched_and_stands_in_the_table(distribute, launcher, tmp_path):
+    distribute(MODULE, name="aezoo-tutorial", version="1.0")
+    listed = launcher.start("list", "tutorial", cwd=tmp_path)
+    bench = launcher.start(
+        *"bench tutorial mlp[] --steps 30 --seeds 1 --device cpu --no-timing --out run".split(), cwd=tmp_path
+    )
+    assert listed.wait() == 0
+    assert "aezoo-tutorial 1.0" in listed.out.read_text()
+    assert bench.wait() == 0, bench.err.read_text()
     table = pd.read_csv(tmp_path / "run" / "table.csv").set_index("variant")
     assert set(table.index) == {"tutorial", "mlp", "pca", "mean"}
     assert table["status"].eq("ok").all()

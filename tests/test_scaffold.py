@@ -1,0 +1,88 @@
+"""`aezoo new-plugin`: what it writes works at once, as a stranger would try it."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from aezoo.errors import AezooError, StorageError
+from aezoo.registry import discover
+from aezoo.scaffold import new_plugin
+
+
+def test_a_new_plugin_installs_passes_its_tests_and_stands_in_a_table(launcher, tmp_path):
+    done = launcher.start("new-plugin", "my_net", cwd=tmp_path)
+    assert done.wait() == 0, done.err.read_text()
+    assert "next: pip install -e 'aezoo-my-net[test]' && aezoo check my_net" in done.out.read_text()
+    source, site = tmp_path / "aezoo-my-net", tmp_path / "site"
+    files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert files == {
+        "pyproject.toml", "aezoo_my_net.py", "tests/test_my_net.py", "README.md", ".github/workflows/test.yml",
+    }  # fmt: skip
+    assert not any("$" in (source / name).read_text() for name in files)
+    # Without isolation and dependencies: pip builds with what is here, and asks no registry.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    subprocess.run([*pip, "--target", site, source], check=True, timeout=120)
+    environment = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    check = launcher.start("check", "my_net", cwd=tmp_path, **environment)
+    bench = launcher.start(
+        *"bench my_net mlp conv --quick --steps 2 --no-timing --device cpu --out run".split(), cwd=tmp_path,
+        **environment,
+    )  # fmt: skip
+    pytest_itself = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    tested = subprocess.run(
+        pytest_itself, cwd=source, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
+    assert "10 passed" in tested.stdout
+    assert check.wait() == 0
+    assert check.out.read_text().endswith("my_net: meets the contract\n")
+    assert bench.wait() == 0, bench.err.read_text()
+    table = pd.read_csv(tmp_path / "run" / "table.csv").set_index("variant")
+    assert table.loc["my_net", "latent_size"] == 8
+    assert table["status"].eq("ok").all()
+    assert {"my_net[latent_dim=2]", "my_net[latent_dim=32]", "mlp", "conv", "mean", "pca[latent_dim=32]"} <= set(
+        table.index
+    )
+
+
+def test_what_it_writes_is_clean_for_linters_and_type_checkers(tmp_path):
+    path = new_plugin("tiny", tmp_path, discover())
+    assert tomllib.loads((path / "pyproject.toml").read_text())["project"]["entry-points"]["aezoo"] == {
+        "tiny": "aezoo_tiny"
+    }
+    for file in path.rglob("*.py"):
+        compile(file.read_text(), str(file), "exec")
+        assert max(map(len, file.read_text().splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mlp", "aezoo has an architecture 'mlp' already; choose another name"),
+        ("My-Net", "a plugin's name is a small letter, then small letters, digits and '_', but got 'My-Net'"),
+        ("../out", "but got '../out'"),
+        ("class", "but got 'class'"),
+        ("plugins", "the module aezoo_plugins is aezoo's own; choose another name"),
+    ],
+)
+def test_a_name_that_will_not_do_is_one_line_and_nothing_is_written(name, told, tmp_path):
+    with pytest.raises(AezooError, match=told.replace("(", r"\(")):
+        new_plugin(name, tmp_path, discover())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_ever_overwritten(tmp_path):
+    path = new_plugin("tiny", tmp_path, discover())
+    (path / "aezoo_tiny.py").write_text("mine")
+    with pytest.raises(AezooError, match="is there already, and not empty"):
+        new_plugin("tiny", tmp_path, discover())
+    assert (path / "aezoo_tiny.py").read_text() == "mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write .*file"):
+        new_plugin("other", Path(tmp_path / "file"), discover())

@@ -51,8 +51,12 @@ def test_the_reconstruction_is_the_decoded_latent(text):
         ("mlp[latent_dim=0]", (1, 28, 28), "latent_dim must be at least 1"),
         ("linear[latent_dim=-1]", (1, 28, 28), "latent_dim must be at least 1"),
         ("pca[latent_dim=17]", (1, 4, 4), "latent_dim must be 1 to 16"),
-        ("denoising[corruption=masking,level=1.5]", (1, 28, 28), "level must be 0 to 1"),
-        ("denoising[level=-0.1]", (1, 28, 28), "level must be 0 or more"),
+        (
+            "denoising[corruption=masking,level=1.5]",
+            (1, 28, 28),
+            "level must be above 0, a share of the pixels, at most 1, but is 1.5",
+        ),
+        ("denoising[level=-0.1]", (1, 28, 28), "level must be above 0, a standard deviation, but is -0.1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(text, shape, told):

@@ -55,9 +55,11 @@ def build(
 ) -> Denoising:
     """Build the network; with its defaults it is the tutorial's MLP under Gaussian noise of 0.2."""
     largest = {"gaussian": float("inf"), "masking": 1.0, "salt_and_pepper": 1.0}[corruption]
-    if not 0 <= level <= largest:
-        limits = "0 or more, a standard deviation" if corruption == "gaussian" else "0 to 1, a share of the pixels"
-        raise aezoo.AezooError(f"level must be {limits}, but is {level}")
+    if not 0 < level <= largest:
+        limits = "a standard deviation" if corruption == "gaussian" else "a share of the pixels, at most 1"
+        raise aezoo.AezooError(
+            f"level must be above 0, {limits}, but is {level}; for no corruption take the body alone"
+        )
     network = mlp_body(image_shape, latent_dim) if body == "mlp" else conv_body(image_shape, latent_dim, CONV_WIDTH)
     return Denoising(network, corruption, level)
 

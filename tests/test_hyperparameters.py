@@ -1,0 +1,65 @@
+"""Hyperparameters that nobody thought of: each combination meets the contract, or is refused in a clear line."""
+
+import typing
+from types import NoneType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aezoo.architecture import Architecture, Hyperparameter, Variant
+from aezoo.conformance import Case, examine, sample_images
+from aezoo.registry import discover
+
+ZOO = [architecture for architecture, _ in discover().architectures.values()]
+WITH_HYPERPARAMETERS = [one for one in ZOO if one.hyperparameters]
+SHAPES = [(1, 8, 8), (3, 7, 5), (1, 3, 9), (2, 12, 4)]
+
+
+def values(annotation: typing.Any) -> st.SearchStrategy[typing.Any]:
+    """Draw values of a hyperparameter's annotation, the senseless ones among them."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return st.sampled_from(typing.get_args(annotation))
+    if typing.get_origin(annotation) is tuple:
+        return st.lists(values(typing.get_args(annotation)[0]), max_size=3).map(tuple)
+    if parts := typing.get_args(annotation):
+        return st.one_of([st.none() if part is NoneType else values(part) for part in parts])
+    drawn = {
+        bool: st.booleans(),
+        int: st.integers(-2, 70),
+        float: st.integers(-20, 60).map(lambda twentieths: twentieths / 20),
+        str: st.sampled_from(["", "relu", "other"]),
+    }
+    return drawn[annotation]
+
+
+def hyperparameters(architecture: Architecture) -> st.SearchStrategy[dict[str, typing.Any]]:
+    known: dict[str, Hyperparameter] = architecture.hyperparameters
+    required = {name: values(one.annotation) for name, one in known.items() if one.required}
+    optional = {name: values(one.annotation) for name, one in known.items() if not one.required}
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_any_combination_passes_or_is_refused_with_a_clear_reason(data):
+    architecture = data.draw(st.sampled_from(WITH_HYPERPARAMETERS))
+    given_ = architecture.check(data.draw(hyperparameters(architecture)))
+    shape = data.draw(st.sampled_from(SHAPES))
+    variant = Variant(architecture=architecture, hyperparameters=given_, label=architecture.name)
+    for finding in examine(Case(variant, sample_images(shape)), quick=True):
+        assert finding.status != "failed", finding
+        if finding.status == "refused":
+            # The reason names what was given: a hyperparameter, or the size of the images.
+            named = [name for name in given_ if name in finding.told]
+            assert named or "x".join(map(str, shape[1:])) in finding.told, finding
+            assert "must be" in finding.told or "need" in finding.told
+
+
+def test_the_strategies_know_every_annotation_of_the_zoo():
+    for architecture in WITH_HYPERPARAMETERS:
+        for one in architecture.hyperparameters.values():
+            try:
+                values(one.annotation)
+            except KeyError:
+                pytest.fail(f"{architecture.name}: no strategy for {one.annotation}")

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from launcher import Launcher
 
 from aezoo.registry import discover
 
 pytest_plugins = ["pytester"]
+
+# The networks here are so small that a second thread only waits for the first.
+torch.set_num_threads(1)
 
 Distribute = Callable[..., Path]
 

@@ -11,22 +11,34 @@ if TYPE_CHECKING:
     from aezoo.benchmark import Run, bench
     from aezoo.dataset import Dataset, Images
     from aezoo.errors import AezooError
-    from aezoo.hookspecs import hookimpl
+    from aezoo.hookspecs import API_VERSION, hookimpl
+    from aezoo.metric import Evaluation, Metric
     from aezoo.modules import Autoencoder, Flat, TrainingOutput
+    from aezoo.observer import Observer
     from aezoo.recipe import Recipe, read_recipe
+    from aezoo.records import TrialRecord
     from aezoo.registry import create, list_architectures
+    from aezoo.task import Executor, Outcome, Task
 
 _HOME = {
+    "API_VERSION": "hookspecs",
     "AezooError": "errors",
     "Architecture": "architecture",
     "Autoencoder": "modules",
     "Dataset": "dataset",
+    "Evaluation": "metric",
+    "Executor": "task",
     "Flat": "modules",
     "ImageShape": "architecture",
     "Images": "dataset",
+    "Metric": "metric",
+    "Observer": "observer",
+    "Outcome": "task",
     "Recipe": "recipe",
     "Run": "benchmark",
+    "Task": "task",
     "TrainingOutput": "modules",
+    "TrialRecord": "records",
     "Variant": "architecture",
     "bench": "benchmark",
     "create": "registry",
@@ -36,16 +48,24 @@ _HOME = {
 }
 
 __all__ = [
+    "API_VERSION",
     "AezooError",
     "Architecture",
     "Autoencoder",
     "Dataset",
+    "Evaluation",
+    "Executor",
     "Flat",
     "ImageShape",
     "Images",
+    "Metric",
+    "Observer",
+    "Outcome",
     "Recipe",
     "Run",
+    "Task",
     "TrainingOutput",
+    "TrialRecord",
     "Variant",
     "__version__",
     "bench",

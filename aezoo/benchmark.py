@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,22 @@ from typing import Any
 import pandas as pd
 
 from aezoo import environment, tables
-from aezoo.architecture import Variant
+from aezoo.architecture import Architecture, Variant
 from aezoo.data import share
 from aezoo.dataset import sha256
 from aezoo.errors import AezooError
-from aezoo.execution import default_jobs, start_server
-from aezoo.grid import Grid, Observer, Preview
+from aezoo.execution import LOCAL, default_jobs, start_server
+from aezoo.grid import Grid
+from aezoo.observer import Observer, Trackers
+from aezoo.preview import Preview
+from aezoo.quick import extend
 from aezoo.recipe import Recipe, fingerprint, read_recipe
 from aezoo.records import DatasetInfo, RunInfo, TrialRecord
 from aezoo.registry import discover
 from aezoo.store import RunDirectory
 from aezoo.trial import now
+
+Asked = str | Callable[..., Any] | Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +50,18 @@ class Run:
 
 
 def bench(
-    variants: Iterable[str] = (),
+    variants: Iterable[Asked] = (),
     *,
     every: bool = False,
+    plugins: Sequence[str | Path] = (),
+    block: Sequence[str] = (),
     recipe: Recipe | str | Path = "default",
     latent_dims: Sequence[int] = (),
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    executor: str = LOCAL.name,
     threads: int = 1,
     compiled: bool = False,
     timeout: float | None = None,
@@ -65,8 +73,11 @@ def bench(
     """Train, score and time variants under identical settings, and write a run.
 
     Args:
-        variants: Names, patterns and variants, such as ``"mlp"``, ``"conv*"``, ``"conv[latent_dim=16]"``.
+        variants: Names, patterns and variants, such as ``"mlp"``, ``"conv*"``, ``"conv[latent_dim=16]"``; or what is
+            not installed: ``"./my_model.py"``, ``"my_package.models:build"``, a function or a class.
         every: All declared variants of all architectures.
+        plugins: Files or modules whose plugins take part too, though they are not installed.
+        block: Plugins or distributions to be left out.
         recipe: A recipe, the name of a built-in one, or the path of a TOML file.
         latent_dims: Replaces ``latent_dim`` of each architecture that has it.
         out: The run's folder; by default one under ``results`` that the recipe's fingerprint names. Trials whose
@@ -74,6 +85,7 @@ def bench(
         data_dir: Where data sets are kept; by default the variable AEZOO_DATA_DIR, or a folder in the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         jobs: Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.
+        executor: How trials are run; a plugin may contribute other ways than processes on this machine.
         threads: Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a trial
             with another number of threads is another trial.
         compiled: Whether steps and the timed inference go through ``torch.compile``; that makes another trial too. The
@@ -81,7 +93,7 @@ def bench(
         timeout: Seconds after which a trial is killed.
         timing: Whether to measure throughput at the end.
         retry_failed: Whether to run trials again whose records say that they failed.
-        strict: Whether a plugin that cannot be loaded is an error.
+        strict: Whether a plugin that cannot be loaded, or uses what is deprecated, is an error.
         observer: Told what happens.
 
     Raises:
@@ -89,9 +101,9 @@ def bench(
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
     with open_grid(
-        variants, every=every, recipe=recipe, latent_dims=latent_dims, out=out, data_dir=data_dir, device=device,
-        jobs=jobs, threads=threads, compiled=compiled, timeout=timeout, retry_failed=retry_failed, strict=strict,
-        observer=observer,
+        variants, every=every, plugins=plugins, block=block, recipe=recipe, latent_dims=latent_dims, out=out,
+        data_dir=data_dir, device=device, jobs=jobs, executor=executor, threads=threads, compiled=compiled,
+        timeout=timeout, retry_failed=retry_failed, strict=strict, observer=observer,
     ) as (grid, selected):  # fmt: skip
         try:
             grid.run_trials(selected)
@@ -100,10 +112,11 @@ def bench(
         finally:
             if grid.run.exists:
                 tables.write(grid.run)
+                grid.trackers.run_finished()
     return Run(path=grid.run.path)
 
 
-def preview(variants: Iterable[str] = (), *, timing: bool = True, **settings: Any) -> Preview:
+def preview(variants: Iterable[Asked] = (), *, timing: bool = True, **settings: Any) -> Preview:
     """Say what `bench` would run with the same arguments, and how long it would take; write nothing.
 
     Each variant that is to run is built and stepped a few times, in a process of its own.
@@ -118,15 +131,18 @@ def preview(variants: Iterable[str] = (), *, timing: bool = True, **settings: An
 
 @contextmanager
 def open_grid(
-    variants: Iterable[str],
+    variants: Iterable[Asked],
     *,
     every: bool = False,
+    plugins: Sequence[str | Path] = (),
+    block: Sequence[str] = (),
     recipe: Recipe | str | Path = "default",
     latent_dims: Sequence[int] = (),
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    executor: str = LOCAL.name,
     threads: int = 1,
     compiled: bool = False,
     timeout: float | None = None,
@@ -142,13 +158,14 @@ def open_grid(
     start_server(["torch._inductor.compile_fx"] if compiled else [])
     device = environment.choose_device(device)
     environment.check_precision(recipe.precision, device)
-    registry = discover()
-    for broken in registry.broken:
+    registry, texts = extend(discover(*block), variants, plugins)
+    for told in registry.warnings:
         if strict:
-            raise AezooError(f"{broken} (--strict)")
-        observer.warn(str(broken))
-    variants = list(variants)
-    selected = registry.select(["*", *variants] if every else variants, latent_dims=latent_dims)
+            raise AezooError(f"{told} (--strict)")
+        observer.warn(told)
+    selected = registry.select(["*", *texts] if every else texts, latent_dims=latent_dims)
+    runs_tasks = LOCAL if executor == LOCAL.name else registry.executor(executor)
+    metrics = {name: registry.metric(name)[1] for name in recipe.metrics}
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
     dataset = registry.dataset(recipe.dataset)
@@ -182,7 +199,8 @@ def open_grid(
         # From here on the one copy is the shared one.
         del images
         grid = Grid(
-            registry=registry, recipe=recipe, run=run, info=info, images=shared,
+            registry=registry, recipe=recipe, run=run, info=info, images=shared, metrics=metrics,
+            executor=runs_tasks, trackers=Trackers(registry.plugins, observer),
             jobs=jobs or default_jobs(device, threads), threads=threads, compiled=compiled, timeout=timeout,
             retry_failed=retry_failed, observer=observer,
         )  # fmt: skip

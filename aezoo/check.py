@@ -8,9 +8,10 @@ from typing import Any
 
 from aezoo.architecture import ImageShape, Variant
 from aezoo.conformance import CHECKS, IMAGE_SHAPES, Finding, variants_of
-from aezoo.execution import Task, default_jobs, run_tasks
+from aezoo.execution import default_jobs, run_tasks
 from aezoo.records import PluginSource
 from aezoo.registry import Registry
+from aezoo.task import Task
 from aezoo.trial import check_variant
 
 TIMEOUT = 300.0
@@ -80,12 +81,12 @@ def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[Im
         outcomes = run_tasks(
             [
                 Task(
-                    id=task_id, function=check_variant, args=(variant.text, registry.origin(variant), shape), threads=1,
-                    output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
+                    id=task_id, function=check_variant, args=(variant.text, registry.plugin(variant).origin, shape),
+                    threads=1, output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
                 )
                 for task_id, (variant, shape) in tasks.items()
             ],
-            default_jobs("cpu"), lambda _: None, lambda *_: None,
+            default_jobs("cpu"),
         )  # fmt: skip
         found = {outcome.task.id: outcome for outcome in outcomes}
     findings: dict[str, list[Finding]] = {}

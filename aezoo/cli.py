@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import warnings
@@ -17,12 +16,8 @@ import typer
 from aezoo.errors import AezooError, reason_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
     from aezoo.architecture import Hyperparameter
     from aezoo.registry import Registry
-    from aezoo.store import RunDirectory
 
 app = typer.Typer(
     name="aezoo",
@@ -34,6 +29,14 @@ app = typer.Typer(
     "Try `aezoo bench --quick mlp conv`, then `aezoo bench --all`.",
 )
 
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE|MODULE", help="Also a plugin that is not installed; may be repeated."),
+]
+BlockOption = Annotated[
+    list[str] | None,
+    typer.Option("--no-plugin", metavar="NAME", help="Without this plugin or distribution; may be repeated."),
+]
 FormatOption = Annotated[
     str, typer.Option("--format", help="rich, csv, json, or a format of tabulate: github, latex, html, simple, ...")
 ]
@@ -109,23 +112,46 @@ def _options(
 def list_(
     patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
     datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
+    executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
 ) -> None:
-    """List the architectures that are installed, or the data sets.
+    """List the architectures that are installed, or the data sets, metrics or executors.
 
     Example: aezoo list 'conv*'
     """
     import fnmatch
 
-    from aezoo.registry import discover
+    from aezoo.execution import LOCAL
+    from aezoo.printing import print_rows
 
-    registry = _warn_broken(discover())
+    if datasets + metrics + executors > 1:
+        raise AezooError("--datasets, --metrics and --executors are three lists; give one of them")
+    registry = _registry(plugin, no_plugin)
     rows: list[dict[str, object]]
     if datasets:
         rows = [
-            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": plugin.distribution}
-            for plugin in registry.plugins
-            for one in plugin.datasets
+            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_datasets")
+        ]
+    elif metrics:
+        rows = [
+            {
+                "metric": one.name,
+                "better": "higher" if one.higher_is_better else "lower",
+                "summary": one.summary,
+                "reference": one.reference,
+                "origin": owner.distribution,
+            }
+            for one, owner in registry.contributed("aezoo_metrics")
+        ]
+    elif executors:
+        own = [{"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"}]
+        rows = own + [
+            {"executor": one.name, "summary": one.summary, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_executors")
         ]
     else:
         rows = [
@@ -135,38 +161,42 @@ def list_(
                 "variants": len(found.variants),
                 "summary": found.summary,
                 "reference": found.reference,
-                "origin": f"{plugin.distribution} {plugin.version}",
+                "origin": f"{owner.distribution} {owner.version}",
             }
-            for label, (found, plugin) in registry.architectures.items()
+            for label, (found, owner) in registry.architectures.items()
         ]
     rows = [
         row for row in rows if not patterns or any(fnmatch.fnmatch(str(next(iter(row.values()))), p) for p in patterns)
     ]
     if not rows:
         raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list` shows what there is")
-    _print_rows(rows, as_json)
+    print_rows(rows, as_json=as_json)
 
 
 @app.command()
-def show(variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")]) -> None:
+def show(
+    variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")],
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
     """Show one variant: what it is, where it comes from, its hyperparameters and its network.
 
     Example: aezoo show 'conv[latent_dim=16]'
     """
     from aezoo.architecture import format_value
     from aezoo.modules import num_params
-    from aezoo.registry import discover
+    from aezoo.quick import extend
 
-    registry = _warn_broken(discover())
-    found = registry.resolve(variant)
-    architecture, plugin = registry.architectures[found.label]
+    registry, (text, *_) = extend(_registry(plugin, no_plugin), [variant])
+    found = registry.resolve(text)
+    architecture, owner = registry.architectures[found.label]
     try:
         module = found.build((1, 28, 28))
     except Exception as error:
         raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
     typer.echo(f"{found.text}: {architecture.summary}")
     typer.echo(f"reference  {architecture.reference}")
-    typer.echo(f"plugin     {plugin.name} of {plugin.distribution} {plugin.version}")
+    typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
     typer.echo(f"objective  {getattr(module, 'objective', 'mse')}")
     typer.echo("hyperparameters")
     for one in architecture.hyperparameters.values():
@@ -178,33 +208,53 @@ def show(variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[late
 
 
 @app.command()
-def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
     """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
+
+    Exit status 1 where one was left out because it is broken. The variable AEZOO_NO_PLUGINS names plugins or
+    distributions to be left out of every command.
 
     Example: aezoo plugins
     """
-    from aezoo.registry import discover
+    from aezoo.hookspecs import API_VERSION
+    from aezoo.printing import print_rows
+    from aezoo.quick import load_registry
 
-    registry = discover()
-    rows: list[dict[str, object]] = [
-        {
-            "plugin": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "contributes": ", ".join(plugin.contributions) or "nothing",
-        }
-        for plugin in registry.plugins
+    registry = load_registry(plugin or [], no_plugin or [])
+    found: list[tuple[Any, str, list[str], str]] = [
+        (
+            one,
+            "deprecated: " + "; ".join(one.warnings) if one.warnings else "ok",
+            one.contributions,
+            str(one.api or "-"),
+        )
+        for one in registry.plugins
     ]
-    rows += [
+    found += [(one, one.reason, [], "-") for one in registry.blocked]
+    found += [(one, f"left out: {one.reason}", [], "-") for one in registry.broken]
+    rows: list[dict[str, object]] = [
         {
             "plugin": one.name,
             "distribution": one.distribution,
             "version": one.version,
-            "contributes": f"left out: {one.reason}",
+            "place": one.place,
+            "api": api,
+            "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
+            "status": status,
         }
-        for one in registry.broken
+        for one, status, contributions, api in found
     ]
-    _print_rows(rows, as_json)
+    if rows:
+        print_rows(rows, as_json=as_json)
+    print(
+        f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
+        f"plugin API {API_VERSION}",
+        file=sys.stderr,
+    )
     if registry.broken:
         raise typer.Exit(1)
 
@@ -212,7 +262,11 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def bench(
     variants: Annotated[
-        list[str] | None, typer.Argument(metavar="[VARIANT|PATTERN]...", help="mlp, 'conv*', 'conv[latent_dim=16]'")
+        list[str] | None,
+        typer.Argument(
+            metavar="[VARIANT|PATTERN|FILE.py|MODULE:NAME]...",
+            help="mlp, 'conv*', 'conv[latent_dim=16]', ./my_model.py, my_package.models:build",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
     recipe: Annotated[str, typer.Option(help="default, quick, or a TOML file.")] = "default",
@@ -226,14 +280,24 @@ def bench(
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns beside the score: psnr,ssim; `aezoo list --metrics` shows them.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
+    executor: Annotated[
+        str, typer.Option(help="How trials are run; `aezoo list --executors` shows the ways.")
+    ] = "local",
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="A plugin that cannot be loaded is an error.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A plugin that is broken or deprecated is an error.")
+    ] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try each variant, say what would run, stop.")] = False,
     fmt: FormatOption = "rich",
 ) -> None:
@@ -245,6 +309,7 @@ def bench(
     """
     from aezoo.benchmark import bench as run_bench
     from aezoo.benchmark import preview
+    from aezoo.printing import console_on, print_run, print_table
     from aezoo.progress import LiveObserver, PlainObserver
     from aezoo.recipe import read_recipe
     from aezoo.store import RunDirectory
@@ -255,16 +320,23 @@ def bench(
     if quick and recipe not in ("default", "quick"):
         raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
     chosen = read_recipe("quick" if quick else recipe).change(
-        dataset=dataset, seeds=seeds, steps=steps, batch_size=batch_size, lr=lr, precision=precision
+        dataset=dataset,
+        seeds=seeds,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        precision=precision,
+        metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
     )
     dims = _integers(latent_dim)
-    console = _console(stderr=True)
+    console = console_on(stderr=True)
     observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
     interrupted = False
     settings: dict[str, Any] = {
-        "every": every, "recipe": chosen, "latent_dims": dims, "out": out, "data_dir": data_dir, "device": device,
-        "jobs": jobs, "threads": threads, "compiled": compiled, "timeout": timeout, "timing": not no_timing,
-        "retry_failed": retry_failed, "strict": strict, "observer": observer,
+        "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen, "latent_dims": dims,
+        "out": out, "data_dir": data_dir, "device": device, "jobs": jobs, "executor": executor, "threads": threads,
+        "compiled": compiled, "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed,
+        "strict": strict, "observer": observer,
     }  # fmt: skip
     expected = None
     try:
@@ -281,12 +353,12 @@ def bench(
         if isinstance(observer, LiveObserver):
             observer.stop()
     if expected is not None:
-        _print_table(expected.table(), fmt)
+        print_table(expected.table(), fmt)
         print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
         if expected.refused:
             raise typer.Exit(1)
         return
-    found = _print_run(RunDirectory(path), fmt, None)
+    found = print_run(RunDirectory(path), fmt)
     mine = found[found["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
@@ -302,9 +374,10 @@ def table(
 
     Example: aezoo table results/my-run --format latex
     """
+    from aezoo.printing import print_run
     from aezoo.store import RunDirectory
 
-    _print_run(RunDirectory(run), fmt, sort)
+    print_run(RunDirectory(run), fmt, sort)
 
 
 @app.command()
@@ -312,21 +385,23 @@ def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
     fmt: FormatOption = "rich",
     every: Annotated[bool, typer.Option("--all", help="Also the trials that are simply done.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
 ) -> None:
     """Say which trials of a run are done, missing or stale, and why.
 
     Example: aezoo status results/my-run
     """
-    from aezoo.registry import discover
+    from aezoo.printing import print_table
     from aezoo.status import status as status_of
     from aezoo.store import RunDirectory
     from aezoo.tables import check_format
 
     check_format(fmt)
-    found = status_of(RunDirectory(run), _warn_broken(discover()))
+    found = status_of(RunDirectory(run), _registry(plugin, no_plugin))
     shown = found if every else found[found["state"] != "done"]
     if len(shown) or every or fmt in ("csv", "json"):
-        _print_table(shown, fmt)
+        print_table(shown, fmt)
     counts = found["state"].value_counts()
     print(f"{len(found)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
     if set(counts.index) & {"missing", "stale", "interrupted"}:
@@ -338,15 +413,18 @@ def reproduce(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's id, or enough of its beginning")],
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Run a trial again from its record; exit status 1 where it does not come out as it did.
 
     Example: aezoo reproduce results/my-run mlp-s0
     """
+    from aezoo.printing import console_on
     from aezoo.progress import PlainObserver
     from aezoo.reproduce import reproduce as run_again
 
-    found = run_again(run, trial, data_dir=data_dir, observer=PlainObserver(_console(stderr=True)))
+    observer = PlainObserver(console_on(stderr=True))
+    found = run_again(run, trial, plugins=plugin or [], data_dir=data_dir, observer=observer)
     typer.echo(f"recorded  {found.recorded}")
     typer.echo(f"now       {found.repeated}")
     typer.echo(f"{found.trial_id}: {found.verdict}")
@@ -371,6 +449,7 @@ def compare(
     import pandas as pd
 
     from aezoo import compare as comparison
+    from aezoo.printing import print_table
     from aezoo.store import RunDirectory
     from aezoo.tables import check_format
 
@@ -380,7 +459,7 @@ def compare(
     base, *others = (RunDirectory(path) for path in runs)
     compared = {other.path: comparison.compare(base, other) for other in others}
     whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
-    _print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
+    print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
     for other in others:
         for line in comparison.notes(base, other):
             print(line, file=sys.stderr)
@@ -394,18 +473,24 @@ def compare(
 
 @app.command()
 def check(
-    names: Annotated[list[str], typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION...", help="mlp, 'conv*', aezoo")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION|FILE.py...", help="mlp, 'conv*', aezoo, ./my_model.py"),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
 ) -> None:
     """Hold architectures to the contract, on images of several shapes; exit status 1 where a check fails.
 
     Example: aezoo check mlp
     """
     from aezoo.check import check as check_all
-    from aezoo.registry import discover
+    from aezoo.quick import extend
     from aezoo.text import plain
 
-    cards = check_all(names, _warn_broken(discover()))
+    registry, texts = extend(_registry(plugin, no_plugin), names)
+    cards = check_all(texts, registry)
     if as_json:
         print(json.dumps([card.to_json() for card in cards], indent=1))
     else:
@@ -423,10 +508,9 @@ def new_plugin(
 
     Example: aezoo new-plugin tiny
     """
-    from aezoo.registry import discover
     from aezoo.scaffold import new_plugin as write
 
-    path = write(name, folder, _warn_broken(discover()))
+    path = write(name, folder, _registry(None, None))
     typer.echo(f"wrote {path}: change build in {path / f'aezoo_{name}.py'}")
     typer.echo(f"next: pip install -e '{path}[test]' && aezoo check {name} && aezoo bench {name} mlp conv")
 
@@ -447,51 +531,13 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _print_run(run: "RunDirectory", fmt: str, sort: str | None) -> "pd.DataFrame":
-    from aezoo import tables
+def _registry(plugins: list[str] | None, block: list[str] | None) -> "Registry":
+    """Return what is installed and what is named, and say on standard error what is wrong with it."""
+    from aezoo.quick import load_registry
 
-    tables.check_format(fmt)
-    found = tables.summarise(run)
-    _print_table(tables.sort(found, sort) if sort else found, fmt)
-    for line in [*tables.notes(run, found), f"run: {run.path}"]:
-        print(line, file=sys.stderr)
-    return found
-
-
-def _print_table(found: "pd.DataFrame", fmt: str) -> None:
-    from aezoo import tables
-
-    console = _console(stderr=False)
-    if fmt == "rich" and console.is_terminal:
-        whole = tables.rich_table(found)
-        narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
-        console.print(tables.rich_table(found, tables.ESSENTIAL) if narrow else whole)
-        if narrow:
-            print(
-                "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
-            )
-    else:
-        text = tables.render(found, "simple" if fmt == "rich" else fmt)
-        print(text, end="" if text.endswith("\n") else "\n")
-
-
-def _print_rows(rows: list[dict[str, object]], as_json: bool) -> None:
-    import tabulate
-
-    from aezoo.text import plain
-
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    texts = [[plain(str(value)) for value in row.values()] for row in rows]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    limits = None if width is None else [max(8, width // len(rows[0]))] * len(rows[0])
-    print(tabulate.tabulate(texts, list(rows[0]), tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
-
-
-def _warn_broken(registry: "Registry") -> "Registry":
-    for broken in registry.broken:
-        print(f"warning: {broken}", file=sys.stderr)
+    registry = load_registry(plugins or [], block or [])
+    for told in registry.warnings:
+        print(f"warning: {told}", file=sys.stderr)
     return registry
 
 
@@ -508,9 +554,3 @@ def _integers(text: str | None) -> list[int]:
         raise AezooError(
             f"--latent-dim takes whole numbers with commas between, such as 2,8,32, but got {text!r}"
         ) from None
-
-
-def _console(*, stderr: bool) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=stderr)

@@ -1,6 +1,7 @@
 """The images of a run, written once and mapped, copy-on-write, into every trial's process: one copy in memory."""
 
 import fcntl
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,13 +32,27 @@ class SharedImages:
     path: Path
     train_shape: Shape
     test_shape: Shape
+    labelled: bool = False
 
     def load(self) -> tuple[Tensor, Tensor]:
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape)]
-        pixels = torch.from_file(str(self.path), shared=False, size=sum(sizes), dtype=torch.uint8)
-        train, test = pixels[: sizes[0]], pixels[sizes[0] :]
+        train, test, _ = self._parts()
         return train.view(self.train_shape), test.view(self.test_shape)
+
+    def load_labels(self) -> tuple[Tensor, Tensor] | None:
+        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
+        if not self.labelled:
+            return None
+        # They follow the pixels, at any byte: a copy lies where int64 must.
+        labels = self._parts()[2].clone().view(torch.int64)
+        return labels[: self.train_shape[0]], labels[self.train_shape[0] :]
+
+    def _parts(self) -> list[Tensor]:
+        sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape)]
+        sizes.append(8 * (self.train_shape[0] + self.test_shape[0]) if self.labelled else 0)
+        everything = torch.from_file(str(self.path), shared=False, size=sum(sizes), dtype=torch.uint8)
+        ends = np.cumsum([0, *sizes])
+        return [everything[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @contextmanager
@@ -53,15 +68,16 @@ def share(images: Images) -> Iterator[SharedImages]:
     shapes = {"train_shape": images.train.shape, "test_shape": images.test.shape}
     with _locked_file() as file:
         try:
-            for pixels in (images.train, images.test):
-                left = np.ascontiguousarray(pixels).data.cast("B")
+            labels = [one.astype(np.int64) for one in (images.train_labels, images.test_labels) if one is not None]
+            for array in (images.train, images.test, *labels):
+                left = np.ascontiguousarray(array).data.cast("B")
                 while left:
                     left = left[file.write(left) :]
         except OSError as error:
             raise _no_room(error) from error
         # The caller may let go of its copy, and then nobody holds a second one.
-        del images, pixels
-        yield SharedImages(path=Path(file.name), **shapes)
+        del images, array
+        yield SharedImages(path=Path(file.name), labelled=bool(labels), **shapes)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,14 @@ class Images:
     Args:
         train: (N, C, H, W), uint8, 0 to 255; the network sees them as float32 in [0, 1].
         test: (M, C, H, W), uint8, likewise.
+        train_labels: (N,), whole numbers, for metrics that want them; no network sees them. None where there are none.
+        test_labels: (M,), likewise.
     """
 
     train: NDArray[np.uint8]
     test: NDArray[np.uint8]
+    train_labels: NDArray[np.integer[Any]] | None = None
+    test_labels: NDArray[np.integer[Any]] | None = None
 
     @property
     def shape(self) -> ImageShape:
@@ -76,7 +81,8 @@ def check_images(images: Images, name: str) -> None:
     """Check what a data set gave.
 
     Raises:
-        AezooError: no images, mixed shapes, pixels that are not uint8, or not finite, or outside [0, 1].
+        AezooError: no images, mixed shapes, pixels that are not uint8, or not finite, or outside [0, 1]; or labels
+            that do not fit.
     """
     for part, pixels in (("train", images.train), ("test", images.test)):
         where = f"data set {name}: the {part} images"
@@ -91,6 +97,26 @@ def check_images(images: Images, name: str) -> None:
         raise AezooError(
             f"data set {name}: train and test images differ in shape: {images.train.shape[1:]}, {images.test.shape[1:]}"
         )
+    _check_labels(images, name)
+
+
+def _check_labels(images: Images, name: str) -> None:
+    if (images.train_labels is None) != (images.test_labels is None):
+        raise AezooError(f"data set {name}: labels for the train and the test images, or for none of them")
+    for part, pixels, labels in (
+        ("train", images.train, images.train_labels),
+        ("test", images.test, images.test_labels),
+    ):
+        if labels is None:
+            continue
+        if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
+            given = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+            raise AezooError(f"data set {name}: the {part} labels must be an array of whole numbers, but are {given}")
+        if labels.shape != pixels.shape[:1]:
+            raise AezooError(
+                f"data set {name}: {len(pixels)} {part} images need labels of shape ({len(pixels)},), "
+                f"but got {labels.shape}"
+            )
 
 
 def _describe(pixels: NDArray[np.generic]) -> str:
@@ -104,7 +130,10 @@ def _describe(pixels: NDArray[np.generic]) -> str:
 
 
 def sha256(images: Images) -> str:
-    """Hash the shapes and the pixels of both parts: what two runs must share for their losses to be compared."""
+    """Hash the shapes and the pixels of both parts: what two runs must share for their losses to be compared.
+
+    Labels are not among it: no network sees them.
+    """
     digest = hashlib.sha256()
     for pixels in (images.train, images.test):
         digest.update(repr(pixels.shape).encode())

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from aezoo import environment
 from aezoo.errors import reason_of
-from aezoo.execution import Task, default_jobs, run_tasks
+from aezoo.execution import default_jobs, run_tasks
 from aezoo.registry import discover
+from aezoo.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def _process() -> Finding:
         task = Task(
             id="doctor", function=_ping, args=(), threads=1, output=Path(folder) / "task" / "output.txt", timeout=60
         )
-        (outcome,) = run_tasks([task], 1, lambda _: None, lambda *_: None)
+        (outcome,) = run_tasks([task], 1)
     told = "a trial's process starts and answers" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
     return Finding(name="processes", ok=outcome.status == "ok", told=told)
 

@@ -1,9 +1,12 @@
 """What a figure depends on beside the recipe: versions, the device, its name. It chooses the device too."""
 
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -70,8 +73,31 @@ def capture(device: str, threads: int) -> Environment:
     )
 
 
-def configure(threads: int) -> None:
-    """Give a process what makes its figures repeat: threads, true float32, no denormals, deterministic kernels."""
+@contextmanager
+def configured(threads: int) -> Iterator[None]:
+    """Give a process, while the context lasts, what makes its figures repeat, and leave it as it was."""
+    import torch
+
+    before = (
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    _configure(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.use_deterministic_algorithms(before[3], warn_only=before[4])
+
+
+def _configure(threads: int) -> None:
+    """Set threads, true float32, no denormals, deterministic kernels."""
     import torch
 
     torch.set_num_threads(threads)
@@ -86,6 +112,11 @@ def configure(threads: int) -> None:
     if inductor is not None:
         inductor.compile_threads = 1
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def is_own_process() -> bool:
+    """Tell whether this process was started for one task alone, so that its peak memory is that task's."""
+    return multiprocessing.parent_process() is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,49 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import psutil
 
 from aezoo import environment
-from aezoo.errors import ContractError, StorageError, reason_of, told, traceback_of
-from aezoo.records import Status
+from aezoo.errors import StorageError, reason_of, told, traceback_of
+from aezoo.task import Executor, MayStart, OnStart, OnStep, Outcome, Task
 
-Report = Callable[[int], None]
 _PRELOAD = ("torch", "torch._dynamo", "aezoo.trial")
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A function of some module, called as ``function(*args, report)`` in a process of its own.
-
-    `output` takes all that the process prints. After `timeout` seconds its whole process group is killed.
-    """
-
-    id: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    threads: int
-    output: Path
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a task ended: with a value, or with a status that says why there is none."""
-
-    task: Task
-    status: Status
-    value: Any = None
-    reason: str | None = None
-    traceback: str | None = None
 
 
 def start_server(modules: Sequence[str] = ()) -> None:
@@ -88,9 +60,9 @@ def default_jobs(device: str, threads: int = 1) -> int:
 def run_tasks(
     tasks: Sequence[Task],
     jobs: int,
-    on_start: Callable[[Task], None],
-    on_step: Callable[[Task, int], None],
-    may_start: Callable[[Task], bool] = lambda _: True,
+    on_start: OnStart = lambda _: None,
+    on_step: OnStep = lambda *_: None,
+    may_start: MayStart = lambda _: True,
 ) -> Generator[Outcome]:
     """Run tasks, `jobs` at a time and in their order, and yield each outcome as it comes.
 
@@ -120,6 +92,9 @@ def run_tasks(
             one.kill()
 
 
+LOCAL = Executor(name="local", run=run_tasks, summary="each task in a process of its own on this machine")
+
+
 class _Running:
     """A task's process, watched from outside."""
 
@@ -145,7 +120,7 @@ class _Running:
                 if isinstance(message, int):
                     on_step(self.task, message)
                 else:
-                    return self._end(Outcome(task=self.task, **message))
+                    return self._end(replace(message, task=self.task))
         except (EOFError, OSError):
             self.process.join(timeout=10)
             return self._end(self._dead())
@@ -220,18 +195,15 @@ def _child(task: Task, sender: Any) -> None:
         output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
-        environment.configure(task.threads)
-        message = {"status": "ok", "value": task.function(*task.args, sender.send)}
-    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-        status = "invalid" if isinstance(error, ContractError) else "error"
-        status = "out_of_memory" if environment.is_out_of_memory(error) else status
-        message = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
+        outcome = task.run(sender.send)
+    except BaseException as error:  # noqa: BLE001 - the folder may be gone, and a plugin may raise KeyboardInterrupt
+        outcome = Outcome(task=task, status="error", reason=reason_of(error), traceback=traceback_of(error))
     # Whoever asked for this process may be gone, and a plugin may have closed what it prints to.
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     with contextlib.suppress(OSError):
-        sender.send(message)
+        sender.send(outcome)
         sender.close()
     # A plugin's threads, handlers and finalisers have no say in how a finished trial ends.
     os._exit(0)

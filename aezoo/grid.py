@@ -9,22 +9,23 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas as pd
+from typing import TypeVar
 
 from aezoo import throughput
 from aezoo.architecture import Variant
 from aezoo.data import SharedImages
 from aezoo.errors import AezooError
-from aezoo.execution import Outcome, Task, run_tasks
+from aezoo.observer import Observer, Trackers
+from aezoo.plugin import Origin, Plugin
+from aezoo.preview import Preview, PreviewRow
 from aezoo.recipe import Recipe
 from aezoo.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity, repeated
 from aezoo.registry import Registry
 from aezoo.store import Claim, RunDirectory, digest, slug
+from aezoo.task import Executor, Outcome, Task
 from aezoo.trial import now, record_of, run_trial, try_variant
 
 T = TypeVar("T")
@@ -32,83 +33,6 @@ WAIT_SECONDS = 1.0
 """Between looks at what other processes do with the same run."""
 START_SECONDS = 0.3
 """What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
-
-
-class Observer:
-    """Told what a bench does, as it does it; it does nothing about it. Subclass it to show or log."""
-
-    def warn(self, text: str) -> None:
-        """Something that the user should know went otherwise than asked."""
-
-    def stage(self, text: str) -> None:
-        """A part of the bench begins."""
-
-    def requested(self, run: Path, variants: Sequence[str]) -> None:
-        """The run's folder is there; these variants were asked for, their baselines among them."""
-
-    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
-        """These trials will run, in this order; `seconds` estimates each, by trial id."""
-
-    def started(self, plan: TrialPlan) -> None:
-        """A trial starts."""
-
-    def stepped(self, plan: TrialPlan, steps: int) -> None:
-        """A trial has taken so many steps."""
-
-    def ended(self, record: TrialRecord) -> None:
-        """A trial ended, and its record is written."""
-
-    def timed(self, done: int, total: int) -> None:
-        """So many measurements of throughput are done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewRow:
-    """What a bench would run of one variant: `known` is None where every trial of it is in the run already."""
-
-    variant: str
-    trials: int
-    known: Preflight | Outcome | None
-    seconds: float
-
-    def cells(self) -> dict[str, Any]:
-        """Return the row's columns by name; None where there is no number."""
-        known = self.known if isinstance(self.known, Preflight) else None
-        peak = None if known is None else known.peak_device_memory_bytes or known.peak_memory_bytes
-        status = "to run" if known else "in the run already"
-        return {
-            "variant": self.variant,
-            "trials": self.trials,
-            "objective": known.objective if known else None,
-            "latent_size": known.latent_size if known else None,
-            "num_params": known.num_params if known else None,
-            "flops_per_image": known.flops_per_image if known else None,
-            "peak_memory_mb": peak / 1e6 if peak is not None else None,
-            "seconds": self.seconds,
-            "status": f"{self.known.status}: {self.known.reason}" if isinstance(self.known, Outcome) else status,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What a bench would run, and an estimate of its seconds, throughput measurement included."""
-
-    rows: list[PreviewRow]
-    seconds: float
-
-    @property
-    def trials(self) -> int:
-        """How many trials would run."""
-        return sum(row.trials for row in self.rows)
-
-    @property
-    def refused(self) -> bool:
-        """Whether some variant could not be built and stepped."""
-        return any(isinstance(row.known, Outcome) for row in self.rows)
-
-    def table(self) -> pd.DataFrame:
-        """Return a row a variant: what the preflight learnt, and the seconds of its missing trials, one by one."""
-        return pd.DataFrame([row.cells() for row in self.rows])
 
 
 @dataclass(kw_only=True)
@@ -120,6 +44,9 @@ class Grid:
     run: RunDirectory
     info: RunInfo
     images: SharedImages
+    metrics: Mapping[str, Plugin]
+    executor: Executor
+    trackers: Trackers
     jobs: int
     threads: int
     compiled: bool
@@ -179,19 +106,8 @@ class Grid:
             steps_taken[task.id] = steps
             self.observer.stepped(by_id[task.id], steps)
 
-        tasks = [
-            self._task(
-                plan.trial_id,
-                run_trial,
-                plan,
-                self.known[plan.variant],
-                self.images,
-                self.run.path.absolute(),
-                self.info.environment,
-            )
-            for plan in waiting
-        ]
-        outcomes = run_tasks(tasks, self.jobs, on_start, on_step, self._claim)
+        tasks = [self._trial_task(plan, self.known[plan.variant], self.run.path.absolute()) for plan in waiting]
+        outcomes = self.executor.outcomes(tasks, self.jobs, on_start, on_step, self._claim)
         try:
             for outcome in outcomes:
                 plan = by_id[outcome.task.id]
@@ -244,7 +160,7 @@ class Grid:
             alike = (record.threads, record.compiled) == (self.threads, self.compiled)
             if record.status == "ok" and record.deterministic is not False and alike:
                 with contextlib.suppress(AezooError):
-                    source = self.registry.origin(self.registry.resolve(record.variant)).source_sha256
+                    source = self.registry.plugin(self.registry.resolve(record.variant)).source.source_sha256
                     fit += [record] if source == record.plugin.source_sha256 else []
         fit.sort(key=lambda record: (record.baseline is not None, record.seed, record.train_seconds or 0.0))
         return fit[:2]
@@ -253,9 +169,8 @@ class Grid:
         """Run one trial, whatever is in the run already, into a folder of its own, and return its record."""
         plan = self._plan_trial(variant, seed)
         environs, started_at = self.info.environment, now()
-        task = self._task(plan.trial_id, run_trial, plan, None, self.images, folder, environs, folder=folder)
         self.observer.stage(f"training {plan.variant} seed {seed} again")
-        (outcome,) = run_tasks([task], 1, lambda _: None, lambda *_: None)
+        (outcome,) = self.executor.outcomes([self._trial_task(plan, None, folder, output=folder)], 1)
         if isinstance(outcome.value, TrialRecord):
             return outcome.value
         found = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
@@ -309,6 +224,7 @@ class Grid:
             self._plan_trial(reference, seed=0).model_copy(update={"compiled": False}) if reference else None,
             self.images,
             self.info.environment,
+            origin_of=self._origin,
             make_task=self._task,
             on_visit=self.observer.timed,
             warn=self.observer.warn,
@@ -343,7 +259,7 @@ class Grid:
                 variant.text,
                 try_variant,
                 variant.text,
-                self.registry.origin(variant),
+                self.registry.plugin(variant).origin,
                 self.recipe,
                 self.images,
                 self.info.device,
@@ -354,7 +270,7 @@ class Grid:
         ]
         if tasks:
             self.observer.stage(f"trying {len(tasks)} variants before the bench")
-        for outcome in run_tasks(tasks, self.jobs, lambda _: None, lambda *_: None):
+        for outcome in self.executor.outcomes(tasks, self.jobs):
             self.known[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
 
     def _plan_trial(self, variant: Variant, seed: int) -> TrialPlan:
@@ -364,7 +280,9 @@ class Grid:
             variant=variant.text,
             hyperparameters=dict(variant.hyperparameters),
             baseline=variant.architecture.baseline,
-            plugin=self.registry.origin(variant),
+            plugin=self.registry.plugin(variant).source,
+            metric_plugins={name: plugin.source for name, plugin in self.metrics.items()},
+            executor=self.executor.name,
             recipe=self.recipe,
             fingerprint=self.info.fingerprint,
             dataset=self.info.dataset,
@@ -406,6 +324,7 @@ class Grid:
         ids = {name: [plan.trial_id for plan in self.plans if plan.variant == name] for name in variants}
         self.run.request(self.info, ids)
         self.observer.requested(self.run.path, list(variants))
+        self.trackers.run_started(self.run.path, self.recipe, list(variants))
 
     def _is_missing(self, plan: TrialPlan) -> bool:
         record = self.records.get(plan.trial_id)
@@ -432,6 +351,19 @@ class Grid:
             output=(folder / "output.txt").absolute(), timeout=self.timeout,
         )  # fmt: skip
 
+    def _trial_task(
+        self, plan: TrialPlan, known: Preflight | Outcome | None, folder: Path, *, output: Path | None = None
+    ) -> Task:
+        metrics = {name: plugin.origin for name, plugin in self.metrics.items()}
+        environs = self.info.environment
+        return self._task(
+            plan.trial_id, run_trial, plan, self._origin(plan), metrics, known, self.images, folder, environs,
+            folder=output,
+        )  # fmt: skip
+
+    def _origin(self, plan: TrialPlan) -> Origin:
+        return self.registry.plugin(self.registry.resolve(plan.variant)).origin
+
     def _fail(self, plan: TrialPlan, outcome: Outcome, started_at: str) -> None:
         """Record a trial whose process, or the one that tried its variant, did not come to write a record."""
         known = self.known[plan.variant]
@@ -457,3 +389,4 @@ class Grid:
         if claim := self.claims.pop(record.trial_id, None):
             claim.release()
         self.observer.ended(record)
+        self.trackers.trial_finished(record)

@@ -13,6 +13,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from aezoo import environment
 from aezoo.errors import ContractError
 from aezoo.modules import to_float
 from aezoo.recipe import Precision, Recipe
@@ -120,8 +121,10 @@ class PeakMemory:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def host(self) -> int:
-        """Return what it added to the resident memory at its peak."""
+    def host(self) -> int | None:
+        """Return what it added to the resident memory at its peak; None where this process is not the trial's own."""
+        if not environment.is_own_process():
+            return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return max(0, peak * (1 if sys.platform == "darwin" else 1024) - self._before)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aezoo import tables
-from aezoo.grid import Observer
+from aezoo.observer import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
 from aezoo.text import duration, plain

@@ -17,7 +17,7 @@ BUILT_IN = ("default", "quick")
 Precision = Literal["float32", "tf32", "bfloat16"]
 """How products are computed; `aezoo.training.arithmetic` says what each means."""
 _BUDGET = ("steps", "epochs", "images")
-_NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds"}
+_NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
 
 
 class Recipe(pydantic.BaseModel):
@@ -43,6 +43,7 @@ class Recipe(pydantic.BaseModel):
     lr: float = pydantic.Field(default=1e-3, gt=0)
     schedule: Literal["constant"] = "constant"
     precision: Precision = "float32"
+    metrics: list[str] = pydantic.Field(default=[], description="computed after the score; a column each")
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Self:

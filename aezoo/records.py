@@ -65,7 +65,10 @@ class Environment(_Model):
 
 
 class TrialPlan(_Model):
-    """One variant × one recipe × one seed, before it runs."""
+    """One variant × one recipe × one seed, before it runs.
+
+    `metric_plugins` holds where each metric that was asked for comes from.
+    """
 
     trial_id: TrialId
     architecture: str
@@ -80,6 +83,8 @@ class TrialPlan(_Model):
     device: str
     threads: Count
     compiled: bool = False
+    metric_plugins: dict[str, PluginSource] = {}
+    executor: str = "local"
 
 
 def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
@@ -94,7 +99,11 @@ def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
         "device": plan.device,
         "threads": plan.threads,
     }
-    return {**found, "compiled": "compiled"} if plan.compiled else found
+    if plan.compiled:
+        found["compiled"] = "compiled"
+    if plan.metric_plugins:
+        found["metrics"] = {name: source.source_sha256 for name, source in sorted(plan.metric_plugins.items())}
+    return found
 
 
 class TrialRecord(TrialPlan):
@@ -103,7 +112,8 @@ class TrialRecord(TrialPlan):
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
     the test images' own errors. `deterministic` says whether the preflight, which takes the same steps twice, came to
     the same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
-    each with the reason. `peak_memory_bytes` is what the trial added to its process's resident memory at its
+    each with the reason. `metrics` are those that were asked for, by plugins; `metric_errors` says why one is missing.
+    `peak_memory_bytes` is what the trial added to its process's resident memory at its
     peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for building the network
     and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of training with the
     backward pass. `compile_seconds` are apart from `train_seconds`.
@@ -123,6 +133,8 @@ class TrialRecord(TrialPlan):
     latent_size: Count | None = None
     deterministic: bool | None = None
     exceptions: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    metric_errors: dict[str, str] = {}
     flops_per_image: Count | None = None
     train_flops_per_image: Count | None = None
     train_seconds: Amount | None = None

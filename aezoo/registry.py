@@ -1,69 +1,38 @@
 """Discovery: every plugin is loaded, registered and asked on its own; one that fails leaves the rest standing."""
 
-import ast
 import fnmatch
 import gc
-import hashlib
-import sys
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pluggy
-
-from aezoo import hookspecs
 from aezoo.architecture import Architecture, ImageShape, Variant, VariantText, parse_variant
 from aezoo.dataset import Dataset
 from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
-from aezoo.records import PluginSource
+from aezoo.metric import Metric
+from aezoo.plugin import GROUP, Origin, Plugin, load, owner
+from aezoo.task import Executor
 
 if TYPE_CHECKING:
     from torch import nn
 
-GROUP = "aezoo"
 T = TypeVar("T")
-_HOOKS: dict[str, type[Architecture] | type[Dataset]] = {"aezoo_architectures": Architecture, "aezoo_datasets": Dataset}
+BLOCKING = "AEZOO_NO_PLUGINS"
+"""The environment variable that names plugins, or distributions, to be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plugin:
-    """A plugin that loaded, and what it contributes."""
+class LeftOut:
+    """A plugin that was left out whole, broken or blocked, and why, in one line."""
 
     name: str
     distribution: str
     version: str
-    module: ModuleType
-    architectures: tuple[Architecture, ...] = ()
-    datasets: tuple[Dataset, ...] = ()
-
-    @property
-    def contributions(self) -> list[str]:
-        """The names of all that it contributes."""
-        return [*(one.name for one in self.architectures), *(one.name for one in self.datasets)]
-
-    @cached_property
-    def source(self) -> PluginSource:
-        """Where it came from, with the hash of its source."""
-        return PluginSource(
-            name=self.name,
-            distribution=self.distribution,
-            version=self.version,
-            source_sha256=source_sha256(self.module),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokenPlugin:
-    """A plugin that was left out whole, and why, in one line."""
-
-    name: str
-    distribution: str
-    version: str
+    place: str
     reason: str
 
     def __str__(self) -> str:
@@ -73,9 +42,32 @@ class BrokenPlugin:
 class Registry:
     """What all plugins contribute, under the names by which it is asked for."""
 
-    def __init__(self, plugins: Sequence[Plugin], broken: Sequence[BrokenPlugin]) -> None:
+    def __init__(
+        self,
+        plugins: Sequence[Plugin],
+        broken: Sequence[LeftOut] = (),
+        blocked: Sequence[LeftOut] = (),
+        told: Sequence[str] = (),
+    ) -> None:
         self.plugins = tuple(plugins)
         self.broken = tuple(broken)
+        self.blocked = tuple(blocked)
+        self._told = tuple(told)
+
+    def plus(self, plugin: Plugin) -> "Registry":
+        """Return a registry with one more plugin.
+
+        Raises:
+            ContractError: it claims what another one has.
+        """
+        _refuse_claims(plugin, self.plugins)
+        return Registry([*self.plugins, plugin], self.broken, self.blocked, self._told)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of the plugins, a line each: those left out, and what is deprecated in others."""
+        deprecated = [f"{plugin}: {text}" for plugin in self.plugins for text in plugin.warnings]
+        return [*self._told, *map(str, self.broken), *deprecated]
 
     @cached_property
     def architectures(self) -> dict[str, tuple[Architecture, Plugin]]:
@@ -90,9 +82,9 @@ class Registry:
             for architecture, plugin in claims
         }
 
-    def origin(self, variant: Variant) -> PluginSource:
+    def plugin(self, variant: Variant) -> Plugin:
         """Return the plugin that contributes a variant's architecture."""
-        return self.architectures[variant.label][1].source
+        return self.architectures[variant.label][1]
 
     def baseline(self, kind: str) -> str | None:
         """Return the label of the architecture that stands for a baseline, or None where its plugin is missing."""
@@ -109,19 +101,43 @@ class Registry:
         Raises:
             AezooError: there is none, or several plugins claim the name.
         """
+        found: Dataset = self._named("aezoo_datasets", "data set", name)[0]
+        return found
+
+    def metric(self, name: str) -> tuple[Metric, Plugin]:
+        """Return a metric, with its plugin, by name, or by ``distribution:name``.
+
+        Raises:
+            AezooError: there is none, or several plugins claim the name.
+        """
+        return self._named("aezoo_metrics", "metric", name)
+
+    def executor(self, name: str) -> Executor:
+        """Return an executor by name, or by ``distribution:name``.
+
+        Raises:
+            AezooError: there is none, or several plugins claim the name.
+        """
+        found: Executor = self._named("aezoo_executors", "executor", name)[0]
+        return found
+
+    def contributed(self, hook: str) -> list[tuple[Any, Plugin]]:
+        """Return all that plugins contribute through a hook, each with its plugin."""
+        return [(one, plugin) for plugin in self.plugins for one in plugin.contributed.get(hook, ())]
+
+    def _named(self, hook: str, kind: str, name: str) -> tuple[Any, Plugin]:
         asked = parse_variant(name)
+        everything = self.contributed(hook)
         claims = [
-            (found, plugin)
-            for plugin in self.plugins
-            for found in plugin.datasets
-            if found.name == asked.name and asked.distribution in (None, plugin.distribution)
+            (one, plugin)
+            for one, plugin in everything
+            if one.name == asked.name and asked.distribution in (None, plugin.distribution)
         ]
         if not claims:
-            names = sorted(found.name for plugin in self.plugins for found in plugin.datasets)
-            raise AezooError(
-                f"no data set {name!r}; `aezoo list --datasets` shows them all." + did_you_mean(name, names)
-            )
-        return _only(claims, "data set", name)[0]
+            option = hook.removeprefix("aezoo_")
+            names = sorted(one.name for one, _ in everything)
+            raise AezooError(f"no {kind} {name!r}; `aezoo list --{option}` shows them all." + did_you_mean(name, names))
+        return _only(claims, kind, name)
 
     def resolve(self, text: str) -> Variant:
         """Return the one variant that a text names; a bare name is the architecture with its defaults.
@@ -203,10 +219,14 @@ def _only(claims: Sequence[tuple[T, Plugin]], kind: str, name: str) -> tuple[T, 
 
 
 @cache
-def discover() -> Registry:
-    """Load every plugin that is installed, once in a process."""
+def discover(*block: str) -> Registry:
+    """Load every plugin that is installed, once in a process, but for those to be left out, by name or distribution.
+
+    Raises:
+        AezooError: nothing is called as what is to be left out.
+    """
     with _without_garbage_collection():
-        return _discover()
+        return _discover(block)
 
 
 @contextmanager
@@ -221,78 +241,44 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _discover() -> Registry:
+def _discover(block: Sequence[str]) -> Registry:
     points = metadata.entry_points(group=GROUP)
     # aezoo's own come first: nobody takes a baseline from it. The rest in an order that the path does not change.
-    ordered = sorted(points, key=lambda point: (_owner(point)[0] != "aezoo", *_owner(point), point.name))
+    ordered = sorted(points, key=lambda point: (owner(point)[0] != "aezoo", *owner(point), point.name))
+    blocked_by = {"--no-plugin": set(block), BLOCKING: set(os.environ.get(BLOCKING, "").replace(",", " ").split())}
+    names = {name for point in points for name in (point.name, owner(point)[0])}
+    for name in sorted(blocked_by["--no-plugin"] - names):
+        raise AezooError(
+            f"no plugin or distribution {name!r} to leave out; `aezoo plugins` shows what is installed."
+            + did_you_mean(name, names)
+        )
+    told = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
     plugins: list[Plugin] = []
-    broken: list[BrokenPlugin] = []
+    broken: list[LeftOut] = []
+    blocked: list[LeftOut] = []
     for point in ordered:
-        distribution, version = _owner(point)
+        distribution, version = owner(point)
+        known = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
+        blocker = next((by for by, listed in blocked_by.items() if {point.name, distribution} & listed), None)
+        if blocker is not None:
+            blocked.append(LeftOut(**known, reason=f"blocked by {blocker}"))
+            continue
         try:
             plugin = load(point)
             _refuse_claims(plugin, plugins)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            broken.append(
-                BrokenPlugin(name=point.name, distribution=distribution, version=version, reason=reason_of(error))
-            )
+            broken.append(LeftOut(**known, reason=reason_of(error)))
         else:
             plugins.append(plugin)
-    return Registry(plugins, broken)
-
-
-def load(point: metadata.EntryPoint) -> Plugin:
-    """Load one plugin and ask it for all that it contributes, in a plugin manager of its own.
-
-    Raises:
-        ContractError: a hook is misspelt, unmarked, of the wrong signature, or gives what is not asked for.
-        BaseException: whatever its import or its hooks raise.
-    """
-    distribution, version = _owner(point)
-    module = point.load()
-    manager = pluggy.PluginManager("aezoo")
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, name=point.name)
-    manager.check_pending()
-    marked = {caller.name for caller in manager.get_hookcallers(module) or ()}
-    for name in _HOOKS:
-        if hasattr(module, name) and name not in marked:
-            raise ContractError(f"{name} is not marked; put @aezoo.hookimpl before it")
-    if not marked:
-        raise ContractError(f"{point.value} implements no hook; it accepts {', '.join(_HOOKS)}")
-    found = {hook: tuple(_contributions(manager, hook, kind)) for hook, kind in _HOOKS.items()}
-    return Plugin(
-        name=point.name,
-        distribution=distribution,
-        version=version,
-        module=module,
-        architectures=found["aezoo_architectures"],
-        datasets=found["aezoo_datasets"],
-    )
-
-
-def _contributions(manager: pluggy.PluginManager, hook: str, kind: type[Architecture] | type[Dataset]) -> Iterator[Any]:
-    names: set[str] = set()
-    for given in getattr(manager.hook, hook)():
-        try:
-            contributions = list(given)
-        except TypeError:
-            raise ContractError(f"{hook} must yield aezoo.{kind.__name__}, but returned {given!r}") from None
-        for one in contributions:
-            if not isinstance(one, kind):
-                raise ContractError(f"{hook} must yield aezoo.{kind.__name__}, but yielded {one!r}")
-            if one.name in names:
-                raise ContractError(f"{hook} yields {one.name!r} twice")
-            names.add(one.name)
-            if isinstance(one, Architecture):
-                one.check_defaults()
-            yield one
+    return Registry(plugins, broken, blocked, told)
 
 
 def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
     """Refuse a name that the same distribution gave already, and a part in every table that is taken."""
+    if any(one.name == "local" for one in plugin.contributed.get("aezoo_executors", ())):
+        raise ContractError("the executor 'local' is aezoo's own; choose another name")
     for other in earlier:
         mine, theirs = plugin.architectures, other.architectures
         names = {one.name for one in mine} & {one.name for one in theirs}
@@ -305,14 +291,7 @@ def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
             raise ContractError(f"the reference for speeds belongs to {other.distribution}")
 
 
-def _owner(point: metadata.EntryPoint) -> tuple[str, str]:
-    try:
-        return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
-    except Exception:  # noqa: BLE001 - broken metadata must not hide the plugin's name
-        return "unknown", "unknown"
-
-
-def find(variant: str, source: PluginSource) -> Variant:
+def find(variant: str, origin: Origin) -> Variant:
     """Return a variant from the one plugin that contributes it, and load no other.
 
     So a trial's process starts soon, and what another plugin does while it is imported cannot touch the trial.
@@ -321,10 +300,12 @@ def find(variant: str, source: PluginSource) -> Variant:
         AezooError: the plugin is not installed any more.
         BaseException: whatever its import or its hooks raise.
     """
-    for point in metadata.entry_points(group=GROUP):
-        if point.name == source.name and _owner(point)[0] == source.distribution:
-            return Registry([load(point)], []).resolve(variant)
-    raise AezooError(f"plugin {source.name} of {source.distribution} is not installed any more")
+    return Registry([origin.load()]).resolve(variant)
+
+
+def find_metric(name: str, origin: Origin) -> Metric:
+    """Return a metric from the one plugin that contributes it, and load no other."""
+    return Registry([origin.load()]).metric(name)[0]
 
 
 def list_architectures(pattern: str = "*") -> list[str]:
@@ -339,37 +320,3 @@ def create(variant: str, *, image_shape: ImageShape) -> "nn.Module":
         AezooError: no such architecture, or a wrong hyperparameter.
     """
     return discover().resolve(variant).build(image_shape)
-
-
-def source_sha256(module: ModuleType) -> str:
-    """Hash a module's source, with the source of what it imports from its own top-level package."""
-    package = module.__name__.partition(".")[0]
-    digest = hashlib.sha256()
-    pending, seen = [module.__name__], set()
-    while pending:
-        name = pending.pop()
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if name in seen or not path or not Path(path).is_file():
-            continue
-        seen.add(name)
-        source = Path(path).read_bytes()
-        digest.update(name.encode() + b"\0" + source)
-        if path.endswith(".py"):
-            package_of_name = name if Path(path).name == "__init__.py" else name.rpartition(".")[0]
-            found = _imports(source, package_of_name)
-            pending += sorted(imported for imported in found if imported.partition(".")[0] == package)
-    return digest.hexdigest()
-
-
-def _imports(source: bytes, package: str) -> set[str]:
-    """Return the names of the modules that a source in `package` imports, and of what it may import from them."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            # One dot is the package itself, each further one its parent.
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join(filter(None, [*parents, node.module]))
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return names

@@ -1,23 +1,30 @@
 """Run a recorded trial again, and say whether it comes out as it did."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from aezoo.benchmark import open_grid
 from aezoo.errors import AezooError, did_you_mean
-from aezoo.grid import Observer
+from aezoo.observer import Observer
 from aezoo.records import Repetition, TrialRecord, repeated
 from aezoo.store import RunDirectory
 
 
 def reproduce(
-    run: str | Path, trial: str, *, data_dir: str | Path | None = None, observer: Observer | None = None
+    run: str | Path,
+    trial: str,
+    *,
+    plugins: Sequence[str | Path] = (),
+    data_dir: str | Path | None = None,
+    observer: Observer | None = None,
 ) -> Repetition:
     """Run a trial again from its record: the same variant, recipe, seed, device, threads. The run stays as it is.
 
     Args:
         run: The run's folder.
         trial: The trial's id, or its beginning where that is enough.
+        plugins: Files or modules of plugins that are not installed, as for `bench`.
         data_dir: Where data sets are kept, as for `bench`.
         observer: Told what happens.
 
@@ -28,9 +35,9 @@ def reproduce(
     with (
         tempfile.TemporaryDirectory(prefix="aezoo-") as folder,
         open_grid(
-            [record.variant if "[" in record.variant else f"{record.variant}[]"], recipe=record.recipe,
-            out=Path(folder) / "run", data_dir=data_dir, device=record.device, threads=record.threads,
-            compiled=record.compiled, observer=observer,
+            [record.variant if "[" in record.variant else f"{record.variant}[]"], plugins=plugins,
+            recipe=record.recipe.change(metrics=[]), out=Path(folder) / "run", data_dir=data_dir,
+            device=record.device, threads=record.threads, compiled=record.compiled, observer=observer,
         ) as (grid, (variant,)),
     ):  # fmt: skip
         if grid.info.fingerprint != record.fingerprint:

@@ -48,12 +48,12 @@ def _why_missing(variant: str, seed: int, records: dict[str, TrialRecord], now: 
 def _changes(record: TrialRecord, now: Environment, registry: Registry) -> str:
     """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
     try:
-        source = registry.origin(registry.resolve(record.variant))
+        source = registry.plugin(registry.resolve(record.variant)).source
     except AezooError as error:
         return str(error)
     today = identity(record.model_copy(update={"plugin": source}), now)
     return "; ".join(
-        f"{name} changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
+        f"{name} changed" if name in ("plugin source", "metrics") else f"{name} {before} → {today[name]}"
         for name, before in identity(record, record.environment).items()
         if before != today[name]
     )

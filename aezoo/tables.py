@@ -27,7 +27,8 @@ COLUMNS = (
 in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
 an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows. It is
 `deterministic` where the preflight came twice to one network from one seed. `exceptions` are the checks of the contract
-that the plugin's author declared as not met; the notes have the reasons."""
+that the plugin's author declared as not met; the notes have the reasons. After these come the metrics that were asked
+for, a column each, their means over the seeds."""
 _HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
 """Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
 _INTEGERS = (
@@ -78,9 +79,10 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         row["rank"] = min(place, len(ranked)) + 1
     for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
         row |= {"rank_low": low, "rank_high": high}
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    asked_for = {name: None for found in by_variant.values() for record in found for name in record.metric_plugins}
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *asked_for])
     return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
-        {name: "Float64" for name in COLUMNS if name not in (*_INTEGERS, *_TEXTS)}
+        {str(name): "Float64" for name in table if name not in (*_INTEGERS, *_TEXTS)}
     )
 
 
@@ -116,6 +118,7 @@ def _row(
         against = pca.get(row["latent_size"])
         row["vs_pca"] = mse / against if against else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
+        row |= {name: _mean(ok, name) for record in ok for name in record.metrics}
         row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
     if timing:
         row |= _speeds(timing, row["train_flops_per_image"])
@@ -136,6 +139,12 @@ def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, floa
         per_image = paired_ratio(timing.train_images_per_s, timing.matmul_flops_per_s)
         found["matmul_share"] = None if per_image is None else per_image * train_flops_per_image
     return found
+
+
+def _mean(records: Sequence[TrialRecord], metric: str) -> float | None:
+    """Return the mean of a metric over the seeds; None where one of them has none."""
+    values = [record.metrics.get(metric) for record in records]
+    return None if None in values else fmean(value for value in values if value is not None)
 
 
 def _largest(records: Sequence[TrialRecord], field: str) -> float | None:
@@ -194,6 +203,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         for variant in table.loc[table["deterministic"] == "no", "variant"]
     ]
     lines += _exception_notes(run)
+    lines += _metric_notes(run)
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -247,6 +257,17 @@ def _exception_notes(run: RunDirectory) -> list[str]:
         for name, reason in record.exceptions.items()
     }
     return list(declared)
+
+
+def _metric_notes(run: RunDirectory) -> list[str]:
+    """Say why a metric is missing."""
+    missing = {
+        f"no {name} of {variant}: {reason}": None
+        for variant, records in _by_variant(run).items()
+        for record in records
+        for name, reason in record.metric_errors.items()
+    }
+    return list(missing)
 
 
 def _count(number: int, what: str) -> str:
@@ -367,8 +388,11 @@ def _cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, str):
         return plain(value)
-    style = next(style for part, style in _STYLES if part in name)
-    return style(float(value)) if math.isfinite(value) else "-"
+    if not math.isfinite(value):
+        return "-"
+    if name not in COLUMNS and isinstance(value, float) and not any(part in name for part, _ in _STYLES if part):
+        return f"{value:#.4g}"  # a metric's number, of any size
+    return next(style for part, style in _STYLES if part in name)(float(value))
 
 
 def _is_text(table: pd.DataFrame, name: str) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aezoo.data import SharedImages
-from aezoo.execution import Task, run_tasks
+from aezoo.execution import run_tasks
+from aezoo.plugin import Origin
 from aezoo.records import Environment, Timing, TrialPlan
+from aezoo.task import Task
 from aezoo.trial import now, time_matmul, time_variant
 
 ROUND_SECONDS = 0.2
@@ -30,6 +32,7 @@ def measure(
     images: SharedImages,
     environment: Environment,
     *,
+    origin_of: Callable[[TrialPlan], Origin],
     make_task: Callable[..., Task],
     on_visit: Callable[[int, int], None],
     warn: Callable[[str], None],
@@ -42,15 +45,18 @@ def measure(
             one network lie apart.
         images: The batch comes from the training images.
         environment: Written into each timing.
+        origin_of: Returns where the plugin of a plan is had from.
         make_task: Takes an id, a function of `aezoo.trial` and its arguments.
         on_visit: Told how many visits are done, of how many.
         warn: Told what could not be timed.
     """
     recipe, device = plans[0].recipe, plans[0].device
-    asked: dict[str, tuple[Any, ...]] = {plan.variant: (time_variant, plan, images, ROUND_SECONDS) for plan in plans}
+    asked: dict[str, tuple[Any, ...]] = {
+        plan.variant: (time_variant, plan, origin_of(plan), images, ROUND_SECONDS) for plan in plans
+    }
     asked[_MATMUL] = (time_matmul, recipe.precision, device, ROUND_SECONDS)
     if reference is not None:
-        asked[_REFERENCE] = (time_variant, reference, images, ROUND_SECONDS)
+        asked[_REFERENCE] = (time_variant, reference, origin_of(reference), images, ROUND_SECONDS)
     names = {
         f"timing-{number}-{name}": name
         for number in range(recipe.timing_rounds)
@@ -58,7 +64,7 @@ def measure(
     }
     rounds: dict[str, list[Any]] = {name: [] for name in asked}
     tasks = [make_task(task_id, *asked[name]) for task_id, name in names.items()]
-    for done, outcome in enumerate(run_tasks(tasks, 1, lambda _: None, lambda *_: None), start=1):
+    for done, outcome in enumerate(run_tasks(tasks, 1), start=1):
         name = names[outcome.task.id]
         if outcome.status == "ok":
             rounds[name].append(outcome.value)

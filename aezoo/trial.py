@@ -3,7 +3,8 @@
 Each function loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from aezoo.checks import Case, build
 from aezoo.conformance import Finding, examine, sample_images
 from aezoo.data import SharedImages
 from aezoo.errors import ContractError, reason_of, traceback_of
+from aezoo.evaluation import TrainedNetwork
 from aezoo.measurement import (
     PeakMemory,
     image_errors,
@@ -24,10 +26,11 @@ from aezoo.measurement import (
     train_images_per_s,
 )
 from aezoo.modules import num_params
+from aezoo.plugin import Origin
 from aezoo.preflight import preflight
 from aezoo.recipe import Precision, Recipe
-from aezoo.records import Environment, PluginSource, Preflight, TrialPlan, TrialRecord
-from aezoo.registry import find
+from aezoo.records import Environment, Preflight, TrialPlan, TrialRecord
+from aezoo.registry import find, find_metric
 from aezoo.store import RunDirectory
 from aezoo.training import DivergedError, Stream, fit, seed_stream, train
 
@@ -38,12 +41,21 @@ _OF_A_FEW_STEPS = {
 
 
 def run_trial(
-    plan: TrialPlan, known: Preflight | None, images: SharedImages, run: Path, env: Environment, on_step: Report
+    plan: TrialPlan,
+    origin: Origin,
+    metrics: Mapping[str, Origin],
+    known: Preflight | None,
+    images: SharedImages,
+    run: Path,
+    env: Environment,
+    on_step: Report,
 ) -> TrialRecord:
     """Train and score one variant from one seed, and write its record, whatever became of it."""
     started_at = now()
     try:
-        found: dict[str, Any] = {"status": "ok", **_train_and_score(plan, images, run, on_step)}
+        found: dict[str, Any] = {"status": "ok", **_train_and_score(plan, origin, metrics, images, run, on_step)}
+    except KeyboardInterrupt:
+        raise
     except ContractError as error:
         found = {"status": "invalid", "reason": str(error)}
     except DivergedError as error:
@@ -56,9 +68,11 @@ def run_trial(
     return record
 
 
-def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: Report) -> dict[str, Any]:
+def _train_and_score(
+    plan: TrialPlan, origin: Origin, metrics: Mapping[str, Origin], images: SharedImages, run: Path, on_step: Report
+) -> dict[str, Any]:
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
-    variant = find(plan.variant, plan.plugin)
+    variant = find(plan.variant, origin)
     memory = PeakMemory(plan.device)
     module = build(variant, train_NCHW, plan.seed)
     if hasattr(module, "fit"):
@@ -71,7 +85,8 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
     for part, errors in (("test", test_errors), ("training", train_errors)):
         if not torch.isfinite(errors).all():
             raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
-    return {
+    peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
+    found = {
         "num_params": num_params(module),
         "test_mse": float(test_errors.mean()),
         "test_errors_sha256": RunDirectory(run).write_test_errors(plan.trial_id, test_errors.numpy()),
@@ -79,14 +94,41 @@ def _train_and_score(plan: TrialPlan, images: SharedImages, run: Path, on_step: 
         "curve": trained.curve,
         "train_seconds": trained.seconds,
         "compile_seconds": trained.compile_seconds,
-        "peak_memory_bytes": memory.host(),
-        "peak_device_memory_bytes": memory.device(),
+        **peaks,
     }
+    labels = images.load_labels() if metrics else None
+    trained_network = TrainedNetwork(
+        module=module,
+        device=plan.device,
+        precision=plan.recipe.precision,
+        images={"train": train_NCHW, "test": test_NCHW},
+        known_labels={"train": labels[0], "test": labels[1]} if labels else {},
+    )
+    # Their plugins' code comes last, when all else is known and written.
+    return found | _compute(metrics, trained_network, plan.seed)
+
+
+def _compute(metrics: Mapping[str, Origin], network: TrainedNetwork, seed: int) -> dict[str, dict[str, Any]]:
+    """Compute each metric, or say why it is missing; none of them can harm the trial or another one."""
+    found: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for name, origin in metrics.items():
+        seed_stream(seed, Stream.EVALUATION)
+        try:
+            value = float(find_metric(name, origin).compute(network))
+            if not math.isfinite(value):
+                raise ContractError(f"it came to {value}, which is no finite number")
+            found[name] = value
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            missing[name] = reason_of(error)
+    return {"metrics": found, "metric_errors": missing}
 
 
 def try_variant(
     variant: str,
-    source: PluginSource,
+    origin: Origin,
     recipe: Recipe,
     images: SharedImages,
     device: str,
@@ -101,21 +143,22 @@ def try_variant(
     """
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: recipe.batch_size].to(device)
-    return preflight(find(variant, source), pixels, recipe, compiled=compiled)
+    return preflight(find(variant, origin), pixels, recipe, compiled=compiled)
 
 
 def check_variant(
     variant: str,
-    source: PluginSource,
+    origin: Origin,
     image_shape: ImageShape,
     on_step: Report,  # noqa: ARG001
 ) -> list[Finding]:
     """Run the whole conformance suite on a variant."""
-    return list(examine(Case(find(variant, source), sample_images(image_shape))))
+    return list(examine(Case(find(variant, origin), sample_images(image_shape))))
 
 
 def time_variant(
     plan: TrialPlan,
+    origin: Origin,
     images: SharedImages,
     seconds: float,
     on_step: Report,  # noqa: ARG001
@@ -123,7 +166,7 @@ def time_variant(
     """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = build(find(plan.variant, plan.plugin), pixels, plan.seed)
+    module = build(find(plan.variant, origin), pixels, plan.seed)
     given = (module, pixels, plan.recipe, seconds, plan.device)
     training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
     return training, infer_images_per_s(*given, compiled=plan.compiled)

@@ -26,12 +26,13 @@ from torch.nn import functional as F
 
 import aezoo
 from aezoo.environment import capture, configure
-from aezoo.execution import Task, default_jobs, run_tasks
-from aezoo.grid import Observer
+from aezoo.execution import default_jobs, run_tasks
 from aezoo.measurement import image_errors
+from aezoo.observer import Observer
 from aezoo.recipe import Recipe, read_recipe
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.registry import discover
+from aezoo.task import Task
 from aezoo.throughput import ROUND_SECONDS
 from aezoo.training import batch_indices, train
 
@@ -74,7 +75,7 @@ def empty_tasks(folder: Path, count: int) -> list[float]:
         output = folder / str(number) / "output.txt"
         task = Task(id=str(number), function=callable, args=(), threads=1, output=output)
         started = time.perf_counter()
-        (outcome,) = run_tasks([task], 1, lambda _: None, lambda *_: None)
+        (outcome,) = run_tasks([task], 1)
         assert outcome.status == "ok", outcome.reason
         seconds.append(time.perf_counter() - started)
     return seconds[1:]

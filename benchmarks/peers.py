@@ -40,8 +40,8 @@ from torch.nn import functional as F
 
 import aezoo
 from aezoo.environment import capture, configure
-from aezoo.grid import Observer
 from aezoo.measurement import image_errors, matmul_flops_per_s
+from aezoo.observer import Observer
 from aezoo.recipe import Recipe
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.registry import discover

@@ -38,7 +38,7 @@ import tabulate
 import aezoo
 from aezoo.environment import capture
 from aezoo.execution import default_jobs
-from aezoo.grid import Observer
+from aezoo.observer import Observer
 from aezoo.recipe import read_recipe
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.registry import Plugin, discover

@@ -1,5 +1,6 @@
 """Fake distributions on the path, as an installer would leave them, and one with a tiny data set."""
 
+import os
 import signal
 import sys
 import textwrap
@@ -13,6 +14,9 @@ from launcher import Launcher
 from aezoo.registry import discover
 
 pytest_plugins = ["pytester"]
+
+# Every bench would write for TensorBoard where that is installed; one test asks for it.
+os.environ["AEZOO_NO_PLUGINS"] = "tensorboard"
 
 # The networks here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)

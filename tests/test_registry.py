@@ -1,9 +1,14 @@
 """Discovery: a broken plugin is reported, and the rest stands."""
 
+import sys
+import textwrap
+
 import pytest
 
+from aezoo import hookspecs
 from aezoo.errors import AezooError
-from aezoo.registry import discover, source_sha256
+from aezoo.plugin import source_sha256
+from aezoo.registry import discover
 
 GOOD = """
     import aezoo
@@ -96,7 +101,7 @@ def test_two_claims_on_one_name_are_both_named_and_each_can_be_selected(names, d
     ):
         registry.resolve("same")
     assert registry.resolve("bb-dist:same[latent_dim=2]").text == "bb-dist:same[latent_dim=2]"
-    assert registry.origin(registry.resolve("aa-dist:same")).distribution == "aa-dist"
+    assert registry.plugin(registry.resolve("aa-dist:same")).distribution == "aa-dist"
     assert [one.text for one in registry.select(["*same"])] == [
         "aa-dist:same[latent_dim=2]",
         "bb-dist:same[latent_dim=2]",
@@ -174,3 +179,61 @@ def test_the_source_hash_covers_what_a_plugin_imports_beside_itself(tmp_path, mo
     assert source_sha256(plugin) == before
     (package / "helper.py").write_text("import math\nx = 2\n")
     assert source_sha256(plugin) != before
+
+
+@pytest.mark.parametrize("name", ["fake_dist", "fake-dist"])
+def test_a_plugin_is_blocked_by_its_name_or_its_distributions_and_is_not_even_imported(name, distribute, monkeypatch):
+    distribute("raise SystemExit('imported')")
+    assert len(discover().broken) == 1
+    for registry in (discover(name), discover("conv", name)):
+        assert registry.broken == ()
+        assert registry.warnings == []
+        blocked = {one.name: one.reason for one in registry.blocked}
+        assert blocked["fake_dist"] == "blocked by --no-plugin"
+        assert "mlp" in registry.architectures
+    monkeypatch.setenv("AEZOO_NO_PLUGINS", f"{name}, tensorboard")
+    discover.cache_clear()
+    assert {one.name: one.reason for one in discover().blocked}["fake_dist"] == "blocked by AEZOO_NO_PLUGINS"
+
+
+def test_a_name_that_blocks_nothing_is_an_error_where_it_was_typed_and_a_warning_elsewhere(monkeypatch):
+    with pytest.raises(AezooError, match=r"no plugin or distribution 'convv' to leave out; `aezoo plugins` .* 'conv'"):
+        discover("convv")
+    monkeypatch.setenv("AEZOO_NO_PLUGINS", "convv")
+    discover.cache_clear()
+    assert discover().warnings == ["AEZOO_NO_PLUGINS names 'convv', which is not installed"]
+    discover.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("AEZOO_API = 1", None),
+        ("AEZOO_API = 2", "it is written for plugin API 2, and this aezoo has 1: update aezoo"),
+        ("AEZOO_API = 0", "it is written for plugin API 0, and this aezoo reads 1 to 1: update the plugin"),
+        ("AEZOO_API = '1'", "AEZOO_API must be a whole number, such as 1, but is '1'"),
+    ],
+)
+def test_the_plugin_api_is_checked_in_both_directions(declared, told, distribute):
+    distribute(f"{declared}\n" + textwrap.dedent(good("fine")))
+    registry = discover()
+    assert [one.reason for one in registry.broken] == ([told] if told else [])
+    assert ("fine" in registry.architectures) == (told is None)
+
+
+def test_a_deprecated_hook_is_told_of_with_its_plugin(distribute, monkeypatch):
+    monkeypatch.setattr(
+        hookspecs.aezoo_architectures, "aezoo_spec",
+        {**hookspecs.aezoo_architectures.aezoo_spec, "warn_on_impl": DeprecationWarning("use aezoo_nets")},
+    )  # fmt: skip
+    distribute(good("fine"))
+    registry = discover("aezoo")
+    assert registry.warnings == ["plugin fake_dist of fake-dist 1.2: use aezoo_nets"]
+    assert "fine" in registry.architectures
+
+
+def test_a_source_that_broke_after_it_was_imported_still_has_a_hash(distribute):
+    path = distribute(good("fine"))
+    plugin = next(one for one in discover().plugins if one.name == "fake_dist")
+    path.write_text("def (:")
+    assert source_sha256(sys.modules["fake_dist"]) != plugin.source.source_sha256

@@ -20,7 +20,8 @@ def load(data_dir: Path) -> aezoo.Images:  # noqa: ARG001 - nothing is kept in a
     test = np.zeros(len(images), dtype=bool)
     for label in np.unique(digits.target):
         test[np.flatnonzero(digits.target == label)[::TEST_EVERY]] = True
-    return aezoo.Images(train=images[~test], test=images[test])
+    labels = digits.target
+    return aezoo.Images(train=images[~test], test=images[test], train_labels=labels[~test], test_labels=labels[test])
 
 
 @aezoo.hookimpl

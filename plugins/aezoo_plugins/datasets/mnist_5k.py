@@ -22,7 +22,9 @@ def load(data_dir: Path) -> aezoo.Images:  # noqa: ARG001 - nothing is kept in a
     for label in np.unique(labels):
         train[order[labels[order] == label][:TRAIN_PER_CLASS]] = True
     images = pixels.reshape(-1, 1, 28, 28)
-    return aezoo.Images(train=images[train], test=images[~train])
+    return aezoo.Images(
+        train=images[train], test=images[~train], train_labels=labels[train], test_labels=labels[~train]
+    )
 
 
 @aezoo.hookimpl

@@ -94,8 +94,13 @@ def load(source: Source, data_dir: Path) -> aezoo.Images:
     if source.folder and (data_dir / source.folder).is_dir():
         for path in sorted((data_dir / source.folder).glob("*-ubyte")):
             check_idx(path)
-    train, test = (_pixels(_open(dataset_class, data_dir, part), source) for part in (source.train, source.test))
-    return aezoo.Images(train=train, test=test)
+    train, test = (_open(dataset_class, data_dir, part) for part in (source.train, source.test))
+    return aezoo.Images(
+        train=_pixels(train, source),
+        test=_pixels(test, source),
+        train_labels=_labels(train),
+        test_labels=_labels(test),
+    )
 
 
 def check_idx(path: Path) -> None:
@@ -175,6 +180,16 @@ def _pixels(dataset: Any, source: Source) -> Pixels:
     elif source.layout == "NWH":
         pixels = pixels.transpose(0, 2, 1)[:, None]
     return np.ascontiguousarray(pixels)
+
+
+def _labels(dataset: Any) -> "np.ndarray[Any, np.dtype[np.int64]] | None":
+    """Return a part's labels, (N,), or None where it has none of one number an image."""
+    found = next((getattr(dataset, name) for name in ("targets", "labels") if hasattr(dataset, name)), None)
+    if found is None:
+        return None
+    labels = np.asarray(found, dtype=np.int64)
+    # QMNIST has eight numbers an image, the digit first.
+    return labels if labels.ndim == 1 else labels[:, 0]
 
 
 def _face(image: Any) -> Pixels:

@@ -1,0 +1,240 @@
+"""A plugin: where it comes from, how it is loaded and asked for all that it contributes, and the hash of its source."""
+
+import ast
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import pluggy
+
+from aezoo import hookspecs
+from aezoo.architecture import Architecture
+from aezoo.dataset import Dataset
+from aezoo.errors import AezooError, ContractError
+from aezoo.hookspecs import API_VERSION, OLDEST_API
+from aezoo.metric import Metric
+from aezoo.records import PluginSource
+from aezoo.task import Executor
+
+GROUP = "aezoo"
+CONTRIBUTIONS: dict[str, type] = {
+    "aezoo_architectures": Architecture,
+    "aezoo_datasets": Dataset,
+    "aezoo_metrics": Metric,
+    "aezoo_executors": Executor,
+}
+EVENTS = ("aezoo_run_started", "aezoo_trial_finished", "aezoo_run_finished")
+
+
+class Origin(Protocol):
+    """Where a plugin is had from. It is what travels to another process, which loads the plugin for itself."""
+
+    def load(self) -> "Plugin":
+        """Load the plugin; raises whatever its import or its hooks raise."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """A plugin that loaded, and what it contributes. `origin` is where another process can have it from.
+
+    `api` is the version of the plugin API that it declares, None where it declares none; `warnings` are what is
+    deprecated in it; `place` is its module's name or path, for people.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    place: str
+    origin: Origin
+    source: PluginSource
+    contributed: Mapping[str, tuple[Any, ...]]
+    api: int | None = None
+    warnings: tuple[str, ...] = ()
+    events: Mapping[str, pluggy.HookCaller] = field(default_factory=dict)
+
+    @cached_property
+    def architectures(self) -> tuple[Architecture, ...]:
+        """Its architectures."""
+        return self.contributed.get("aezoo_architectures", ())
+
+    @property
+    def contributions(self) -> list[str]:
+        """All that it contributes, in words: ``architecture conv``."""
+        named = [
+            f"{hook.removeprefix('aezoo_').removesuffix('s')} {one.name}"
+            for hook, found in self.contributed.items()
+            for one in found
+        ]
+        return [*named, *(["tracker"] if self.events else [])]
+
+    def __str__(self) -> str:
+        return f"plugin {self.name} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An entry point of an installed distribution."""
+
+    name: str
+    distribution: str
+
+    def load(self) -> Plugin:
+        """Load this plugin and no other.
+
+        Raises:
+            AezooError: it is not installed any more.
+            BaseException: whatever its import or its hooks raise.
+        """
+        for point in metadata.entry_points(group=GROUP):
+            if (point.name, owner(point)[0]) == (self.name, self.distribution):
+                return load(point)
+        raise AezooError(f"plugin {self.name} of {self.distribution} is not installed any more")
+
+
+def owner(point: metadata.EntryPoint) -> tuple[str, str]:
+    """Return the name and the version of the distribution that an entry point belongs to."""
+    try:
+        return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+    except Exception:  # noqa: BLE001 - broken metadata must not hide the plugin's name
+        return "unknown", "unknown"
+
+
+def load(point: metadata.EntryPoint) -> Plugin:
+    """Load the plugin of an entry point.
+
+    Raises:
+        ContractError: a hook is misspelt, unmarked, of the wrong signature, or gives what is not asked for.
+        BaseException: whatever its import or its hooks raise.
+    """
+    distribution, version = owner(point)
+    module = point.load()
+    source = PluginSource(
+        name=point.name, distribution=distribution, version=version, source_sha256=source_sha256(module)
+    )
+    return ask(module, source, Installed(name=point.name, distribution=distribution), point.value)
+
+
+def ask(module: ModuleType, source: PluginSource, origin: Origin, place: str) -> Plugin:
+    """Ask a module for all that it contributes, in a plugin manager of its own.
+
+    Raises:
+        ContractError: a hook is misspelt, unmarked, of the wrong signature, or gives what is not asked for; or it was
+            written for another plugin API.
+        BaseException: whatever its hooks raise.
+    """
+    api = _api_of(module)
+    manager = pluggy.PluginManager("aezoo")
+    manager.add_hookspecs(hookspecs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        manager.register(module, name=source.name)
+    manager.check_pending()
+    marked = {caller.name: caller for caller in manager.get_hookcallers(module) or ()}
+    for name in (*CONTRIBUTIONS, *EVENTS):
+        if hasattr(module, name) and name not in marked:
+            raise ContractError(f"{name} is not marked; put @aezoo.hookimpl before it")
+    if not marked:
+        raise ContractError(f"{place} implements no hook; it accepts {', '.join((*CONTRIBUTIONS, *EVENTS))}")
+    return Plugin(
+        name=source.name,
+        distribution=source.distribution,
+        version=source.version,
+        place=place,
+        origin=origin,
+        source=source,
+        contributed={
+            hook: tuple(_contributions(marked[hook], kind)) for hook, kind in CONTRIBUTIONS.items() if hook in marked
+        },
+        api=api,
+        warnings=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+        events={name: marked[name] for name in EVENTS if name in marked},
+    )
+
+
+def _api_of(module: ModuleType) -> int | None:
+    """Return the version of the plugin API that a module declares, checked."""
+    api = getattr(module, "AEZOO_API", None)
+    if api is None:
+        return None
+    if type(api) is not int:
+        raise ContractError(f"AEZOO_API must be a whole number, such as {API_VERSION}, but is {api!r}")
+    if api > API_VERSION:
+        raise ContractError(f"it is written for plugin API {api}, and this aezoo has {API_VERSION}: update aezoo")
+    if api < OLDEST_API:
+        raise ContractError(
+            f"it is written for plugin API {api}, and this aezoo reads {OLDEST_API} to {API_VERSION}: update the plugin"
+        )
+    return api
+
+
+def _contributions(hook: pluggy.HookCaller, kind: type) -> Iterator[Any]:
+    names: set[str] = set()
+    for given in hook():
+        try:
+            contributions = list(given)
+        except TypeError:
+            raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but returned {given!r}") from None
+        for one in contributions:
+            if not isinstance(one, kind):
+                raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but yielded {one!r}")
+            name = one.name  # type: ignore[attr-defined]  # every kind has one
+            if name in names:
+                raise ContractError(f"{hook.name} yields {name!r} twice")
+            names.add(name)
+            if isinstance(one, Architecture):
+                one.check_defaults()
+            yield one
+
+
+def source_sha256(module: ModuleType, *, beside: Path | None = None) -> str:
+    """Hash a module's source, with the source of what it imports from its own top-level package.
+
+    Args:
+        module: An imported module.
+        beside: Where given, what it imports from this folder counts too.
+    """
+    package = module.__name__.partition(".")[0]
+    digest = hashlib.sha256()
+    pending, seen = [module.__name__], set()
+    while pending:
+        name = pending.pop()
+        found = module if name == module.__name__ else sys.modules.get(name)
+        path = getattr(found, "__file__", None)
+        if name in seen or not path or not Path(path).is_file():
+            continue
+        seen.add(name)
+        own = name == module.__name__ or name.partition(".")[0] == package
+        if not own and (beside is None or not Path(path).resolve().is_relative_to(beside.resolve())):
+            continue
+        source = Path(path).read_bytes()
+        digest.update(name.encode() + b"\0" + source)
+        if path.endswith(".py"):
+            pending += sorted(_imports(source, name if Path(path).name == "__init__.py" else name.rpartition(".")[0]))
+    return digest.hexdigest()
+
+
+def _imports(source: bytes, package: str) -> set[str]:
+    """Return the names of the modules that a source in `package` imports, and of what it may import from them."""
+    names: set[str] = set()
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        # The file was broken since it was imported; its bytes count, and there is nothing more to learn from it.
+        return names
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package itself, each further one its parent.
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join(filter(None, [*parents, node.module]))
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names

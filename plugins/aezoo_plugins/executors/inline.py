@@ -1,0 +1,30 @@
+"""inline: run the tasks in the bench's own process, one after another, so that a debugger stops in them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import aezoo
+
+
+def run(tasks: Sequence[aezoo.Task], jobs: int, on_start: Any, on_step: Any, may_start: Any) -> Iterator[aezoo.Outcome]:  # noqa: ARG001 - one at a time
+    """Run each task here and now.
+
+    Raises:
+        AezooError: a task has a time limit, which nothing can hold it to here.
+    """
+    for task in tasks:
+        if task.timeout is not None:
+            raise aezoo.AezooError("the executor inline cannot stop a trial: leave out --timeout, or --executor inline")
+        if may_start(task):
+            on_start(task)
+            yield task.run(lambda steps, task=task: on_step(task, steps))
+
+
+@aezoo.hookimpl
+def aezoo_executors() -> Iterator[aezoo.Executor]:
+    """Contribute `inline`."""
+    yield aezoo.Executor(
+        name="inline",
+        run=run,
+        summary="in the bench's own process, one after another, for debuggers: a crash takes the bench with it",
+    )

@@ -3,11 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import aezoo
 from aezoo.architecture import EXCUSABLE
 from aezoo.conformance import CHECKS
+from aezoo.quick import extend
+from aezoo.recipe import Recipe
 from aezoo.registry import discover
+from aezoo.testing import check_architecture
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [path for path in ROOT.glob("**/*.md") if ".venv" not in path.parts and "wheel-env" not in path.parts]
@@ -53,3 +58,49 @@ def test_the_guide_names_every_check_and_every_exception():
     named = re.findall(r"^\| `(\w+)` \| (.+) \|$", guide, re.MULTILINE)
     assert named == [(check.name, check.summary) for check in CHECKS]
     assert f"{', '.join(f'`{name}`' for name in EXCUSABLE)} may be\ndeclared" in guide
+
+
+RECIPES = re.split(r"^#+ ", (ROOT / "plugins" / "README.md").read_text(), flags=re.MULTILINE)
+BLOCKS = {
+    text.partition("\n")[0]: code for text in RECIPES for code in re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+}
+ARCHITECTURES = [title for title, code in BLOCKS.items() if "def build(" in code]
+
+
+def save(title, folder):
+    path = folder / f"{re.sub(r'[^a-z]+', '_', title.lower())}.py"
+    path.write_text(BLOCKS[title])
+    return str(path)
+
+
+@pytest.mark.parametrize("title", ARCHITECTURES)
+def test_the_guides_architectures_meet_the_contract(title, tmp_path):
+    registry, texts = extend(discover(), [save(title, tmp_path)])
+    for variant in registry.select(texts):
+        check_architecture(variant.architecture, image_shapes=[(1, 12, 12), (3, 5, 7)])
+
+
+def test_the_guides_recipes_make_one_bench(tmp_path, capfd):
+    rng = np.random.RandomState(0)
+    arrays = {part: rng.randint(0, 256, (n, 1, 6, 6), np.uint8) for part, n in (("train", 128), ("test", 32))}
+    labels = {f"{part}_labels": np.arange(len(pixels)) % 2 for part, pixels in arrays.items()}
+    np.savez(tmp_path / "mine.npz", **arrays, **labels)
+    networks = [save(title, tmp_path) for title in ARCHITECTURES]
+    others = [save(title, tmp_path) for title in BLOCKS if title not in ARCHITECTURES]
+    assert (len(networks), len(others)) == (4, 4)
+    run = aezoo.bench(
+        networks,
+        plugins=others,
+        recipe=Recipe(name="t", dataset="mine", steps=5, metrics=["worst"]),
+        executor="one-by-one",
+        data_dir=tmp_path,
+        out=tmp_path / "run",
+        device="cpu",
+        timing=False,
+    )
+    table = run.table()
+    assert table["status"].eq("ok").all()
+    assert table["worst"].gt(table["test_mse"]).all()
+    told = capfd.readouterr().out
+    assert f"{tmp_path / 'run'}: {len(table)} variants, t\n" in told
+    assert told.count(" 0 ok 0.") == len(table)

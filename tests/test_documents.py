@@ -60,10 +60,9 @@ def test_the_guide_names_every_check_and_every_exception():
     assert f"{', '.join(f'`{name}`' for name in EXCUSABLE)} may be\ndeclared" in guide
 
 
-RECIPES = re.split(r"^#+ ", (ROOT / "plugins" / "README.md").read_text(), flags=re.MULTILINE)
-BLOCKS = {
-    text.partition("\n")[0]: code for text in RECIPES for code in re.findall(r"```python\n(.+?)```", text, re.DOTALL)
-}
+PARTS = re.split(r"^#+ ", (ROOT / "plugins" / "README.md").read_text(), flags=re.MULTILINE)
+PYTHON = re.compile(r"```python\n(.+?)```", re.DOTALL)
+BLOCKS = {part.partition("\n")[0]: found[1] for part in PARTS if (found := PYTHON.search(part))}
 ARCHITECTURES = [title for title, code in BLOCKS.items() if "def build(" in code]
 
 

@@ -26,7 +26,7 @@ from aezoo.registry import discover
 from aezoo.store import RunDirectory
 from aezoo.trial import now
 
-Asked = str | Callable[..., Any] | Architecture
+Asked = str | Path | Callable[..., Any] | Architecture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,14 +211,21 @@ def source_sha256(module: ModuleType, *, beside: Path | None = None) -> str:
         if name in seen or not path or not Path(path).is_file():
             continue
         seen.add(name)
-        own = name == module.__name__ or name.partition(".")[0] == package
-        if not own and (beside is None or not Path(path).resolve().is_relative_to(beside.resolve())):
+        if name.partition(".")[0] != package and not (beside and _is_beside(Path(path), beside)):
             continue
         source = Path(path).read_bytes()
         digest.update(name.encode() + b"\0" + source)
         if path.endswith(".py"):
             pending += sorted(_imports(source, name if Path(path).name == "__init__.py" else name.rpartition(".")[0]))
     return digest.hexdigest()
+
+
+def _is_beside(path: Path, folder: Path) -> bool:
+    """Tell whether a module's file is part of a folder, and not installed: an environment may lie in that folder."""
+    path, folder = path.resolve(), folder.resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    own = path.is_relative_to(Path(hookspecs.__file__).parent.resolve())
+    return path.is_relative_to(folder) and not installed and not own
 
 
 def _imports(source: bytes, package: str) -> set[str]:

@@ -67,8 +67,8 @@ class FromModule:
         """Import the module, with the folder on the path."""
         _put_first(self.folder)
         module: ModuleType = _run(lambda: importlib.import_module(self.module), f"module {self.module}")
-        stem = self.module.rpartition(".")[2]
-        return _plugin(module, stem, self.factory, self.settings, source_sha256(module), self, self.module)
+        stem, sha = self.module.rpartition(".")[2], source_sha256(module, beside=Path(self.folder))
+        return _plugin(module, stem, self.factory, self.settings, sha, self, self.module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,9 @@ def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ())
 
 
 def extend(
-    registry: Registry, asked: Iterable[str | Callable[..., Any] | Architecture], plugins: Sequence[str | Path] = ()
+    registry: Registry,
+    asked: Iterable[str | Path | Callable[..., Any] | Architecture],
+    plugins: Sequence[str | Path] = (),
 ) -> tuple[Registry, list[str]]:
     """Add plugins that are not installed to a registry, and return it with the variants that were asked for, as texts.
 
@@ -133,16 +135,16 @@ def extend(
 
 def _place(asked: Any, registry: Registry) -> tuple[Any, str]:
     """Return where something that was asked for is had from, None where it is installed, and its text or settings."""
-    if not isinstance(asked, str):
+    if not isinstance(asked, str | Path):
         return _from_memory(asked), ""
-    text = asked.strip()
+    text = str(asked).strip()
     if match := _FILE.fullmatch(text):
         return FromFile(path=str(Path(match["place"]).absolute()), factory=match["factory"]), match["settings"] or ""
     match = _MODULE.fullmatch(text)
     if match and match["place"] not in {plugin.distribution for plugin in registry.plugins}:
         place = FromModule(module=match["place"], factory=match["factory"], folder=str(Path.cwd()))
         return place, match["settings"] or ""
-    return None, asked
+    return None, text
 
 
 def _plain_place(plugin: str | Path) -> FromFile | FromModule:

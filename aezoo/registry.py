@@ -15,6 +15,7 @@ from aezoo.dataset import Dataset
 from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
 from aezoo.metric import Metric
 from aezoo.plugin import GROUP, Origin, Plugin, load, owner
+from aezoo.records import PluginSource
 from aezoo.task import Executor
 
 if TYPE_CHECKING:
@@ -291,16 +292,24 @@ def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
             raise ContractError(f"the reference for speeds belongs to {other.distribution}")
 
 
-def find(variant: str, origin: Origin) -> Variant:
+def find(variant: str, origin: Origin, source: PluginSource | None = None) -> Variant:
     """Return a variant from the one plugin that contributes it, and load no other.
 
     So a trial's process starts soon, and what another plugin does while it is imported cannot touch the trial.
 
+    Args:
+        variant: Its text.
+        origin: Where the plugin is had from.
+        source: What the plugin must still be.
+
     Raises:
-        AezooError: the plugin is not installed any more.
+        AezooError: the plugin is not there any more, or not the same.
         BaseException: whatever its import or its hooks raise.
     """
-    return Registry([origin.load()]).resolve(variant)
+    plugin = origin.load()
+    if source is not None and plugin.source.source_sha256 != source.source_sha256:
+        raise AezooError(f"the source of {plugin} changed while the bench ran; the same command trains it as it is now")
+    return Registry([plugin]).resolve(variant)
 
 
 def find_metric(name: str, origin: Origin) -> Metric:

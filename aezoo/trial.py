@@ -72,7 +72,7 @@ def _train_and_score(
     plan: TrialPlan, origin: Origin, metrics: Mapping[str, Origin], images: SharedImages, run: Path, on_step: Report
 ) -> dict[str, Any]:
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
-    variant = find(plan.variant, origin)
+    variant = find(plan.variant, origin, plan.plugin)
     memory = PeakMemory(plan.device)
     module = build(variant, train_NCHW, plan.seed)
     if hasattr(module, "fit"):
@@ -166,7 +166,7 @@ def time_variant(
     """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
     train_NCHW, _ = images.load()
     pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = build(find(plan.variant, origin), pixels, plan.seed)
+    module = build(find(plan.variant, origin, plan.plugin), pixels, plan.seed)
     given = (module, pixels, plan.recipe, seconds, plan.device)
     training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
     return training, infer_images_per_s(*given, compiled=plan.compiled)

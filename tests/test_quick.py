@@ -10,7 +10,7 @@ from torch import nn
 
 import aezoo
 from aezoo.errors import AezooError
-from aezoo.quick import _from_memory, extend, load_registry
+from aezoo.quick import FromFile, _from_memory, extend, load_registry
 from aezoo.recipe import Recipe
 from aezoo.registry import discover
 
@@ -151,6 +151,33 @@ def test_a_file_is_benched_beside_what_is_installed_and_runs_again_where_it_or_i
     path.write_text("LAYER = 2")
     sys.modules.pop("layer")
     assert len(trials()) == 2
+
+
+def test_a_file_that_changes_while_the_bench_runs_costs_its_trial(write, tiny):
+    path = write("my_net.py", NET)
+
+    class Edits(aezoo.Observer):
+        def planned(self, plans, seconds):
+            path.write_text(path.read_text() + "\n# another\n")
+
+    run = bench(["./my_net.py"], observer=Edits())
+    (record,) = [one for one in run.records() if one.architecture == "my_net"]
+    assert (record.status, record.reason) == (
+        "error",
+        "the source of plugin my_net of my_net not installed changed while the bench ran; the same command trains it "
+        "as it is now",
+    )
+    assert set(bench(["./my_net.py"]).table()["status"]) == {"ok"}
+
+
+def test_an_environment_in_the_files_folder_is_no_part_of_its_source(write):
+    write("my_net.py", "import other_lib\n" + textwrap.dedent(NET))
+    path = write("site-packages/other_lib.py", "x = 1")
+    sys.path.insert(0, str(path.parent))
+    before = FromFile(path="my_net.py").load().source
+    path.write_text("x = 2")
+    sys.modules.pop("other_lib")
+    assert FromFile(path="my_net.py").load().source == before
 
 
 SCRIPT = """

@@ -162,6 +162,16 @@ def test_a_linear_autoencoder_reaches_pca_and_does_not_beat_it():
     assert torch.linalg.svdvals(ours.T @ theirs).min() > 0.99
 
 
+def test_pca_of_few_images_is_that_of_their_covariance():
+    images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x = images.flatten(1).double() / 255
+    values = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
+    for k in (1, 5, 19, 20, 30):
+        module = fitted(f"pca[latent_dim={k}]", images)
+        assert mse(module, images) == pytest.approx(float(values[k:].sum()) / 36, abs=1e-7)
+        assert torch.allclose(module.components @ module.components.T, torch.eye(k), atol=1e-5)
+
+
 def test_pca_is_blind_to_the_order_of_pixels():
     images = gaussian_images()
     shuffled = images.flatten(1)[:, torch.randperm(16, generator=torch.Generator().manual_seed(0))].reshape(

@@ -36,12 +36,16 @@ class Affine(aezoo.Autoencoder):
         return self.decoder(z @ self.components + self.mean)
 
     def fit(self, images: Tensor) -> None:
-        """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), uint8, by eigendecomposition."""
+        """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), uint8."""
         mean = sum(chunk.sum(0) for chunk in chunks(images)) / len(images)
         self.mean.copy_(mean)
-        latent_dim = len(self.components)
-        if latent_dim:
-            centred = (chunk - mean for chunk in chunks(images))
+        latent_dim, pixels = self.components.shape
+        centred = (chunk - mean for chunk in chunks(images))
+        if 0 < latent_dim <= len(images) < pixels:
+            # Fewer images than pixels: their own singular vectors are the same, and take far less.
+            _, _, vectors = torch.linalg.svd(torch.cat(list(centred)), full_matrices=False)
+            self.components.copy_(vectors[:latent_dim])
+        elif latent_dim:
             covariance = sum(chunk.T @ chunk for chunk in centred)
             _, vectors = torch.linalg.eigh(covariance)
             self.components.copy_(vectors[:, -latent_dim:].flip(1).T)

@@ -93,7 +93,7 @@ def test_first_party_files_and_entry_points_agree():
     package = ROOT / "plugins" / "aezoo_plugins"
     files = {
         ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        for folder in ("architectures", "datasets")
+        for folder in ("architectures", "datasets", "executors", "metrics", "trackers")
         for path in (package / folder).glob("*.py")
         if path.stem != "__init__"
     }

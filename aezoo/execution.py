@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -44,6 +45,12 @@ def start_server(modules: Sequence[str] = ()) -> None:
     try:
         with _without_main():
             forkserver.ensure_running()
+    except OSError as error:
+        # Its socket lies there, and the name of a socket is 107 characters at most.
+        raise StorageError(
+            f"cannot start a process from the temporary folder {tempfile.gettempdir()}: {error.strerror or error}; "
+            "the variable TMPDIR names another folder"
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

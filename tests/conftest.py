@@ -1,8 +1,11 @@
 """Fake distributions on the path, as an installer would leave them, and one with a tiny data set."""
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,12 @@ pytest_plugins = ["pytester"]
 
 # Every bench would write for TensorBoard where that is installed; one test asks for it.
 os.environ["AEZOO_NO_PLUGINS"] = "tensorboard"
+
+# What torch.compile has compiled before, it need not again.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"aezoo-inductor-{os.getuid()}"))
+# Tests look at what benches leave in the temporary folder, while another worker's benches use it.
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="aezoo-tests-")
+atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 # The networks here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)

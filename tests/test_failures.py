@@ -303,10 +303,9 @@ def test_a_variant_that_draws_from_urandom_says_in_its_row_that_it_is_not_determ
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Return a folder with room for 128 KiB, on a disk of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+def small_disk():
+    """Return a folder with room for 128 KiB, on a disk of its own, with a name short enough for a socket in it."""
+    folder = Path(tempfile.mkdtemp(prefix="disk-"))
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, check=False
     ).returncode:
@@ -371,6 +370,17 @@ def test_a_read_only_directory_is_one_line_with_exit_status_1(tiny, tmp_path):
         os.seteuid(was)
     assert caught.value.exit_status == 1
     assert list(folder.iterdir()) == []
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_one_line(launcher, tiny, tmp_path):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    one = launcher.start("bench", "mean", "--quick", "--out", "run", cwd=tmp_path, TMPDIR=str(long))
+    assert one.wait() == 1
+    assert one.err.read_text() == (
+        f"error: cannot start a process from the temporary folder {long}: AF_UNIX path too long; the variable TMPDIR "
+        "names another folder\n"
+    )
 
 
 def test_images_that_do_not_fit_are_one_line(launcher, tiny, small_disk, tmp_path):

@@ -354,7 +354,8 @@ def test_the_same_checks_pass_what_keeps_the_contract(monkeypatch):
     assert found.step_seconds > 0
     # Backward: both layers' weights, and the input of the second.
     assert found.train_flops_per_image == 2 * (16 * 2 + 2 * 16) * 2 + 2 * 2 * 16
-    assert 0 < found.infer_peak_memory_bytes <= found.peak_memory_bytes
+    # Of a process that came to more before, this is not the truth; a trial has one of its own.
+    assert 0 <= found.infer_peak_memory_bytes <= found.peak_memory_bytes
 
 
 def test_a_network_too_big_for_the_memory_is_refused_before_it_is_allocated():

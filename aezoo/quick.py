@@ -194,14 +194,23 @@ def _from_memory(given: Any) -> FromMemory:
     owner = Path(file).stem if file else "notebook"
     # What is defined without a file, in a notebook, has no other source than its code.
     source = source_sha256(module, beside=Path(file).parent) if module and file else content.hex()
-    mark = digest(source, str(inspect.signature(build)), sorted(_captured(inner)))
+    mark = digest(source, str(_signature(build)), sorted(_captured(inner)))
     return FromMemory(content=content, name=name, module=owner, sha256=mark)
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError) as error:
+        raise AezooError(f"cannot read which arguments {factory!r:.60} takes: {reason_of(error)}") from error
 
 
 def _captured(factory: Any) -> set[str]:
     """Return the values that a function, or the methods of a class, take from around them, as text."""
     functions = (
-        [factory] if inspect.isfunction(factory) else [f for f in vars(factory).values() if inspect.isfunction(f)]
+        [factory]
+        if inspect.isfunction(factory)
+        else [f for f in getattr(factory, "__dict__", {}).values() if inspect.isfunction(f)]
     )
     found: set[str] = set()
     for function in functions:
@@ -271,7 +280,7 @@ def _builder(factory: Callable[..., Any]) -> Callable[..., Any]:
         hints = {}
     parameters = {
         parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(factory).parameters.values()
+        for parameter in _signature(factory).parameters.values()
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
     takes_shape = parameters.pop("image_shape", None) is not None

@@ -1,6 +1,5 @@
 """Fake distributions on the path, as an installer would leave them, and one with a tiny data set."""
 
-import atexit
 import os
 import shutil
 import signal
@@ -8,6 +7,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,8 @@ os.environ["AEZOO_NO_PLUGINS"] = "tensorboard"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"aezoo-inductor-{os.getuid()}"))
 # Tests look at what benches leave in the temporary folder, while another worker's benches use it.
 os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="aezoo-tests-")
-atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+# Removed last of all: multiprocessing removes its own in it before.
+util.Finalize(None, shutil.rmtree, args=(tempfile.tempdir, True), exitpriority=-200)
 
 # The networks here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)

@@ -227,6 +227,7 @@ def test_what_is_at_hand_is_known_by_its_code_and_by_what_it_holds():
     [
         ([nn.Linear(2, 2)], "got a network that is built already, a Linear; give Linear itself"),
         ([lambda image_shape: None], "<lambda> is no name for an architecture; give a function with a name"),
+        ([dict], "cannot read which arguments <class 'dict'> takes: ValueError"),
         ([3], "give variants as texts, or functions or classes that build one, but got 3"),
         ("mlp", r"give a list of variants, such as \['mlp'\], but got the text 'mlp'"),
     ],

@@ -202,8 +202,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
         for variant in table.loc[table["deterministic"] == "no", "variant"]
     ]
-    lines += _exception_notes(run)
-    lines += _metric_notes(run)
+    lines += _plugin_notes(run)
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -248,26 +247,17 @@ def _anchor_notes(run: RunDirectory) -> list[str]:
     return lines + [f"warning: {one.told}" for one in anchors if one.verdict != "bit-equal"]
 
 
-def _exception_notes(run: RunDirectory) -> list[str]:
-    """Give the reasons of the exceptions that authors declared."""
-    declared = {
-        f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}": None
-        for variant, records in _by_variant(run).items()
-        for record in records
-        for name, reason in record.exceptions.items()
-    }
-    return list(declared)
-
-
-def _metric_notes(run: RunDirectory) -> list[str]:
-    """Say why a metric is missing."""
-    missing = {
-        f"no {name} of {variant}: {reason}": None
-        for variant, records in _by_variant(run).items()
-        for record in records
-        for name, reason in record.metric_errors.items()
-    }
-    return list(missing)
+def _plugin_notes(run: RunDirectory) -> list[str]:
+    """Give the reasons of the exceptions that authors declared, and why a metric is missing."""
+    lines: list[str] = []
+    for variant, records in _by_variant(run).items():
+        for record in records:
+            lines += [
+                f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
+                for name, reason in record.exceptions.items()
+            ]
+            lines += [f"no {name} of {variant}: {reason}" for name, reason in record.metric_errors.items()]
+    return list(dict.fromkeys(lines))
 
 
 def _count(number: int, what: str) -> str:

@@ -89,7 +89,8 @@ class Architecture:
             ``nn.Module`` that maps (B, C, H, W) to (B, C, H, W), float32, pixels in [0, 1].
         summary: One line that says what it is.
         reference: Author and year, or a URL.
-        variants: The hyperparameters of each variant that ``aezoo bench --all`` trains.
+        variants: The hyperparameters of each variant that ``aezoo bench --all`` trains. None of them, ``[]``, for one
+            that is benched only where it is named.
         exceptions: The checks of the contract that it is known not to meet, of EXCUSABLE, each with the reason that the
             table shows.
         baseline: ``"mean"`` or ``"pca"`` for the two that every table carries. Only aezoo's own plugin sets it.
@@ -128,8 +129,6 @@ class Architecture:
                 )
             if not isinstance(reason, str) or not reason.strip():
                 raise ContractError(f"{self.name}: the exception {name!r} must give a reason, but gives {reason!r}")
-        if not self.variants:
-            raise ContractError(f"{self.name}: variants is empty; leave it out for the defaults alone")
         for settings in self.variants:
             self.check(settings)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from aezoo import environment, tables
+from aezoo import environment, matching, rendering, tables
 from aezoo.architecture import Architecture, Variant
 from aezoo.data import share
 from aezoo.dataset import sha256
@@ -57,6 +57,7 @@ def bench(
     block: Sequence[str] = (),
     recipe: Recipe | str | Path = "default",
     latent_dims: Sequence[int] = (),
+    match_params: int | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -80,6 +81,8 @@ def bench(
         block: Plugins or distributions to be left out.
         recipe: A recipe, the name of a built-in one, or the path of a TOML file.
         latent_dims: Replaces ``latent_dim`` of each architecture that has it.
+        match_params: Chooses ``width`` of each architecture that has it, for so many parameters; the observer is told
+            what was chosen, and for what there was nothing to choose.
         out: The run's folder; by default one under ``results`` that the recipe's fingerprint names. Trials whose
             records it holds are not run again.
         data_dir: Where data sets are kept; by default the variable AEZOO_DATA_DIR, or a folder in the user's cache.
@@ -101,9 +104,10 @@ def bench(
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
     with open_grid(
-        variants, every=every, plugins=plugins, block=block, recipe=recipe, latent_dims=latent_dims, out=out,
-        data_dir=data_dir, device=device, jobs=jobs, executor=executor, threads=threads, compiled=compiled,
-        timeout=timeout, retry_failed=retry_failed, strict=strict, observer=observer,
+        variants, every=every, plugins=plugins, block=block, recipe=recipe, latent_dims=latent_dims,
+        match_params=match_params, out=out, data_dir=data_dir, device=device, jobs=jobs, executor=executor,
+        threads=threads, compiled=compiled, timeout=timeout, retry_failed=retry_failed, strict=strict,
+        observer=observer,
     ) as (grid, selected):  # fmt: skip
         try:
             grid.run_trials(selected)
@@ -111,7 +115,7 @@ def bench(
                 grid.measure_throughput()
         finally:
             if grid.run.exists:
-                tables.write(grid.run)
+                rendering.write(grid.run)
                 grid.trackers.run_finished()
     return Run(path=grid.run.path)
 
@@ -138,6 +142,7 @@ def open_grid(
     block: Sequence[str] = (),
     recipe: Recipe | str | Path = "default",
     latent_dims: Sequence[int] = (),
+    match_params: int | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -154,7 +159,7 @@ def open_grid(
     observer = observer or Observer()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     sizes = {f"latent_dim {value}": value for value in latent_dims}
-    _check_positive(jobs=jobs, threads=threads, timeout=timeout, **sizes)
+    _check_positive(jobs=jobs, threads=threads, timeout=timeout, match_params=match_params, **sizes)
     start_server(["torch._inductor.compile_fx"] if compiled else [])
     device = environment.choose_device(device)
     environment.check_precision(recipe.precision, device)
@@ -179,6 +184,10 @@ def open_grid(
         num_train=len(images.train),
         num_test=len(images.test),
     )
+    if match_params is not None:
+        matches = matching.match_params(selected, match_params, data.image_shape)
+        observer.chosen([f"{match_params:,} parameters wanted: {match.told}" for match in matches])
+        selected = list({match.chosen.text: match.chosen for match in matches}.values())
     settings = recipe.loss_settings(num_train=data.num_train, dataset_sha256=data.sha256)
     mark = fingerprint(settings)
     run = RunDirectory(out if out is not None else Path("results") / f"{recipe.name}-{recipe.dataset}-{device}-{mark}")

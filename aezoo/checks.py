@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aezoo.architecture import Variant
 from aezoo.errors import AezooError, ContractError, reason_of
-from aezoo.modules import Flat, TrainingOutput, halves, num_params, to_float, training_forward
+from aezoo.modules import Flat, TrainingOutput, discrete, halves, num_params, to_float, training_forward
 from aezoo.recipe import Recipe
 from aezoo.training import Stream, Trainer, arithmetic, fit, seed_stream
 
@@ -225,6 +225,48 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
             + _where(module, "encode", "encoder")
         )
     return tuple(latent.shape[1:])
+
+
+def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
+    """Return the bits that the codes of an image take, count × log2 K, or None where the latent is not discrete.
+
+    Raises:
+        ContractError: the codes are not int64 (B, count), from 0 to K - 1.
+    """
+    found = discrete(module)
+    if found is None:
+        return None
+    codes, where = _evaluated(found.codes)(x_BCHW), _where(module, "codes")
+    if not isinstance(codes, Tensor) or codes.ndim != 2 or len(codes) != len(x_BCHW) or codes.dtype != torch.int64:
+        given = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
+        raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {given}{where}")
+    low, high = (int(one) for one in codes.aminmax())
+    if low < 0 or high >= found.codebook_size:
+        raise ContractError(
+            f"codebook_size={found.codebook_size}, so that codes are 0 to {found.codebook_size - 1}, but they go from "
+            f"{low} to {high}{where}"
+        )
+    return codes.shape[1] * math.log2(found.codebook_size)
+
+
+def check_codes(case: Case) -> str:
+    """Of a discrete latent: the output depends on the input only through the codes."""
+    module = case.module()
+    bits = latent_bits(module, case.x_BCHW)
+    found = discrete(module)
+    if bits is None or found is None:
+        raise SkipCheck("its latent is not discrete")
+    _, decode = case.halves(module)
+    codes = _evaluated(found.codes)(case.x_BCHW)
+    decoded = decode(_evaluated(found.from_codes)(codes))
+    reconstruction = _evaluated(module)(case.x_BCHW)
+    if not _close(decoded, reconstruction):
+        raise ContractError(
+            f"expected forward(x) = decode(from_codes(codes(x))), got pixels that differ by up to "
+            f"{_largest(decoded, reconstruction)}: more than the codes passes through the latent"
+            + _where(module, "encode", "from_codes")
+        )
+    return f"{codes.shape[1]} codes of {found.codebook_size}: {bits:.4g} bits an image"
 
 
 def check_halves(case: Case) -> None:

@@ -275,6 +275,9 @@ def bench(
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     latent_dim: Annotated[str | None, typer.Option(help="Bottlenecks in place of the declared ones: 2,8,32")] = None,
+    match_params: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Choose each width for so many parameters: 200k, 1.5M.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 of every variant.")] = None,
     steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
@@ -312,8 +315,9 @@ def bench(
     from aezoo.printing import console_on, print_run, print_table
     from aezoo.progress import LiveObserver, PlainObserver
     from aezoo.recipe import read_recipe
+    from aezoo.rendering import check_format
     from aezoo.store import RunDirectory
-    from aezoo.tables import check_format
+    from aezoo.tables import is_swept, rate_distortion
     from aezoo.text import duration
 
     check_format(fmt)
@@ -334,9 +338,9 @@ def bench(
     interrupted = False
     settings: dict[str, Any] = {
         "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen, "latent_dims": dims,
-        "out": out, "data_dir": data_dir, "device": device, "jobs": jobs, "executor": executor, "threads": threads,
-        "compiled": compiled, "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed,
-        "strict": strict, "observer": observer,
+        "match_params": _count(match_params), "out": out, "data_dir": data_dir, "device": device, "jobs": jobs,
+        "executor": executor, "threads": threads, "compiled": compiled, "timeout": timeout, "timing": not no_timing,
+        "retry_failed": retry_failed, "strict": strict, "observer": observer,
     }  # fmt: skip
     expected = None
     try:
@@ -359,6 +363,10 @@ def bench(
             raise typer.Exit(1)
         return
     found = print_run(RunDirectory(path), fmt)
+    if dims and is_swept(RunDirectory(path)) and fmt not in ("csv", "json"):
+        # A program that reads one table does not expect another one behind it.
+        print()
+        print_table(rate_distortion(RunDirectory(path)), fmt)
     mine = found[found["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
@@ -368,7 +376,10 @@ def bench(
 def table(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
     fmt: FormatOption = "rich",
-    sort: Annotated[str | None, typer.Option(help="A column to sort by; rank by default.")] = None,
+    sort: Annotated[str | None, typer.Option(help="A column to sort by.")] = None,
+    view: Annotated[
+        str, typer.Option(help="rank; code: in groups of codes of one size; rate: test_mse by latent_dim.")
+    ] = "rank",
 ) -> None:
     """Print the table of a run, derived anew from its records.
 
@@ -377,7 +388,7 @@ def table(
     from aezoo.printing import print_run
     from aezoo.store import RunDirectory
 
-    print_run(RunDirectory(run), fmt, sort)
+    print_run(RunDirectory(run), fmt, sort=sort, view=view)
 
 
 @app.command()
@@ -393,9 +404,9 @@ def status(
     Example: aezoo status results/my-run
     """
     from aezoo.printing import print_table
+    from aezoo.rendering import check_format
     from aezoo.status import status as status_of
     from aezoo.store import RunDirectory
-    from aezoo.tables import check_format
 
     check_format(fmt)
     found = status_of(RunDirectory(run), _registry(plugin, no_plugin))
@@ -450,8 +461,8 @@ def compare(
 
     from aezoo import compare as comparison
     from aezoo.printing import print_table
+    from aezoo.rendering import check_format
     from aezoo.store import RunDirectory
-    from aezoo.tables import check_format
 
     check_format(fmt)
     if len(runs) < 2:
@@ -545,6 +556,21 @@ def _default(hyperparameter: "Hyperparameter") -> str:
     from aezoo.architecture import format_value
 
     return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    number, scale = (
+        (text[:-1], {"k": 1e3, "m": 1e6}[text[-1].lower()]) if text[-1:].lower() in ("k", "m") else (text, 1)
+    )
+    try:
+        found = round(float(number) * scale)
+    except (ValueError, OverflowError):
+        found = 0
+    if found < 1:
+        raise AezooError(f"--match-params takes a number of parameters, such as 200k or 1.5M, but got {text!r}")
+    return found
 
 
 def _integers(text: str | None) -> list[int]:

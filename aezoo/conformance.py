@@ -79,6 +79,12 @@ CHECKS = (
         function=checks.check_bottleneck,
         needs=("input", "evaluation", "halves"),
     ),
+    Check(
+        name="codes",
+        summary="of a discrete latent, the codes tell all",
+        function=checks.check_codes,
+        needs=("input", "evaluation", "latent", "halves"),
+    ),
     Check(name="penalty", summary="the penalty is a finite scalar with a gradient", function=checks.check_penalty),
     Check(
         name="objective", summary="objective says what is optimised", function=checks.check_objective, needs=("input",)

@@ -312,11 +312,10 @@ class Grid:
         return found
 
     def _latent_size(self, plan: TrialPlan) -> int | None:
+        """Return the numbers of a continuous latent; a sparse or discrete one is not held against PCA."""
         known = self.known.get(plan.variant)
-        if isinstance(known, Preflight):
-            return known.latent_size
-        record = self.records.get(plan.trial_id)
-        return record.latent_size if record else None
+        found = known if isinstance(known, Preflight) else self.records.get(plan.trial_id)
+        return found.latent_size if found and found.latent_kind == "continuous" else None
 
     def _request(self) -> None:
         """Write into run.json what this call asks for."""

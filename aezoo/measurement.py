@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from aezoo import environment
 from aezoo.errors import ContractError
-from aezoo.modules import to_float
+from aezoo.modules import Half, to_float
 from aezoo.recipe import Precision, Recipe
 from aezoo.training import Trainer, arithmetic, whole_batch
 
@@ -53,6 +53,16 @@ def image_errors(
             difference = reconstruction.to(exact).double() - to_float(pixels).to(exact).double()
             errors_B.copy_(difference.square().flatten(1).mean(1))
     return errors_N
+
+
+def active_units(encode: Half, images_NCHW: Tensor, precision: Precision = "float32") -> float:
+    """Return how many numbers of an image's latent are not 0, on average: evaluation mode, clean input."""
+    total = 0
+    with torch.no_grad():
+        for pixels in torch.split(images_NCHW, EVALUATION_BATCH):
+            with arithmetic(precision, pixels.device.type):
+                total += int(torch.count_nonzero(encode(to_float(pixels))))
+    return total / len(images_NCHW)
 
 
 def synchronise(device: str) -> None:

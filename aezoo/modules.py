@@ -132,9 +132,54 @@ def halves(module: nn.Module) -> tuple[Half, Half] | None:
     return None
 
 
+class Discrete(NamedTuple):
+    """What a module with a discrete latent offers: each image is told by its codes alone.
+
+    `codes` maps images (B, C, H, W) to codes (B, count), int64, 0 to `codebook_size` - 1; `from_codes` maps codes to
+    the latent that the decoder gets.
+    """
+
+    codes: Half
+    from_codes: Half
+    codebook_size: int
+
+
+def discrete(module: nn.Module) -> Discrete | None:
+    """Return the module's codes, or None where its latent is not discrete.
+
+    Raises:
+        ContractError: it has a part of what a discrete latent needs.
+    """
+    inner = module.module if isinstance(module, Flat) else module
+    codes, from_codes, codebook_size = (getattr(inner, name, None) for name in Discrete._fields)
+    if not callable(codes):
+        return None
+    if not callable(from_codes):
+        raise ContractError("a discrete latent has codes, from_codes and codebook_size, but there is no from_codes")
+    if not isinstance(codebook_size, int) or codebook_size < 1:
+        raise ContractError(f"codebook_size must be a whole number, at least 1, but is {codebook_size!r}")
+    if inner is not module:
+        return Discrete(lambda x: codes(x.flatten(1)), from_codes, codebook_size)
+    return Discrete(codes, from_codes, codebook_size)
+
+
+def is_sparse(module: nn.Module) -> bool:
+    """Say whether the module declares, ``sparse = True``, that its latent is read in numbers that are not 0."""
+    return getattr(module.module if isinstance(module, Flat) else module, "sparse", False) is True
+
+
 def num_params(module: nn.Module) -> int:
     """Count the numbers in the module's parameters, fitted ones included, shared ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
+        return None
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ class Observer:
     def warn(self, text: str) -> None:
         """Something that the user should know went otherwise than asked."""
 
+    def chosen(self, lines: Sequence[str]) -> None:
+        """Something was chosen for the caller, who asked for it: what, a line each."""
+
     def stage(self, text: str) -> None:
         """A part of the bench begins."""
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-from contextlib import suppress
 
 import psutil
 import torch
@@ -10,13 +9,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo.architecture import ImageShape, Variant
-from aezoo.checks import Case, build, is_deterministic, latent_shape, objective
+from aezoo.checks import Case, build, is_deterministic, latent_bits, latent_shape, objective
 from aezoo.conformance import examine, first_failure
 from aezoo.errors import ContractError
 from aezoo.measurement import PeakMemory
-from aezoo.modules import num_params, to_float
+from aezoo.modules import is_sparse, num_params, on_meta, to_float
 from aezoo.recipe import Recipe
-from aezoo.records import Preflight
+from aezoo.records import LatentKind, Preflight
 from aezoo.training import Trainer, arithmetic
 
 STEPS = 3
@@ -60,6 +59,7 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
         module.eval()(x_BCHW.clone())
     infer_memory = memory.host(), memory.device()
     shape = latent_shape(module, x_BCHW[:2].clone())
+    bits = latent_bits(module, x_BCHW[:2].clone())
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         module(x_BCHW[:1].clone())
     found = Preflight(
@@ -67,6 +67,8 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
         num_params=num_params(module),
         latent_shape=shape,
         latent_size=None if shape is None else math.prod(shape),
+        latent_kind=_latent_kind(module, shape, bits),
+        latent_bits=bits,
         deterministic=True,
         exceptions=dict(variant.architecture.exceptions),
         flops_per_image=flops.get_total_flops(),
@@ -80,12 +82,16 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
     return found.model_copy(update=steps | peaks)
 
 
+def _latent_kind(module: nn.Module, shape: tuple[int, ...] | None, bits: float | None) -> LatentKind | None:
+    if shape is None:
+        return None
+    return "discrete" if bits is not None else "sparse" if is_sparse(module) else "continuous"
+
+
 def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
     """Refuse, before anything is allocated, a network whose parameters cannot be held, let alone be trained."""
-    parameters: list[nn.Parameter] = []
-    # Not every build works without real numbers; what is wrong with the others, building them in earnest will tell.
-    with suppress(Exception), torch.device("meta"):
-        parameters = list(variant.build(image_shape).parameters())
+    skeleton = on_meta(lambda: variant.build(image_shape))
+    parameters = [] if skeleton is None else list(skeleton.parameters())
     # A trained one has a gradient and Adam's two moments beside it.
     needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
@@ -105,11 +111,21 @@ def measure_steps(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compiled
         started = time.perf_counter()
         float(trainer.step(x_BCHW))
         fastest = min(fastest, time.perf_counter() - started)
-    few = x_BCHW[:2].clone()
-    with FlopCounterMode(display=False) as flops:
-        Trainer(module, recipe).backward(few)
     return {
         "step_seconds": fastest,
         "compile_seconds": compile_seconds,
-        "train_flops_per_image": flops.get_total_flops() // len(few),
+        "train_flops_per_image": _train_flops(module, x_BCHW[:2].clone(), recipe),
     }
+
+
+def _train_flops(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> int | None:
+    """Count the FLOPs of a step, an image; None where torch's counter does not follow the network."""
+    try:
+        with FlopCounterMode(display=False) as flops:
+            Trainer(module, recipe).backward(x_BCHW)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        # Such a step was taken before, so the fault is the counter's: it cannot see a gradient within the forward pass.
+        return None
+    return int(flops.get_total_flops()) // len(x_BCHW)

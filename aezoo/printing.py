@@ -8,17 +8,26 @@ import pandas as pd
 import tabulate
 from rich.console import Console
 
-from aezoo import tables
+from aezoo import rendering, tables
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.notes import notes
 from aezoo.store import RunDirectory
 from aezoo.text import plain
 
 
-def print_run(run: RunDirectory, fmt: str, sort: str | None = None) -> pd.DataFrame:
-    """Print the table of a run, its notes beside it, and return it."""
-    tables.check_format(fmt)
+def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str = "rank") -> pd.DataFrame:
+    """Print the table of a run in one of its views, its notes beside it, and return the table.
+
+    Raises:
+        AezooError: no such format, view or column; or there is no run.
+    """
+    rendering.check_format(fmt)
+    if view not in tables.VIEWS:
+        raise AezooError(f"no view {view!r}; give one of {', '.join(tables.VIEWS)}." + did_you_mean(view, tables.VIEWS))
     found = tables.summarise(run)
-    print_table(tables.sort(found, sort) if sort else found, fmt)
-    for line in [*tables.notes(run, found), f"run: {run.path}"]:
+    shown = tables.VIEWS[view](run)
+    print_table(tables.sort(shown, sort) if sort else shown, fmt)
+    for line in [*notes(run, found), f"run: {run.path}"]:
         print(line, file=sys.stderr)
     return found
 
@@ -27,15 +36,15 @@ def print_table(found: pd.DataFrame, fmt: str) -> None:
     """Print a table: with colours where it is read on a terminal, and the essential columns where that is narrow."""
     console = console_on(stderr=False)
     if fmt == "rich" and console.is_terminal:
-        whole = tables.rich_table(found)
+        whole = rendering.rich_table(found)
         narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
-        console.print(tables.rich_table(found, tables.ESSENTIAL) if narrow else whole)
+        console.print(rendering.rich_table(found, rendering.ESSENTIAL) if narrow else whole)
         if narrow:
             print(
                 "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
             )
     else:
-        text = tables.render(found, "simple" if fmt == "rich" else fmt)
+        text = rendering.render(found, "simple" if fmt == "rich" else fmt)
         print(text, end="" if text.endswith("\n") else "\n")
 
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from aezoo import tables
+from aezoo import rendering, tables
 from aezoo.observer import Observer
 from aezoo.records import TrialPlan, TrialRecord
 from aezoo.store import RunDirectory
@@ -30,6 +30,10 @@ class PlainObserver(Observer):
 
     def warn(self, text: str) -> None:
         self._say(f"warning: {text}")
+
+    def chosen(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._say(line)
 
     def stage(self, text: str) -> None:
         self._say(text)
@@ -99,7 +103,7 @@ class LiveObserver(PlainObserver):
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.
             begun = begun.assign(status=begun["status"].replace("interrupted", "more seeds to run"))
-            self.table = tables.rich_table(begun, tables.ESSENTIAL)
+            self.table = rendering.rich_table(begun, rendering.ESSENTIAL)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:

@@ -11,16 +11,18 @@ import pydantic
 from aezoo.recipe import Recipe
 
 Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """The version of the files. Whoever changes a model raises it, teaches `upgrade` to read what was, and writes the
 schemas again (tests/test_schema.py)."""
-SchemaVersion = Literal[3]
+SchemaVersion = Literal[4]
 TOLERANCE = 0.01
 """Training follows another path on another device or torch: two losses this close, of the first, are one finding."""
 TrialId = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9_=][a-z0-9_=.-]{0,99}$")]
 """The name of files, so nothing that leads anywhere else is accepted."""
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Amount = Annotated[float, pydantic.Field(ge=0)]
+LatentKind = Literal["continuous", "sparse", "discrete"]
+"""What the size of a latent is read in: its numbers, those that are not 0, or the bits that its codes take."""
 Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -112,11 +114,12 @@ class TrialRecord(TrialPlan):
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
     the test images' own errors. `deterministic` says whether the preflight, which takes the same steps twice, came to
     the same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
-    each with the reason. `metrics` are those that were asked for, by plugins; `metric_errors` says why one is missing.
-    `peak_memory_bytes` is what the trial added to its process's resident memory at its
-    peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for building the network
-    and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of training with the
-    backward pass. `compile_seconds` are apart from `train_seconds`.
+    each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take; `active_units`,
+    of a sparse one, how many of a test image's numbers are not 0, on average. `metrics` are those that were asked for,
+    by plugins; `metric_errors` says why one is missing. `peak_memory_bytes` is what the trial added to its process's
+    resident memory at its peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for
+    building the network and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of
+    training with the backward pass. `compile_seconds` are apart from `train_seconds`.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -131,6 +134,9 @@ class TrialRecord(TrialPlan):
     num_params: Count | None = None
     latent_shape: tuple[Count, ...] | None = None
     latent_size: Count | None = None
+    latent_kind: LatentKind | None = None
+    latent_bits: Amount | None = None
+    active_units: Amount | None = None
     deterministic: bool | None = None
     exceptions: dict[str, str] = {}
     metrics: dict[str, float] = {}
@@ -166,6 +172,8 @@ class Preflight(_Model):
     num_params: Count
     latent_shape: tuple[Count, ...] | None
     latent_size: Count | None
+    latent_kind: LatentKind | None = None
+    latent_bits: Amount | None = None
     deterministic: bool
     exceptions: dict[str, str] = {}
     flops_per_image: Count
@@ -257,8 +265,10 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     version = content.get("schema")
     if type(version) is not int or not 1 <= version <= SCHEMA:
         raise ValueError(f"it is of schema {version!r}; this aezoo reads 1 to {SCHEMA}")
-    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors; 3 added `exceptions`.
-    return {**content, "schema": SCHEMA}
+    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors; 3 added `exceptions`;
+    # 4 the kinds of latents: those of earlier ones were all read in numbers.
+    kind = {"latent_kind": "continuous"} if content.get("latent_size") is not None else {}
+    return {**kind, **content, "schema": SCHEMA}
 
 
 def repeated(before: TrialRecord, after: TrialRecord) -> Repetition:

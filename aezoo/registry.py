@@ -178,10 +178,10 @@ class Registry:
             return
         asked = parse_variant(text)
         label = self._label(asked, text)
-        if asked.settings is None:
+        if asked.settings is None and self.architectures[label][0].variants:
             yield from self._declared(label)
         else:
-            yield self._variant(label, asked.settings)
+            yield self._variant(label, asked.settings or {})
 
     def _declared(self, label: str) -> Iterator[Variant]:
         for settings in self.architectures[label][0].variants:

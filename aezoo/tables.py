@@ -1,56 +1,57 @@
-"""Derive the table of a run from its records, and write it out. It runs nothing, and needs no torch."""
+"""Derive the table of a run from its records. It runs nothing, writes nothing, and needs no torch."""
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-import tabulate
 
+from aezoo.architecture import format_settings, parse_variant
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.records import Status, Timing, TrialRecord
 from aezoo.statistics import Errors, paired_ratio, rank_intervals, spread
-from aezoo.store import RunDirectory, write_text
-from aezoo.text import plain
+from aezoo.store import RunDirectory
 
 COLUMNS = (
     "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high", "vs_pca",
-    "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status",
+    "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status", "bits", "active_units",
     "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
     "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
     "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high", "deterministic",
     "exceptions",
 )  # fmt: skip
-"""`vs_pca` is test_mse over PCA's at the same latent size; `vs_reference` a speed over that of the reference for speeds
+"""`vs_pca` is test_mse over PCA's at the same latent size, where the latent is continuous; `bits` are what the codes of
+an image take, where it is discrete; `active_units` how many of its numbers are not 0 on average, where it is sparse.
+`vs_reference` is a speed over that of the reference for speeds
 in the same rounds; `matmul_share` the FLOPs a second of training over those of a product of two matrices. A spread is
 an interquartile range over its median. `rank_low` to `rank_high` are the ranks that the evidence allows. It is
 `deterministic` where the preflight came twice to one network from one seed. `exceptions` are the checks of the contract
 that the plugin's author declared as not met; the notes have the reasons. After these come the metrics that were asked
 for, a column each, their means over the seeds."""
-_HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
+HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
 """Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
+GROUPED_COLUMNS = (
+    "code", "variant", "objective", "test_mse", "test_mse_low", "test_mse_high", "vs_pca", "latent_size", "bits",
+    "active_units", "num_params", "seeds", "status",
+)  # fmt: skip
+"""The columns of the table in groups."""
 _INTEGERS = (
     "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
     "rank_low", "rank_high",
 )  # fmt: skip
 _TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic", "exceptions")
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_WORST_FIRST: tuple[Status, ...] = (
+WORST_FIRST: tuple[Status, ...] = (
     "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
 )  # fmt: skip
-_RANKED = ("ok", "interrupted")
+RANKED = ("ok", "interrupted")
 _MEMORY = {
     "peak_memory_mb": "peak_memory_bytes",
     "infer_memory_mb": "infer_peak_memory_bytes",
     "device_memory_mb": "peak_device_memory_bytes",
     "infer_device_memory_mb": "infer_peak_device_memory_bytes",
 }
-FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
 UNSTEADY = 0.10
 """A throughput whose rounds lie further apart than this says little; it is marked."""
 
@@ -62,7 +63,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         AezooError: there is no run, or its run.json is damaged.
     """
     requested = run.info().requested
-    by_variant = _by_variant(run)
+    by_variant = records_by_variant(run)
     pca = {
         found[0].latent_size: _test_mse(found)
         for found in by_variant.values()
@@ -70,11 +71,11 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     }
     errors = errors_by_variant(run)
     rows = [
-        _row(variant, found, errors[variant], asked=len(requested[variant]), pca=pca, timing=_timing(run, found))
+        _row(variant, found, errors[variant], asked=len(requested[variant]), pca=pca, timing=timing_of(run, found))
         for variant, found in by_variant.items()
     ]
-    rows.sort(key=lambda row: (row["status"] not in _RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
-    ranked = [row for row in rows if row["status"] in _RANKED and row["test_mse"] is not None]
+    rows.sort(key=lambda row: (row["status"] not in RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
+    ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
     for place, row in enumerate(rows):
         row["rank"] = min(place, len(ranked)) + 1
     for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
@@ -99,7 +100,7 @@ def _row(
     statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
     known = next((record for record in records if record.num_params is not None), None)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in _WORST_FIRST if one in statuses)}
+    row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in WORST_FIRST if one in statuses)}
     if records:
         one = records[0]
         row |= {"batch_size": one.recipe.batch_size, "precision": one.recipe.precision, "device": one.device}
@@ -109,14 +110,16 @@ def _row(
         row["exceptions"] = ", ".join(known.exceptions) or None
         row["deterministic"] = "no" if False in told else "yes" if told == {True} else None
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
-        row |= {name: getattr(known, name) for name in names}
+        row |= {name: getattr(known, name) for name in names} | {"bits": known.latent_bits}
     if ok:
         mse = row["test_mse"] = _test_mse(records)
         half = errors.estimate().half if errors else None
         if half is not None:
             row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
-        against = pca.get(row["latent_size"])
+        against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
         row["vs_pca"] = mse / against if against else None
+        counts = [record.active_units for record in ok if record.active_units is not None]
+        row["active_units"] = fmean(counts) if counts else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
         row |= {name: _mean(ok, name) for record in ok for name in record.metrics}
         row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
@@ -159,13 +162,13 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
 def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
     """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
     found = {}
-    for variant, records in _by_variant(run).items():
+    for variant, records in records_by_variant(run).items():
         known = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
         found[variant] = Errors(known) if known else None
     return found
 
 
-def _by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
+def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
     records = run.records()
     return {
         variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
@@ -173,108 +176,8 @@ def _by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
     }
 
 
-def _timing(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
+def timing_of(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
     return run.read_timing(records[0], records[0].environment) if records else None
-
-
-def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
-    """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
-    info = run.info()
-    recipe, env = info.recipe, info.environment
-    lines = [
-        f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
-        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial",
-        "rank: by test_mse; in brackets from the best to the worst that the evidence allows, Holm-corrected over all "
-        "pairs at 5 %; few seeds separate little",
-        "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
-        "seeds and test images",
-        "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
-    ]
-    single = int((table["seeds"] == 1).sum())
-    if single:
-        lines.append(
-            f"{_count(single, 'variant')} with one seed: interval and ranks say nothing of how another seed would do"
-        )
-    lines += _speed_notes(run)
-    lines += _anchor_notes(run)
-    lines += [
-        f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
-        for variant in table.loc[table["deterministic"] == "no", "variant"]
-    ]
-    lines += _plugin_notes(run)
-    unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
-    if len(unsteady):
-        lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
-    records = run.records()
-    for trial_ids in info.requested.values():
-        for trial_id in trial_ids:
-            record = records.get(trial_id)
-            if record and record.status not in ("ok", "interrupted"):
-                lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
-    asked = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
-    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in asked)
-    if left:
-        lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
-    return [plain(line) for line in lines]
-
-
-def _speed_notes(run: RunDirectory) -> list[str]:
-    """Say under which circumstances the speeds were measured, and what they are relative to."""
-    records = run.records()
-    asked = [records[trial_id] for ids in run.info().requested.values() for trial_id in ids if trial_id in records]
-    timings = [timing for record in asked if (timing := _timing(run, [record]))]
-    if not timings:
-        return []
-    one = timings[0]
-    env = one.environment
-    told = (
-        f"images_per_s: batches of {one.batch_size}, {_count(env.threads, 'thread')}, {one.precision}, "
-        f"{'compiled' if one.compiled else 'not compiled'}, {env.device}: {env.device_name}"
-    )
-    rate = [rate for timing in timings for rate in timing.matmul_flops_per_s]
-    if rate:
-        told += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
-    references = sorted({timing.reference for timing in timings if timing.reference})
-    return [told] + [f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references]
-
-
-def _anchor_notes(run: RunDirectory) -> list[str]:
-    """Say how recorded trials came out again, which were repeated before variants were added to the run."""
-    anchors = run.anchors()
-    same = sum(one.verdict == "bit-equal" for one in anchors)
-    lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
-    return lines + [f"warning: {one.told}" for one in anchors if one.verdict != "bit-equal"]
-
-
-def _plugin_notes(run: RunDirectory) -> list[str]:
-    """Give the reasons of the exceptions that authors declared, and why a metric is missing."""
-    lines: list[str] = []
-    for variant, records in _by_variant(run).items():
-        for record in records:
-            lines += [
-                f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
-                for name, reason in record.exceptions.items()
-            ]
-            lines += [f"no {name} of {variant}: {reason}" for name, reason in record.metric_errors.items()]
-    return list(dict.fromkeys(lines))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def write(run: RunDirectory) -> pd.DataFrame:
-    """Write table.csv and table.md beside the records, and return the table.
-
-    Raises:
-        AezooError: there is no run, or it cannot be written.
-    """
-    table = summarise(run)
-    write_text(run.path / "table.csv", render(table, "csv"))
-    text = render(table, "github") + "\n\n" + "\n".join(f"- {line}" for line in notes(run, table)) + "\n"
-    write_text(run.path / "table.md", text)
-    return table
 
 
 def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -291,105 +194,85 @@ def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.sort_values(column, kind="stable", na_position="last", ignore_index=True)
 
 
-def render(table: pd.DataFrame, fmt: str) -> str:
-    """Write a table as text: csv and json with every digit, any of tabulate's formats with readable ones.
+def by_code(run: RunDirectory) -> pd.DataFrame:
+    """Return the table of a run in groups of variants whose codes are of one size: what may be compared.
+
+    Continuous latents are grouped by their numbers, sparse ones by their active units, discrete ones by their bits, the
+    latter two rounded to a power of 2. Best first in a group; what has no latent, or failed, comes last.
+    """
+    table = summarise(run)
+    kinds = {variant: found[0].latent_kind for variant, found in records_by_variant(run).items() if found}
+    keys = [_code_group(kinds.get(row["variant"]), row) for _, row in table.iterrows()]
+    order = sorted(range(len(table)), key=lambda place: (keys[place][:2], place))
+    grouped = table.iloc[order].reset_index(drop=True)
+    grouped.insert(0, "code", [keys[place][2] for place in order])
+    return grouped[list(GROUPED_COLUMNS)]
+
+
+def _code_group(kind: str | None, row: "pd.Series[Any]") -> tuple[int, float, str]:
+    """Return where a row's group stands among the others, and what it is called."""
+    if row["status"] in RANKED and not pd.isna(row["test_mse"]):
+        if kind == "continuous" and not pd.isna(row["latent_size"]):
+            return 0, float(row["latent_size"]), f"{row['latent_size']} number{'' if row['latent_size'] == 1 else 's'}"
+        for place, name, what in ((1, "active_units", "active units"), (2, "bits", "bits")):
+            if not pd.isna(row[name]):
+                near = 2 ** round(math.log2(max(1.0, float(row[name]))))
+                return place, float(near), f"about {near} {what}"
+    return 3, 0.0, "no latent" if row["status"] in RANKED else "failed"
+
+
+def rate_distortion(run: RunDirectory) -> pd.DataFrame:
+    """Return test_mse by latent_dim: a row for what is otherwise one variant, a column for each size; best first.
+
+    Only variants with the hyperparameter ``latent_dim`` are in it.
 
     Raises:
-        AezooError: there is no such format.
+        AezooError: none of the run's variants has it.
     """
-    check_format(fmt)
-    if fmt == "json":
-        rows = json.loads(table.to_json(orient="records", double_precision=15))
-        return json.dumps(rows, indent=1) + "\n"
-    if fmt == "csv":
-        safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
-        return str(safe.to_csv(index=False, lineterminator="\n"))
-    headers, rows = cells(table)
-    if fmt in ("github", "pipe"):
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    aligned = ["left" if _is_text(table, name) else "right" for name in headers]
-    return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
+    losses_of: dict[tuple[str, int], list[tuple[str, float]]] = {}
+    for variant, records in records_by_variant(run).items():
+        latent_dim = records[0].hyperparameters.get("latent_dim") if records else None
+        if isinstance(latent_dim, int) and any(record.status == "ok" for record in records):
+            # A width that was chosen for each size makes no other variant, unless one size has several.
+            losses_of.setdefault((_without(variant, "latent_dim", "width"), latent_dim), []).append(
+                (_without(variant, "latent_dim"), _test_mse(records))
+            )
+    ambiguous = {label for (label, _), several in losses_of.items() if len(several) > 1}
+    found: dict[str, dict[int, float]] = {}
+    for (short, latent_dim), several in losses_of.items():
+        for label, mse in several:
+            found.setdefault(label if short in ambiguous else short, {})[latent_dim] = mse
+    if not found:
+        raise AezooError(f"{run.path}: no variant with the hyperparameter latent_dim has a loss; nothing to sweep over")
+    sizes = sorted({size for losses in found.values() for size in losses})
+    rows: list[dict[str, Any]] = [
+        {"variant": label, **{f"mse_{size}": losses.get(size) for size in sizes}} for label, losses in found.items()
+    ]
+    # By the sizes that it has, against the best there: whoever lacks one is not the better for it.
+    best = {size: min(losses[size] for losses in found.values() if size in losses) for size in sizes}
+
+    def behind(row: dict[str, Any]) -> float:
+        losses = found[row["variant"]]
+        return fmean(math.log(losses[size] / best[size]) if best[size] else 0.0 for size in losses)
+
+    rows.sort(key=behind)
+    return pd.DataFrame(rows).astype({f"mse_{size}": "Float64" for size in sizes})
 
 
-def check_format(fmt: str) -> None:
-    """Raise AezooError where `fmt` is not among FORMATS."""
-    if fmt not in FORMATS:
-        raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
+def _without(variant: str, *names: str) -> str:
+    """Return the text of a variant without some hyperparameters."""
+    settings = {name: value for name, value in (parse_variant(variant).settings or {}).items() if name not in names}
+    return variant.partition("[")[0] + (f"[{format_settings(settings)}]" if settings else "")
 
 
-def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the rows of some of a table's columns as a person reads them.
-
-    A spread becomes a mark on its speed, an interval of ranks stands behind the rank, and a status says where the
-    variant is not deterministic.
-    """
-    shown = [str(name) for name in table if name not in _HIDDEN and (columns is None or name in columns)]
-    rows = []
-    for _, row in table.iterrows():
-        texts = [_cell(name, row[name]) for name in shown]
-        for part in ("train", "infer"):
-            name = f"{part}_images_per_s"
-            if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
-                texts[shown.index(name)] = "~" + texts[shown.index(name)]
-        if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
-            texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
-        if "status" in shown and row.get("deterministic") == "no":
-            texts[shown.index("status")] += ", not deterministic"
-        if "status" in shown and not pd.isna(row.get("exceptions")):
-            texts[shown.index("status")] += f", except {plain(row['exceptions'])}"
-        rows.append(texts)
-    return shown, rows
+def is_swept(run: RunDirectory) -> bool:
+    """Say whether something of a run, other than a baseline, was run with several values of latent_dim."""
+    seen: dict[str, set[Any]] = {}
+    for records in records_by_variant(run).values():
+        if records and records[0].baseline is None and "latent_dim" in records[0].hyperparameters:
+            seen.setdefault(records[0].architecture, set()).add(records[0].hyperparameters["latent_dim"])
+    return any(len(sizes) > 1 for sizes in seen.values())
 
 
-def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Table":
-    """Return a table, or some of its columns, for a terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    headers, rows = cells(table, shown)
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name in headers:
-        drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
-    statuses = table["status"] if "status" in table else ["ok"] * len(rows)
-    for texts, status in zip(rows, statuses, strict=True):
-        drawn.add_row(*(Text(text) for text in texts), style="red" if status in _WORST_FIRST[:-1] else "")
-    return drawn
-
-
-ESSENTIAL = (
-    "rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status",
-    "verdict", "test_mse_a", "test_mse_b", "change_percent", "seed", "state", "why",
-)  # fmt: skip
-"""The columns for a narrow terminal, of a table, a comparison and a status."""
-
-_STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("mse", lambda value: f"{value:.5f}"),
-    ("vs_pca", lambda value: f"{value:.3f}"),
-    ("seconds", lambda value: f"{value:.1f}"),
-    ("percent", lambda value: f"{value:+z.1f}"),
-    ("ratio", lambda value: f"{value:.2f}"),
-    ("vs_reference", lambda value: f"{value:.3g}"),
-    ("", lambda value: f"{value:,.0f}"),
-)
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return "-"
-    if isinstance(value, str):
-        return plain(value)
-    if not math.isfinite(value):
-        return "-"
-    if name not in COLUMNS and isinstance(value, float) and not any(part in name for part, _ in _STYLES if part):
-        return f"{value:#.4g}"  # a metric's number, of any size
-    return next(style for part, style in _STYLES if part in name)(float(value))
-
-
-def _is_text(table: pd.DataFrame, name: str) -> bool:
-    return not pd.api.types.is_numeric_dtype(table[name])
-
-
-def _csv_safe(text: str) -> str:
-    """Keep a spreadsheet from reading a text as a formula."""
-    text = plain(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+VIEWS = {"rank": summarise, "code": by_code, "rate": rate_distortion}
+"""The ways to look at a run, as ``aezoo table --view`` names them."""

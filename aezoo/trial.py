@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from aezoo import environment
 from aezoo.architecture import ImageShape
@@ -20,12 +21,13 @@ from aezoo.errors import ContractError, reason_of, traceback_of
 from aezoo.evaluation import TrainedNetwork
 from aezoo.measurement import (
     PeakMemory,
+    active_units,
     image_errors,
     infer_images_per_s,
     matmul_flops_per_s,
     train_images_per_s,
 )
-from aezoo.modules import num_params
+from aezoo.modules import halves, is_sparse, num_params
 from aezoo.plugin import Origin
 from aezoo.preflight import preflight
 from aezoo.recipe import Precision, Recipe
@@ -88,6 +90,7 @@ def _train_and_score(
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
     found = {
         "num_params": num_params(module),
+        "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
         "test_mse": float(test_errors.mean()),
         "test_errors_sha256": RunDirectory(run).write_test_errors(plan.trial_id, test_errors.numpy()),
         "train_mse": float(train_errors.mean()),
@@ -106,6 +109,12 @@ def _train_and_score(
     )
     # Their plugins' code comes last, when all else is known and written.
     return found | _compute(metrics, trained_network, plan.seed)
+
+
+def _active_units(module: nn.Module, images_NCHW: Tensor, precision: Precision) -> float | None:
+    """Count the active units of a sparse latent; None for another one."""
+    found = halves(module)
+    return active_units(found[0], images_NCHW, precision) if found and is_sparse(module) else None
 
 
 def _compute(metrics: Mapping[str, Origin], network: TrainedNetwork, seed: int) -> dict[str, dict[str, Any]]:

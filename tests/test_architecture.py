@@ -110,7 +110,6 @@ def test_a_required_hyperparameter_is_asked_for():
         ({"name": "../up"}, "an architecture's name"),
         ({"build": 3}, "build must be callable"),
         ({"summary": " "}, "summary must be a line of text"),
-        ({"variants": []}, "variants is empty"),
         ({"build": lambda: None}, "build must take the image shape first"),
         ({"build": lambda image_shape, **rest: None}, "build must name its hyperparameters"),
     ],

@@ -11,10 +11,10 @@ import pytest
 from conftest import FAULTY, TINY
 
 import aezoo
-from aezoo import tables
 from aezoo.benchmark import preview
 from aezoo.compare import compare, notes
 from aezoo.errors import AezooError, ComparisonRefusedError
+from aezoo.notes import notes as notes_of
 from aezoo.observer import Observer
 from aezoo.recipe import Recipe
 from aezoo.records import SCHEMA
@@ -299,7 +299,7 @@ def test_every_kind_of_failure_has_a_row_and_the_rest_go_on(tiny, distribute, tm
     assert "in training_forward" in records["raises"].traceback
     assert row(run, "faulty")["status"] == "ok"
     assert run.failed
-    notes = "\n".join(tables.notes(RunDirectory(run.path), run.table()))
+    notes = "\n".join(notes_of(RunDirectory(run.path), run.table()))
     assert "timeout: faulty[fault=hangs] seed 0: still running" in notes
 
 

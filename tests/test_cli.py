@@ -103,8 +103,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, status, told, call, 
 def test_list_shows_every_architecture_with_its_origin(call):
     _, out, _ = call("list", "--json")
     rows = {row["architecture"]: row for row in json.loads(out)}
-    assert set(rows) == {"mean", "pca", "linear", "mlp", "conv", "denoising"}
-    assert rows["mlp"]["hyperparameters"] == "latent_dim=3"
+    assert {"mean", "pca", "mlp", "conv", "denoising", "vae", "vq_vae", "unet"} <= set(rows)
+    assert rows["mlp"]["hyperparameters"] == "latent_dim=3, width=128"
     assert rows["mlp"]["origin"].startswith("aezoo ")
     _, out, _ = call("list", "--datasets", "*mnist")
     assert {line.split()[0] for line in out.splitlines()[2:]} == {
@@ -155,7 +155,7 @@ def test_bench_prints_a_plain_table_and_the_second_call_trains_nothing(call, tin
     monkeypatch.chdir(tmp_path)
     arguments = [
         "bench",
-        "linear",
+        "linear[]",
         "--latent-dim",
         "2,4",
         "--dataset",
@@ -168,9 +168,11 @@ def test_bench_prints_a_plain_table_and_the_second_call_trains_nothing(call, tin
     ]
     status, out, err = call(*arguments, "--device", "cpu")
     assert status == 0
-    assert {line.split()[1] for line in out.splitlines()[2:]} == {
+    ranked, swept = out.split("\n\n")
+    assert {line.split()[1] for line in ranked.splitlines()[2:]} == {
         "mean", "pca[latent_dim=2]", "pca[latent_dim=4]", "linear[latent_dim=2]", "linear[latent_dim=4]",
     }  # fmt: skip
+    assert [line.split()[0] for line in swept.splitlines()] == ["variant", "---------", "pca", "linear"]
     assert "\x1b" not in out + err
     assert "5 trials to run, into results/default-tiny-cpu-" in err
     status, again, err = call(*arguments, "--device", "cpu")
@@ -361,15 +363,18 @@ def test_bench_fails_only_for_what_it_was_asked(call, tiny, tmp_path, monkeypatc
 def test_hostile_texts_are_harmless_in_every_format():
     import pandas as pd
 
-    from aezoo import tables
+    from aezoo import rendering
 
     table = pd.DataFrame({"variant": ["=cmd|'x'", "\x1b[31mred\n|"], "test_mse": [0.1, None]})
-    assert tables.render(table, "csv").splitlines()[1].startswith("'=cmd")
-    assert tables.render(table, "github").splitlines()[2].count("|") - tables.render(table, "github").count("\\|") <= 3
+    assert rendering.render(table, "csv").splitlines()[1].startswith("'=cmd")
+    assert (
+        rendering.render(table, "github").splitlines()[2].count("|") - rendering.render(table, "github").count("\\|")
+        <= 3
+    )
     for fmt in ("simple", "github", "csv"):
-        assert "\x1b" not in tables.render(table, fmt)
-    assert "\\|" in tables.render(table, "github")
-    assert "&lt;" in tables.render(pd.DataFrame({"variant": ["<script>"]}), "html")
+        assert "\x1b" not in rendering.render(table, fmt)
+    assert "\\|" in rendering.render(table, "github")
+    assert "&lt;" in rendering.render(pd.DataFrame({"variant": ["<script>"]}), "html")
 
 
 def test_ctrl_c_while_variants_are_tried_prints_no_traceback(launcher, tiny, tmp_path):

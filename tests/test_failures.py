@@ -22,9 +22,10 @@ from conftest import FAULTY
 from launcher import Bench
 
 import aezoo
-from aezoo import store, tables
+from aezoo import rendering, store
 from aezoo.benchmark import Run
 from aezoo.errors import StorageError
+from aezoo.notes import notes
 from aezoo.recipe import Recipe
 from aezoo.store import RunDirectory
 
@@ -291,11 +292,10 @@ def test_a_variant_that_draws_from_urandom_says_in_its_row_that_it_is_not_determ
     run = bench(["faulty[fault=dice]", "faulty"], tmp_path / "run")
     assert row(run, "faulty[fault=dice]")["deterministic"] == "no"
     assert set(run.table()["deterministic"]) == {"yes", "no"}
-    _, rows = tables.cells(run.table())
+    _, rows = rendering.cells(run.table())
     assert {cells[1]: cells[-3] for cells in rows}["faulty[fault=dice]"] == "ok, not deterministic"
     assert any(
-        line.startswith("not deterministic: faulty[fault=dice]:")
-        for line in tables.notes(RunDirectory(run.path), run.table())
+        line.startswith("not deterministic: faulty[fault=dice]:") for line in notes(RunDirectory(run.path), run.table())
     )
 
 

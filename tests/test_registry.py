@@ -127,7 +127,14 @@ def test_a_name_selects_the_declared_variants_and_brackets_select_one():
     assert texts("mlp") == ["mlp[latent_dim=2]", "mlp", "mlp[latent_dim=8]", "mlp[latent_dim=16]", "mlp[latent_dim=32]"]
     assert texts("mlp[]", "mlp[latent_dim=3]") == ["mlp"]
     assert texts("pca", "pca[latent_dim=30]")[-1] == "pca[latent_dim=30]"
-    assert texts("mea?", "linea*", latent_dims=[5]) == ["mean", "linear[latent_dim=5]"]
+    assert texts("mea?", "deno*", "conv[width=4]", latent_dims=[5])[:2] == ["mean", "conv[latent_dim=5,width=4]"]
+
+
+def test_an_architecture_without_declared_variants_is_benched_only_where_it_is_named():
+    assert texts("unet") == ["unet"]
+    assert texts("unet[width=4]") == ["unet[width=4]"]
+    assert texts("un*") == []
+    assert "unet" not in texts("*")
 
 
 @pytest.mark.parametrize(

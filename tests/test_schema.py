@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 import aezoo
-from aezoo import store, tables
+from aezoo import rendering, store, tables
 from aezoo.errors import StorageError
 from aezoo.records import SCHEMA, Repetition, RunInfo, Timing, TrialRecord
 from aezoo.store import RunDirectory
@@ -58,7 +58,7 @@ def test_a_run_of_every_version_fits_its_schema_and_can_be_read(version, tmp_pat
     run = RunDirectory(shutil.copytree(kept, tmp_path / "run"))
     assert {record.status for record in run.records().values()} == {"ok"}
     before = pd.read_csv(kept / "table.csv")
-    now = pd.read_csv(io.StringIO(tables.render(tables.summarise(run), "csv")))
+    now = pd.read_csv(io.StringIO(rendering.render(tables.summarise(run), "csv")))
     pd.testing.assert_frame_equal(now[before.columns], before)
 
 

@@ -1,80 +1,330 @@
-"""The bodies that several families share. Shapes: images (B, C, H, W), latents (B, latent_dim)."""
+"""What several families share: bodies, patches, checks. Shapes: images (B, C, H, W), latents (B, latent_dim)."""
 
 import itertools
 import math
+from collections.abc import Iterator
+from typing import Literal
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from aezoo import AezooError, Autoencoder, ImageShape
 
+Body = Literal["mlp", "conv"]
+"""The networks that an objective may be put on: those of the architectures `mlp` and `conv`."""
+Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
+MLP_WIDTH = 128
 MLP_WIDTHS = (128, 64, 12)
 """The hidden layers of the tutorial's autoencoder, between the 784 pixels and the bottleneck of 3."""
+CONV_WIDTH = 8
+CHUNK = 1024
+"""Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
 
 
-def dense_stack(sizes: list[int]) -> list[nn.Module]:
-    """Return linear layers from each size to the next, with a ReLU between two."""
+# Dense ---------------------------------------------------------------------------------------------------------------
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """Return an activation layer by its name."""
+    return {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}[name]()
+
+
+def dense_stack(sizes: list[int], activation: Activation = "relu") -> list[nn.Module]:
+    """Return linear layers from each size to the next, with an activation between two."""
     layers: list[nn.Module] = []
     for width, next_width in itertools.pairwise(sizes):
-        layers += [nn.Linear(width, next_width), nn.ReLU()]
+        layers += [nn.Linear(width, next_width), activation_of(activation)]
     return layers[:-1]
 
 
-def mlp_body(image_shape: ImageShape, latent_dim: int) -> Autoencoder:
-    """Return the tutorial's MLP: pixels-128-64-12-latent and back, ReLU, sigmoid output.
+def mlp_sizes(pixels: int, latent_dim: int, width: int = MLP_WIDTH) -> list[int]:
+    """Return the tutorial's layers, pixels-128-64-12-latent, the hidden ones scaled so that the first has `width`.
 
-    A hidden layer narrower than the latent is widened to it: else that layer would be the bottleneck.
+    One narrower than the latent is widened to it: else that layer would be the bottleneck.
     """
     check_latent_dim(latent_dim)
-    sizes = [math.prod(image_shape), *(max(width, latent_dim) for width in MLP_WIDTHS), latent_dim]
+    check_at_least_one(width=width)
+    return [pixels, *(max(round(one * width / MLP_WIDTH), latent_dim, 1) for one in MLP_WIDTHS), latent_dim]
+
+
+def mlp_body(image_shape: ImageShape, latent_dim: int, width: int = MLP_WIDTH) -> Autoencoder:
+    """Return the tutorial's MLP, the layers of `mlp_sizes` and back, ReLU, sigmoid output."""
+    sizes = mlp_sizes(math.prod(image_shape), latent_dim, width)
     return Autoencoder(
         nn.Sequential(nn.Flatten(), *dense_stack(sizes)),
         nn.Sequential(*dense_stack(sizes[::-1]), nn.Sigmoid(), nn.Unflatten(1, image_shape)),
     )
 
 
-def conv_body(image_shape: ImageShape, latent_dim: int, width: int) -> Autoencoder:
+class Tied(Autoencoder):
+    """Dense layers whose way back takes their own weights, transposed, with biases of its own.
+
+    Args:
+        image_shape: (channels, height, width).
+        sizes: The widths, from the pixels to the latent.
+        output: What comes after the last layer.
+        activation: What comes between two layers.
+        latent: What comes after the layer to the latent.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        sizes: list[int],
+        output: nn.Module,
+        activation: Activation = "relu",
+        latent: nn.Module | None = None,
+    ) -> None:
+        ends = [] if latent is None else [latent]
+        super().__init__(
+            nn.Sequential(nn.Flatten(), *dense_stack(sizes, activation), *ends),
+            nn.Sequential(output, nn.Unflatten(1, image_shape)),
+        )
+        self.activation = activation_of(activation)
+        self.biases = nn.ParameterList(torch.zeros(size) for size in sizes[-2::-1])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Map latents (B, latent_dim) to images (B, C, H, W)."""
+        layers = [layer for layer in reversed(self.encoder) if isinstance(layer, nn.Linear)]
+        for number, (layer, bias) in enumerate(zip(layers, self.biases, strict=True)):
+            z = F.linear(self.activation(z) if number else z, layer.weight.T, bias)
+        return self.decoder(z)
+
+
+class Dictionary(Autoencoder):
+    """One wide hidden layer whose codes are mostly zeros: its decoder is a dictionary, and a code picks a few entries.
+
+    The encoder starts as the decoder's transpose, whose entries start with norm 1 (Gao et al. 2024, section 2.4).
+
+    Args:
+        image_shape: (channels, height, width).
+        width: Entries of the dictionary, and numbers of a code.
+        activation: What makes a code of the linear layer's output.
+    """
+
+    sparse = True
+
+    def __init__(self, image_shape: ImageShape, width: int, activation: nn.Module) -> None:
+        check_at_least_one(width=width)
+        pixels = math.prod(image_shape)
+        super().__init__(
+            nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), activation),
+            nn.Sequential(nn.Linear(width, pixels), nn.Unflatten(1, image_shape)),
+        )
+        with torch.no_grad():
+            self.entries.copy_(F.normalize(self.entries, dim=0))
+            self.encoder[1].weight.copy_(self.entries.T)
+
+    @property
+    def entries(self) -> nn.Parameter:
+        """The dictionary: (C·H·W, width), a column an entry."""
+        return self.decoder[0].weight
+
+
+# Convolutions --------------------------------------------------------------------------------------------------------
+
+
+def halved(image_shape: ImageShape, strides: int) -> list[tuple[int, int]]:
+    """Return (height, width) of an image, and after each of so many convolutions of stride 2.
+
+    Raises:
+        AezooError: the image is too small for them.
+    """
+    _, height, width = image_shape
+    least = 2 ** (strides - 1) + 1  # smaller ones have nothing left to halve
+    if height < least or width < least:
+        raise AezooError(
+            f"{strides} strides of 2 need images of at least {least}x{least} pixels, but these are {height}x{width}"
+        )
+    sizes = [(height, width)]
+    for _ in range(strides):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
+
+
+def conv_down(channels: int, width: int, strides: int = 2) -> list[nn.Module]:
+    """Return 3x3 convolutions of stride 2, each with a ReLU: to `width` channels, then twice as many, and so on."""
+    widths = [channels, *(width * 2**number for number in range(strides))]
+    layers: list[nn.Module] = []
+    for one, other in itertools.pairwise(widths):
+        layers += [nn.Conv2d(one, other, 3, stride=2, padding=1), nn.ReLU()]
+    return layers
+
+
+def conv_up(image_shape: ImageShape, width: int, strides: int = 2) -> list[nn.Module]:
+    """Return transposed convolutions that undo `conv_down`, ReLU between them, a sigmoid at the end.
+
+    Any image size fits: each layer gives back the very size that its convolution took.
+    """
+    sizes = halved(image_shape, strides)
+    widths = [image_shape[0], *(width * 2**number for number in range(strides))]
+    layers: list[nn.Module] = []
+    for number in reversed(range(strides)):
+        # A stride of 2 takes 2n and 2n - 1 to the same n; the output padding says which of them comes back.
+        padding = tuple(1 - side % 2 for side in sizes[number])
+        layers += [
+            nn.ConvTranspose2d(widths[number + 1], widths[number], 3, stride=2, padding=1, output_padding=padding),
+            nn.ReLU(),
+        ]
+    return [*layers[:-1], nn.Sigmoid()]
+
+
+def dense_bottleneck(code_shape: ImageShape, latent_dim: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return the dense layers from feature maps (channels, height, width) to the latent, and back."""
+    check_latent_dim(latent_dim)
+    size = math.prod(code_shape)
+    return (
+        [nn.Flatten(), nn.Linear(size, latent_dim)],
+        [nn.Linear(latent_dim, size), nn.ReLU(), nn.Unflatten(1, code_shape)],
+    )
+
+
+def conv_body(image_shape: ImageShape, latent_dim: int, width: int = CONV_WIDTH) -> Autoencoder:
     """Return two convolutions of stride 2, a dense bottleneck, and the same transposed; ReLU, sigmoid output.
 
-    Channels: `width`, then twice that. Any image size fits: each transposed layer gives back the very size that its
-    convolution took.
+    Channels: `width`, then twice that.
     """
-    check_latent_dim(latent_dim)
-    if width < 1:
-        raise AezooError(f"width must be at least 1, but is {width}")
-    channels, height, breadth = image_shape
-    if height < 4 or breadth < 4:
-        raise AezooError(f"two strides of 2 need images of at least 4x4 pixels, but these are {height}x{breadth}")
-    sizes = [(height, breadth)]
-    for _ in range(2):
-        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
-    code_shape = (2 * width, *sizes[-1])
-
-    def up(out_size: tuple[int, int], in_channels: int, out_channels: int) -> nn.Module:
-        # A stride of 2 takes 2n and 2n - 1 to the same n; the output padding says which of them comes back.
-        padding = tuple(1 - side % 2 for side in out_size)
-        return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=padding)
-
-    encoder = nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(math.prod(code_shape), latent_dim),
+    check_at_least_one(width=width)
+    into, out_of = dense_bottleneck((2 * width, *halved(image_shape, 2)[-1]), latent_dim)
+    return Autoencoder(
+        nn.Sequential(*conv_down(image_shape[0], width), *into),
+        nn.Sequential(*out_of, *conv_up(image_shape, width)),
     )
-    decoder = nn.Sequential(
-        nn.Linear(latent_dim, math.prod(code_shape)),
-        nn.ReLU(),
-        nn.Unflatten(1, code_shape),
-        up(sizes[1], 2 * width, width),
-        nn.ReLU(),
-        up(sizes[0], width, channels),
-        nn.Sigmoid(),
+
+
+def spatial_body(image_shape: ImageShape, latent_channels: int, width: int, strides: int) -> Autoencoder:
+    """Return convolutions of stride 2 to a map of `latent_channels`, no dense layer, and the same transposed.
+
+    The latent is (latent_channels, h, w): an image's sides, halved `strides` times and rounded up.
+    """
+    check_at_least_one(latent_channels=latent_channels, width=width, strides=strides)
+    halved(image_shape, strides)
+    last = width * 2 ** (strides - 1)
+    return Autoencoder(
+        nn.Sequential(*conv_down(image_shape[0], width, strides), nn.Conv2d(last, latent_channels, 1)),
+        nn.Sequential(nn.Conv2d(latent_channels, last, 1), nn.ReLU(), *conv_up(image_shape, width, strides)),
     )
-    return Autoencoder(encoder, decoder)
 
 
-def check_latent_dim(latent_dim: int) -> None:
-    """Raise AezooError where a latent would have no numbers."""
-    if latent_dim < 1:
-        raise AezooError(f"latent_dim must be at least 1, but is {latent_dim}")
+def body_of(body: Body, image_shape: ImageShape, latent_dim: int, width: int | None) -> Autoencoder:
+    """Return the network of `mlp` or `conv`; where no width is given, with that which it has by default."""
+    build = mlp_body if body == "mlp" else conv_body
+    return build(image_shape, latent_dim) if width is None else build(image_shape, latent_dim, width)
+
+
+# Images that something must divide -----------------------------------------------------------------------------------
+
+
+class Pad(nn.Module):
+    """Pad images with zeros, right and below, to sides that a number divides. `image_shape` is what comes out."""
+
+    def __init__(self, image_shape: ImageShape, multiple: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.padding = (0, -width % multiple, 0, -height % multiple)
+        self.image_shape = (channels, height + self.padding[3], width + self.padding[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad (B, C, H, W)."""
+        return F.pad(x, self.padding)
+
+
+class Crop(nn.Module):
+    """Undo `Pad`."""
+
+    def __init__(self, image_shape: ImageShape) -> None:
+        super().__init__()
+        _, self.height, self.width = image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Crop to (B, C, H, W)."""
+        return x[..., : self.height, : self.width]
+
+
+class ToPatches(nn.Module):
+    """Cut images into square patches, row by row: (B, C, H, W) to (B, count, size), padded with zeros where need be."""
+
+    def __init__(self, image_shape: ImageShape, patch: int) -> None:
+        super().__init__()
+        check_at_least_one(patch=patch)
+        self.patch = patch
+        self.pad = Pad(image_shape, patch)
+        channels, height, width = self.pad.image_shape
+        self.count = (height // patch) * (width // patch)
+        self.size = channels * patch**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad and cut."""
+        return F.unfold(self.pad(x), self.patch, stride=self.patch).transpose(1, 2)
+
+
+class FromPatches(nn.Module):
+    """Join what `ToPatches` cut: (B, count, size) to (B, C, H, W), the padding cropped."""
+
+    def __init__(self, image_shape: ImageShape, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.padded = Pad(image_shape, patch).image_shape[1:]
+        self.crop = Crop(image_shape)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Join and crop."""
+        return self.crop(F.fold(patches.transpose(1, 2), self.padded, self.patch, stride=self.patch))
+
+
+class Transformer(nn.Module):
+    """Add learnt positions to tokens, and pass them through self-attention layers. Maps (B, count, width) to the same.
+
+    Normalised before each part, GELU, four times as wide inside, no dropout (Dosovitskiy et al. 2021). `positions` says
+    which tokens are given, (B, some), where it is not all of them.
+    """
+
+    def __init__(self, count: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        check_at_least_one(width=width, depth=depth, heads=heads)
+        if width % heads:
+            raise AezooError(f"width must be a multiple of heads, {heads}, but is {width}")
+        self.positions = nn.Parameter(0.02 * torch.randn(count, width))
+        # Not nn.TransformerEncoder: it copies one layer, and all would start from the same weights.
+        layers = [
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        ]
+        self.layers = nn.Sequential(*layers, nn.LayerNorm(width))
+
+    def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Attend."""
+        return self.layers(tokens + (self.positions if positions is None else self.positions[positions]))
+
+
+# Closed forms, and checks --------------------------------------------------------------------------------------------
+
+
+def float_chunks(images: Tensor) -> Iterator[Tensor]:
+    """Yield flat images (N, C·H·W), float64, from uint8 (N, C, H, W), as float32 has them: what a network sees."""
+    for chunk in images.split(CHUNK):
+        yield (chunk.flatten(1) / 255).double()
+
+
+def check_latent_dim(latent_dim: int, *, at_most: int | None = None) -> None:
+    """Raise AezooError where a latent would have no numbers, or more than an image has pixels, where that matters."""
+    if at_most is not None and not 1 <= latent_dim <= at_most:
+        raise AezooError(f"latent_dim must be 1 to {at_most}, the pixels of an image, but is {latent_dim}")
+    check_at_least_one(latent_dim=latent_dim)
+
+
+def check_at_least_one(**values: int) -> None:
+    """Raise AezooError where a size is not a positive number."""
+    for name, value in values.items():
+        if value < 1:
+            raise AezooError(f"{name} must be at least 1, but is {value}")
+
+
+def check_weight(**values: float) -> None:
+    """Raise AezooError where a penalty would not count, or be turned round."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise AezooError(f"{name} must be above 0, but is {value}; without the penalty take the body alone")

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import aezoo
-
-CHUNK = 1024
-"""Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
+from aezoo_plugins.blocks import check_latent_dim, float_chunks
 
 
 class Affine(aezoo.Autoencoder):
@@ -37,10 +35,10 @@ class Affine(aezoo.Autoencoder):
 
     def fit(self, images: Tensor) -> None:
         """Take mean and leading eigenvectors of the covariance of images (N, C, H, W), uint8."""
-        mean = sum(chunk.sum(0) for chunk in chunks(images)) / len(images)
+        mean = sum(chunk.sum(0) for chunk in float_chunks(images)) / len(images)
         self.mean.copy_(mean)
         latent_dim, pixels = self.components.shape
-        centred = (chunk - mean for chunk in chunks(images))
+        centred = (chunk - mean for chunk in float_chunks(images))
         if 0 < latent_dim <= len(images) < pixels:
             # Fewer images than pixels: their own singular vectors are the same, and take far less.
             _, _, vectors = torch.linalg.svd(torch.cat(list(centred)), full_matrices=False)
@@ -51,12 +49,6 @@ class Affine(aezoo.Autoencoder):
             self.components.copy_(vectors[:, -latent_dim:].flip(1).T)
 
 
-def chunks(images: Tensor) -> Iterator[Tensor]:
-    """Yield flat images, float64, the pixels in [0, 1] as float32 has them: what a network sees."""
-    for chunk in images.split(CHUNK):
-        yield (chunk.flatten(1) / 255).double()
-
-
 def build_mean(image_shape: aezoo.ImageShape) -> Affine:
     """Build the predictor of the mean image: a latent of no numbers."""
     return Affine(image_shape, 0)
@@ -64,9 +56,7 @@ def build_mean(image_shape: aezoo.ImageShape) -> Affine:
 
 def build_pca(image_shape: aezoo.ImageShape, *, latent_dim: int = 3) -> Affine:
     """Build PCA with `latent_dim` components, at most as many as an image has pixels."""
-    pixels = math.prod(image_shape)
-    if not 1 <= latent_dim <= pixels:
-        raise aezoo.AezooError(f"latent_dim must be 1 to {pixels}, the pixels of an image, but is {latent_dim}")
+    check_latent_dim(latent_dim, at_most=math.prod(image_shape))
     return Affine(image_shape, latent_dim)
 
 

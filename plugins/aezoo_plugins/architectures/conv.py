@@ -1,23 +1,80 @@
-"""The convolutional autoencoder: strided convolutions down to a dense bottleneck, transposed ones back."""
+"""Convolutional autoencoders: strided down; back up transposed, or resized; with a dense bottleneck, or none."""
 
 from collections.abc import Iterator
 
+from torch import nn
+
 import aezoo
-from aezoo_plugins.blocks import conv_body
+from aezoo_plugins.blocks import (
+    CONV_WIDTH,
+    check_at_least_one,
+    conv_body,
+    conv_down,
+    dense_bottleneck,
+    halved,
+    spatial_body,
+)
 
 
-def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8) -> aezoo.Autoencoder:
+def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = CONV_WIDTH) -> aezoo.Autoencoder:
     """Build the network; `width` is the number of channels after the first convolution, doubled by the second."""
     return conv_body(image_shape, latent_dim, width)
 
 
+def build_resize(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = CONV_WIDTH) -> aezoo.Autoencoder:
+    """Build the network of `conv`, but for its way back: enlarge by copying pixels, then convolve.
+
+    A transposed convolution of stride 2 adds up a different number of terms in neighbouring pixels, and paints
+    checkerboards with them; this does not.
+    """
+    check_at_least_one(width=width)
+    whole, half, quarter = halved(image_shape, 2)
+    into, out_of = dense_bottleneck((2 * width, *quarter), latent_dim)
+    return aezoo.Autoencoder(
+        nn.Sequential(*conv_down(image_shape[0], width), *into),
+        nn.Sequential(
+            *out_of,
+            nn.Upsample(half),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(whole),
+            nn.Conv2d(width, image_shape[0], 3, padding=1),
+            nn.Sigmoid(),
+        ),
+    )
+
+
+def build_spatial(
+    image_shape: aezoo.ImageShape, *, latent_channels: int = 4, width: int = CONV_WIDTH, strides: int = 3
+) -> aezoo.Autoencoder:
+    """Build the network of `conv` without its dense layers: the latent is a small map, (latent_channels, h, w).
+
+    Its sides are the image's, halved `strides` times: 4x4 for 28x28 pixels and the default. So the latent's size grows
+    with the image, and any size of image does.
+    """
+    return spatial_body(image_shape, latent_channels, width, strides)
+
+
 @aezoo.hookimpl
 def aezoo_architectures() -> Iterator[aezoo.Architecture]:
-    """Contribute `conv`."""
+    """Contribute `conv`, `conv_resize` and `conv_spatial`."""
     yield aezoo.Architecture(
         name="conv",
         build=build,
         summary="Two 3x3 convolutions of stride 2, a dense bottleneck, transposed back; ReLU, sigmoid output",
         reference="Masci et al. 2011, ICANN; strides for pooling: Springenberg et al. 2015, arXiv:1412.6806",
         variants=[{"latent_dim": k} for k in (2, 3, 8, 16, 32)],
+    )
+    yield aezoo.Architecture(
+        name="conv_resize",
+        build=build_resize,
+        summary="conv whose way back enlarges and convolves, instead of convolving transposed: no checkerboards",
+        reference="Odena, Dumoulin & Olah 2016, Distill, doi:10.23915/distill.00003",
+    )
+    yield aezoo.Architecture(
+        name="conv_spatial",
+        build=build_spatial,
+        summary="Convolutions alone, no dense layer: the latent is a small map of channels",
+        reference="Long, Shelhamer & Darrell 2015, arXiv:1411.4038 (fully convolutional); Theis et al. 2017, "
+        "arXiv:1703.00395 (as an autoencoder)",
     )

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 import aezoo
-from aezoo_plugins.blocks import conv_body, mlp_body
+from aezoo_plugins.blocks import Body, body_of
 
-Body = Literal["mlp", "conv"]
 Corruption = Literal["gaussian", "masking", "salt_and_pepper"]
-CONV_WIDTH = 8
 
 
 class Denoising(aezoo.Autoencoder):
@@ -52,16 +50,19 @@ def build(
     body: Body = "mlp",
     corruption: Corruption = "gaussian",
     level: float = 0.2,
+    width: int | None = None,
 ) -> Denoising:
-    """Build the network; with its defaults it is the tutorial's MLP under Gaussian noise of 0.2."""
+    """Build the network; with its defaults it is the tutorial's MLP under Gaussian noise of 0.2.
+
+    A `width` of none is the body's own: 128 for `mlp`, 8 for `conv`.
+    """
     largest = {"gaussian": float("inf"), "masking": 1.0, "salt_and_pepper": 1.0}[corruption]
     if not 0 < level <= largest:
         limits = "a standard deviation" if corruption == "gaussian" else "a share of the pixels, at most 1"
         raise aezoo.AezooError(
             f"level must be above 0, {limits}, but is {level}; for no corruption take the body alone"
         )
-    network = mlp_body(image_shape, latent_dim) if body == "mlp" else conv_body(image_shape, latent_dim, CONV_WIDTH)
-    return Denoising(network, corruption, level)
+    return Denoising(body_of(body, image_shape, latent_dim, width), corruption, level)
 
 
 @aezoo.hookimpl

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import aezoo
-from aezoo_plugins.blocks import mlp_body
+from aezoo_plugins.blocks import MLP_WIDTH, mlp_body
 
 
-def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 3) -> aezoo.Autoencoder:
-    """Build the network: ReLU between layers, none at the latent, a sigmoid at the output."""
-    return mlp_body(image_shape, latent_dim)
+def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 3, width: int = MLP_WIDTH) -> aezoo.Autoencoder:
+    """Build the network: ReLU between layers, none at the latent, a sigmoid at the output.
+
+    `width` is the first hidden layer's; the others keep their ratio to it.
+    """
+    return mlp_body(image_shape, latent_dim, width)
 
 
 @aezoo.hookimpl

@@ -1,0 +1,66 @@
+"""ConvNeXt blocks around a dense bottleneck: depthwise 7x7 convolutions, and an MLP in each pixel."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import aezoo
+from aezoo_plugins.blocks import Crop, Pad, check_at_least_one, dense_bottleneck
+
+
+class Block(nn.Module):
+    """x + scale · W2 gelu(W1 norm(depthwise(x))), four times as wide inside. Maps (B, width, H, W) to the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        # The paper starts the scale at 1e-6, for networks of hundreds of layers; a shallow one would stand still.
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch to what passes."""
+        y = self.scale * self.mlp(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + y.permute(0, 3, 1, 2)
+
+
+def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 16, depth: int = 1) -> aezoo.Autoencoder:
+    """Build the network: patches of 4x4 pixels to `width` channels, `depth` blocks, the latent, and the same back.
+
+    An image whose sides 4 does not divide is padded with zeros, and its reconstruction cropped.
+    """
+    check_at_least_one(width=width, depth=depth)
+    pad = Pad(image_shape, 4)
+    channels, height, breadth = pad.image_shape
+    into, out_of = dense_bottleneck((width, height // 4, breadth // 4), latent_dim)
+    return aezoo.Autoencoder(
+        nn.Sequential(
+            pad,
+            nn.Conv2d(channels, width, 4, stride=4),
+            *(Block(width) for _ in range(depth)),
+            nn.GroupNorm(1, width),
+            *into,
+        ),
+        nn.Sequential(
+            *out_of,
+            *(Block(width) for _ in range(depth)),
+            nn.GroupNorm(1, width),
+            nn.ConvTranspose2d(width, channels, 4, stride=4),
+            Crop(image_shape),
+            nn.Sigmoid(),
+        ),
+    )
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `convnext`."""
+    yield aezoo.Architecture(
+        name="convnext",
+        build=build,
+        summary="4x4 patches, depthwise 7x7 convolutions with an MLP in each pixel, on both sides of the latent",
+        reference="Liu et al. 2022, arXiv:2201.03545",
+    )

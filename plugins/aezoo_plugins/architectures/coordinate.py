@@ -1,0 +1,94 @@
+"""Coordinate decoders: one small MLP paints each pixel from its place and the latent, for any resolution."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import aezoo
+from aezoo_plugins.blocks import check_at_least_one, dense_stack, mlp_sizes
+
+Features = Literal["siren", "fourier"]
+OMEGA = 30.0
+"""SIREN's first frequency (section 3.2)."""
+FOURIER_SCALE = 1.0
+"""The standard deviation of the random frequencies, in cycles over half an image: higher ones learn slower here."""
+
+
+class Painter(nn.Module):
+    """Map latents (B, D) to images (B, C, H, W): an MLP over each pixel's place, shifted in every layer by the latent.
+
+    Args:
+        image_shape: (channels, height, width).
+        latent_dim: D.
+        width: Units of each hidden layer.
+        depth: Hidden layers.
+        features: `siren`, sines between all layers, with the paper's initialisation; or `fourier`, random sines and
+            cosines of the place, and ReLUs.
+    """
+
+    def __init__(self, image_shape: aezoo.ImageShape, latent_dim: int, width: int, depth: int, features: Features):
+        super().__init__()
+        channels, height, breadth = image_shape
+        rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, breadth)
+        places = torch.cartesian_prod(rows, columns).view(-1, 2)
+        if features == "fourier":
+            turns = 2 * math.pi * places @ (FOURIER_SCALE * torch.randn(2, width))
+            places = torch.cat([turns.sin(), turns.cos()], dim=1)
+        # Saved with the weights: the random frequencies are part of the network.
+        self.register_buffer("places", places)
+        widths = [places.shape[1], *[width] * depth]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        self.shifts = nn.ModuleList(nn.Linear(latent_dim, width, bias=False) for _ in range(depth))
+        self.last = nn.Linear(width, channels)
+        self.is_siren = features == "siren"
+        self.image = nn.Unflatten(2, (height, breadth))
+        if self.is_siren:
+            for number, layer in enumerate(self.layers):
+                limit = 1 / 2 if number == 0 else math.sqrt(6 / width) / OMEGA
+                nn.init.uniform_(layer.weight, -limit, limit)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Paint."""
+        y = self.places
+        for layer, shift in zip(self.layers, self.shifts, strict=True):
+            # (P, width) and then (B, P, width): the first layer's share of the places is the same for all images.
+            y = layer(y) + shift(z).unsqueeze(1)
+            y = torch.sin(OMEGA * y) if self.is_siren else torch.relu(y)
+        return self.image(torch.sigmoid(self.last(y)).transpose(1, 2))
+
+
+def build(
+    image_shape: aezoo.ImageShape,
+    *,
+    latent_dim: int = 16,
+    features: Features = "fourier",
+    width: int = 16,
+    depth: int = 2,
+) -> aezoo.Autoencoder:
+    """Build the network: `mlp`'s encoder, and a painter of `depth` layers of `width`.
+
+    The papers fit one network to one image; here a latent tells them apart, by shifting each layer (as in Dupont et al.
+    2022). They take widths of 256.
+    """
+    check_at_least_one(width=width, depth=depth)
+    return aezoo.Autoencoder(
+        nn.Sequential(nn.Flatten(), *dense_stack(mlp_sizes(math.prod(image_shape), latent_dim))),
+        Painter(image_shape, latent_dim, width, depth, features),
+    )
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `coordinate`."""
+    yield aezoo.Architecture(
+        name="coordinate",
+        build=build,
+        summary="MLP encoder; an MLP over pixel coordinates paints the image, shifted in each layer by the latent",
+        reference="Sitzmann et al. 2020, arXiv:2006.09661 (SIREN); Tancik et al. 2020, arXiv:2006.10739 (Fourier "
+        "features); Dupont et al. 2022, arXiv:2201.12204 (shifts)",
+        variants=[{"features": features} for features in ("fourier", "siren")],
+    )

@@ -1,0 +1,67 @@
+"""The gated sparse autoencoder: one half of the encoder says which units are active, the other half how strongly."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import aezoo
+from aezoo_plugins.blocks import Dictionary, check_weight
+
+
+class Gated(Dictionary):
+    """The L1 penalty rests on the gates alone, so that it does not shrink what passes through them.
+
+    The gates are steps, and have no gradient; they learn from the penalty, and from a second reconstruction that is
+    made of what they see, with the dictionary held still (section 3.2). Gates and magnitudes share their directions, up
+    to a scale for each unit.
+
+    Args:
+        image_shape: (channels, height, width).
+        width: Units.
+        weight: Of the penalty, beside the squared error of an image.
+    """
+
+    objective = "mse + l1 + mse of the gates"
+
+    def __init__(self, image_shape: aezoo.ImageShape, width: int, weight: float) -> None:
+        super().__init__(image_shape, width, nn.Identity())
+        self.weight = weight
+        self.log_scale = nn.Parameter(torch.zeros(width))
+        self.magnitude_bias = nn.Parameter(torch.zeros(width))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to codes (B, width)."""
+        return self.code(self.encoder(x))
+
+    def code(self, gates: Tensor) -> Tensor:
+        """Return the codes of what the gates see, both (B, width)."""
+        directions = gates - self.encoder[1].bias
+        return F.relu(self.log_scale.exp() * directions + self.magnitude_bias) * (gates > 0)
+
+    def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
+        """Reconstruct images (B, C, H, W), with the gates' L1 and their own reconstruction's error as penalty."""
+        gates = self.encoder(x)
+        seen = F.relu(gates)
+        l1 = (seen @ self.entries.detach().norm(dim=0)).mean() / x[0].numel()
+        bias = self.decoder[0].bias.detach()
+        error = (F.linear(seen, self.entries.detach(), bias) - x.flatten(1)).square().mean()
+        return aezoo.TrainingOutput(self.decode(self.code(gates)), self.weight * l1 + error)
+
+
+def build(image_shape: aezoo.ImageShape, *, width: int = 256, weight: float = 2.0) -> Gated:
+    """Build the network; the weight is beside the squared error of an image."""
+    check_weight(weight=weight)
+    return Gated(image_shape, width, weight)
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `gated`."""
+    yield aezoo.Architecture(
+        name="gated",
+        build=build,
+        summary="Sparse autoencoder whose gates carry the L1 penalty, and whose magnitudes do not shrink",
+        reference="Rajamanoharan et al. 2024, arXiv:2404.16014",
+    )

@@ -1,0 +1,40 @@
+"""The implicitly rank-minimising autoencoder: linear layers before the latent, which descent keeps at a low rank."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+import aezoo
+from aezoo_plugins.blocks import Body, body_of
+
+
+def build(
+    image_shape: aezoo.ImageShape,
+    *,
+    latent_dim: int = 32,
+    layers: int = 4,
+    body: Body = "mlp",
+    width: int | None = None,
+) -> aezoo.Autoencoder:
+    """Build the network: square linear layers without biases at the encoder's end, that together are one matrix.
+
+    They add nothing that the network could express; gradient descent on their product prefers few directions. A wide
+    latent shows it: the rank that it comes to use is smaller. Four layers are within the paper's two to eight.
+    """
+    if layers < 1:
+        raise aezoo.AezooError(f"layers must be at least 1, but is {layers}; without them take the body alone")
+    network = body_of(body, image_shape, latent_dim, width)
+    for _ in range(layers):
+        network.encoder.append(nn.Linear(latent_dim, latent_dim, bias=False))
+    return network
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `irmae`."""
+    yield aezoo.Architecture(
+        name="irmae",
+        build=build,
+        summary="Square linear layers at the encoder's end, whose product descent keeps at a low rank",
+        reference="Jing, Zbontar & LeCun 2020, arXiv:2010.00679",
+    )

@@ -1,0 +1,70 @@
+"""k-means, the codebook baseline: an image's whole code is the number of the nearest of K images."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import aezoo
+from aezoo_plugins.blocks import check_at_least_one, float_chunks
+
+
+class KMeans(aezoo.Autoencoder):
+    """Answer with the nearest centroid: the best that one code of log2 K bits can do, up to a local optimum."""
+
+    objective = "mse, closed form"
+
+    def __init__(self, image_shape: aezoo.ImageShape, codebook_size: int) -> None:
+        super().__init__(nn.Flatten(), nn.Unflatten(1, image_shape))
+        self.codebook_size = codebook_size
+        self.centroids = nn.Parameter(torch.rand(codebook_size, math.prod(image_shape)), requires_grad=False)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the number of the centroid that is nearest to each image (B, C, H, W): (B, 1), int64."""
+        return torch.cdist(self.encoder(x), self.centroids).argmin(1, keepdim=True)
+
+    def from_codes(self, codes: Tensor) -> Tensor:
+        """Return the latents (B, 1), float32: the numbers themselves."""
+        return codes.float()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to latents (B, 1)."""
+        return self.from_codes(self.codes(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Map latents (B, 1) to the centroids that they number (B, C, H, W)."""
+        return self.decoder(self.centroids[z.long().squeeze(1)])
+
+    def fit(self, images: Tensor) -> None:
+        """Run Lloyd's algorithm from k-means++ on images (N, C, H, W), uint8; all of them as float32 in memory."""
+        from sklearn.cluster import KMeans as Lloyd
+        from threadpoolctl import threadpool_limits
+
+        flat = torch.cat([chunk.float() for chunk in float_chunks(images)]).cpu()
+        if len(flat) <= self.codebook_size:
+            # A centroid for each image leaves no error; the others are as good as any.
+            self.centroids[: len(flat)] = flat.to(self.centroids.device)
+            return
+        seed = int(torch.randint(2**31, ()))
+        with threadpool_limits(1):
+            found = Lloyd(self.codebook_size, n_init=1, random_state=seed).fit(flat.numpy())
+        self.centroids.copy_(torch.from_numpy(found.cluster_centers_))
+
+
+def build(image_shape: aezoo.ImageShape, *, codebook_size: int = 256) -> KMeans:
+    """Build the codebook; 256 centroids are one byte an image."""
+    check_at_least_one(codebook_size=codebook_size)
+    return KMeans(image_shape, codebook_size)
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `kmeans`."""
+    yield aezoo.Architecture(
+        name="kmeans",
+        build=build,
+        summary="The nearest of K centroids: vector quantisation of whole images, the codebook baseline",
+        reference="Lloyd 1982, IEEE Trans. Information Theory 28; start: Arthur & Vassilvitskii 2007, SODA",
+        variants=[{"codebook_size": k} for k in (16, 256)],
+    )

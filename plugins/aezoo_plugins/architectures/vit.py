@@ -1,0 +1,54 @@
+"""The vision transformer as an autoencoder: patches attend to each other on both sides of a dense bottleneck."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+import aezoo
+from aezoo_plugins.blocks import FromPatches, ToPatches, Transformer, check_latent_dim
+
+
+def build(
+    image_shape: aezoo.ImageShape,
+    *,
+    latent_dim: int = 16,
+    patch: int = 7,
+    width: int = 32,
+    depth: int = 1,
+    heads: int = 4,
+) -> aezoo.Autoencoder:
+    """Build the network: `depth` transformer layers on either side of the latent, a sigmoid at the output.
+
+    The paper classifies with 16x16 patches, 12 layers of width 768. An image whose sides `patch` does not divide is
+    padded with zeros, and its reconstruction cropped.
+    """
+    check_latent_dim(latent_dim)
+    cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
+    return aezoo.Autoencoder(
+        nn.Sequential(
+            cut,
+            nn.Linear(cut.size, width),
+            Transformer(cut.count, width, depth, heads),
+            nn.Flatten(),
+            nn.Linear(cut.count * width, latent_dim),
+        ),
+        nn.Sequential(
+            nn.Linear(latent_dim, cut.count * width),
+            nn.Unflatten(1, (cut.count, width)),
+            Transformer(cut.count, width, depth, heads),
+            nn.Linear(width, cut.size),
+            nn.Sigmoid(),
+            join,
+        ),
+    )
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `vit`."""
+    yield aezoo.Architecture(
+        name="vit",
+        build=build,
+        summary="Patches with learnt positions, self-attention on both sides of a dense bottleneck",
+        reference="Dosovitskiy et al. 2021, arXiv:2010.11929",
+    )

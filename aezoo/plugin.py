@@ -1,7 +1,6 @@
 """A plugin: where it comes from, how it is loaded and asked for all that it contributes, and the hash of its source."""
 
-import ast
-import hashlib
+import contextlib
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,11 @@ import pluggy
 from aezoo import hookspecs
 from aezoo.architecture import Architecture
 from aezoo.dataset import Dataset
-from aezoo.errors import AezooError, ContractError
+from aezoo.errors import AezooError, ContractError, did_you_mean
 from aezoo.hookspecs import API_VERSION, OLDEST_API
 from aezoo.metric import Metric
 from aezoo.records import PluginSource
+from aezoo.source import source_files, source_sha256
 from aezoo.task import Executor
 
 GROUP = "aezoo"
@@ -31,6 +31,7 @@ CONTRIBUTIONS: dict[str, type] = {
     "aezoo_executors": Executor,
 }
 EVENTS = ("aezoo_run_started", "aezoo_trial_finished", "aezoo_run_finished")
+HOOKS = (*CONTRIBUTIONS, *EVENTS)
 
 
 class Origin(Protocol):
@@ -107,6 +108,11 @@ def owner(point: metadata.EntryPoint) -> tuple[str, str]:
         return "unknown", "unknown"
 
 
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Send what a plugin prints to standard error: standard output is for tables."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def load(point: metadata.EntryPoint) -> Plugin:
     """Load the plugin of an entry point.
 
@@ -115,9 +121,10 @@ def load(point: metadata.EntryPoint) -> Plugin:
         BaseException: whatever its import or its hooks raise.
     """
     distribution, version = owner(point)
-    module = point.load()
+    with quiet():
+        module = point.load()
     source = PluginSource(
-        name=point.name, distribution=distribution, version=version, source_sha256=source_sha256(module)
+        name=point.name, distribution=distribution, version=version, source_sha256=source_sha256(module_files(module))
     )
     return ask(module, source, Installed(name=point.name, distribution=distribution), point.value)
 
@@ -131,6 +138,10 @@ def ask(module: ModuleType, source: PluginSource, origin: Origin, place: str) ->
         BaseException: whatever its hooks raise.
     """
     api = _api_of(module)
+    named = hook_names(module)
+    for name in named:
+        if name not in HOOKS:
+            raise ContractError(f"there is no hook {name}; it accepts {', '.join(HOOKS)}." + did_you_mean(name, HOOKS))
     manager = pluggy.PluginManager("aezoo")
     manager.add_hookspecs(hookspecs)
     with warnings.catch_warnings(record=True) as caught:
@@ -138,11 +149,15 @@ def ask(module: ModuleType, source: PluginSource, origin: Origin, place: str) ->
         manager.register(module, name=source.name)
     manager.check_pending()
     marked = {caller.name: caller for caller in manager.get_hookcallers(module) or ()}
-    for name in (*CONTRIBUTIONS, *EVENTS):
-        if hasattr(module, name) and name not in marked:
+    for name in named:
+        if name not in marked:
             raise ContractError(f"{name} is not marked; put @aezoo.hookimpl before it")
     if not marked:
-        raise ContractError(f"{place} implements no hook; it accepts {', '.join((*CONTRIBUTIONS, *EVENTS))}")
+        raise ContractError(f"{place} implements no hook; it accepts {', '.join(HOOKS)}")
+    with quiet():
+        contributed = {
+            hook: tuple(_contributions(marked[hook], kind)) for hook, kind in CONTRIBUTIONS.items() if hook in marked
+        }
     return Plugin(
         name=source.name,
         distribution=source.distribution,
@@ -150,13 +165,16 @@ def ask(module: ModuleType, source: PluginSource, origin: Origin, place: str) ->
         place=place,
         origin=origin,
         source=source,
-        contributed={
-            hook: tuple(_contributions(marked[hook], kind)) for hook, kind in CONTRIBUTIONS.items() if hook in marked
-        },
+        contributed=contributed,
         api=api,
         warnings=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
         events={name: marked[name] for name in EVENTS if name in marked},
     )
+
+
+def hook_names(module: ModuleType) -> list[str]:
+    """Return the names of the functions in a module that are hooks by their name, misspelt ones among them."""
+    return [name for name, one in vars(module).items() if name.startswith("aezoo_") and callable(one)]
 
 
 def _api_of(module: ModuleType) -> int | None:
@@ -194,54 +212,14 @@ def _contributions(hook: pluggy.HookCaller, kind: type) -> Iterator[Any]:
             yield one
 
 
-def source_sha256(module: ModuleType, *, beside: Path | None = None) -> str:
-    """Hash a module's source, with the source of what it imports from its own top-level package.
+def module_files(module: ModuleType, *, beside: Path | None = None) -> dict[str, Path]:
+    """Return the source files of an imported module, and of what it imports of its own package.
 
     Args:
         module: An imported module.
         beside: Where given, what it imports from this folder counts too.
     """
-    package = module.__name__.partition(".")[0]
-    digest = hashlib.sha256()
-    pending, seen = [module.__name__], set()
-    while pending:
-        name = pending.pop()
-        found = module if name == module.__name__ else sys.modules.get(name)
-        path = getattr(found, "__file__", None)
-        if name in seen or not path or not Path(path).is_file():
-            continue
-        seen.add(name)
-        if name.partition(".")[0] != package and not (beside and _is_beside(Path(path), beside)):
-            continue
-        source = Path(path).read_bytes()
-        digest.update(name.encode() + b"\0" + source)
-        if path.endswith(".py"):
-            pending += sorted(_imports(source, name if Path(path).name == "__init__.py" else name.rpartition(".")[0]))
-    return digest.hexdigest()
-
-
-def _is_beside(path: Path, folder: Path) -> bool:
-    """Tell whether a module's file is part of a folder, and not installed: an environment may lie in that folder."""
-    path, folder = path.resolve(), folder.resolve()
-    installed = {"site-packages", "dist-packages"} & set(path.parts)
-    own = path.is_relative_to(Path(hookspecs.__file__).parent.resolve())
-    return path.is_relative_to(folder) and not installed and not own
-
-
-def _imports(source: bytes, package: str) -> set[str]:
-    """Return the names of the modules that a source in `package` imports, and of what it may import from them."""
-    names: set[str] = set()
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        # The file was broken since it was imported; its bytes count, and there is nothing more to learn from it.
-        return names
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            # One dot is the package itself, each further one its parent.
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join(filter(None, [*parents, node.module]))
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return names
+    package = sys.modules.get(module.__name__.partition(".")[0])
+    roots = [Path(place).parent for place in getattr(package, "__path__", ())]
+    path = Path(module.__file__ or "")
+    return source_files(module.__name__, path, package_roots=roots, beside=beside) if path.is_file() else {}

@@ -8,20 +8,19 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
 from aezoo.architecture import NAME, Architecture, format_value, parse_value, parse_variant
-from aezoo.errors import AezooError, reason_of
-from aezoo.plugin import CONTRIBUTIONS, EVENTS, Plugin, ask, source_sha256
+from aezoo.errors import AezooError, did_you_mean, reason_of
+from aezoo.memory import AtHand, at_hand
+from aezoo.plugin import Plugin, ask, hook_names, module_files, quiet
 from aezoo.records import PluginSource
 from aezoo.registry import Registry, discover
-from aezoo.store import digest
+from aezoo.source import source_files, source_sha256
 
 VERSION = "not installed"
 _FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<factory>[A-Za-z_]\w*))?\s*(?P<settings>\[.*\])?", re.DOTALL)
@@ -41,17 +40,17 @@ class FromFile:
         path = Path(self.path)
         if not path.is_file():
             raise AezooError(f"no file {path}; give the path of a Python file")
-        _put_first(str(path.parent))
         # Not by its own name: a file called conv.py must not stand in the way of a module of that name.
         name = f"aezoo_file_{path.stem}"
+        files = source_files(name, path, beside=path.parent)
+        _put_first(path.parent, files)
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise AezooError(f"cannot load {path}: it is no Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
-        sha = source_sha256(module, beside=path.parent)
-        return _plugin(module, path.stem, self.factory, self.settings, sha, self, str(path))
+        return _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +64,26 @@ class FromModule:
 
     def load(self) -> Plugin:
         """Import the module, with the folder on the path."""
-        _put_first(self.folder)
+        _put_first(Path(self.folder), {})
         module: ModuleType = _run(lambda: importlib.import_module(self.module), f"module {self.module}")
-        stem, sha = self.module.rpartition(".")[2], source_sha256(module, beside=Path(self.folder))
-        return _plugin(module, stem, self.factory, self.settings, sha, self, self.module)
+        sha256 = source_sha256(module_files(module, beside=Path(self.folder)))
+        return _plugin(
+            module, self.module.rpartition(".")[2], self.factory, self.settings, sha256, self, self.module
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromMemory:
-    """A function, a class or an `Architecture` of the calling program, pickled by its value where it must be."""
+    """A function, a class or an `Architecture` of the calling program."""
 
-    content: bytes
-    name: str
-    module: str
-    sha256: str
+    object: AtHand
 
     def load(self) -> Plugin:
         """Make an architecture of it."""
-        found = cloudpickle.loads(self.content)
-        source = PluginSource(name=self.name, distribution=self.module, version=VERSION, source_sha256=self.sha256)
-        return _of(source, self, _architecture(found, self.name, ()), f"{self.module}.{self.name}")
+        one = self.object
+        source = PluginSource(name=one.name, distribution=one.module, version=VERSION, source_sha256=one.sha256)
+        place = f"{one.module}.{one.name}"
+        return _of(source, self, _architecture(one.get(), one.name, (), place), place)
 
 
 def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ()) -> Registry:
@@ -112,8 +111,9 @@ def extend(
     Raises:
         AezooError: one cannot be loaded.
     """
-    if isinstance(asked, str):
-        raise AezooError(f"give a list of variants, such as [{asked!r}], but got the text {asked!r}")
+    for one, what in ((asked, "variants"), (plugins, "plugins")):
+        if isinstance(one, str | Path) or callable(one):
+            raise AezooError(f"give a list of {what}, such as [{_told(one)}], but got {_told(one)} itself")
     found = [_place(one, registry) for one in asked]
     # Each place is loaded once, with all settings in which it was asked for.
     together: dict[Any, tuple[str, ...]] = {_plain_place(plugin): () for plugin in plugins}
@@ -133,24 +133,47 @@ def extend(
     return registry, texts
 
 
+def _told(given: Any) -> str:
+    return repr(str(given)) if isinstance(given, str | Path) else str(getattr(given, "__name__", given))
+
+
 def _place(asked: Any, registry: Registry) -> tuple[Any, str]:
     """Return where something that was asked for is had from, None where it is installed, and its text or settings."""
     if not isinstance(asked, str | Path):
         return _from_memory(asked), ""
     text = str(asked).strip()
     if match := _FILE.fullmatch(text):
-        return FromFile(path=str(Path(match["place"]).absolute()), factory=match["factory"]), match["settings"] or ""
+        return _file(match), match["settings"] or ""
     match = _MODULE.fullmatch(text)
     if match and match["place"] not in {plugin.distribution for plugin in registry.plugins}:
-        place = FromModule(module=match["place"], factory=match["factory"], folder=str(Path.cwd()))
-        return place, match["settings"] or ""
+        return _module(match), match["settings"] or ""
+    name = text.partition("[")[0]
+    if "/" in name or os.sep in name or re.search(r"\.(py|ipynb)(:|$)", name):
+        raise AezooError(f"not a variant: {text!r}; a network in a file is ./FILE.py or ./FILE.py:NAME[key=value, ...]")
+    installed = {architecture.name for architecture, _ in registry.architectures.values()}
+    if name not in installed and Path(f"{name}.py").is_file():
+        settings = text.removeprefix(name)
+        raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give ./{name}.py{settings}")
     return None, text
 
 
+def _file(match: re.Match[str]) -> FromFile:
+    return FromFile(path=str(Path(match["place"]).absolute()), factory=match["factory"])
+
+
+def _module(match: re.Match[str]) -> FromModule:
+    return FromModule(module=match["place"], factory=match["factory"], folder=str(Path.cwd()))
+
+
 def _plain_place(plugin: str | Path) -> FromFile | FromModule:
+    """Return where a plugin that is not installed is had from, as ``--plugin`` names it."""
     text = str(plugin)
-    if text.endswith(".py") or os.sep in text:
-        return FromFile(path=str(Path(text).absolute()))
+    if match := _FILE.fullmatch(text):
+        return _file(match)
+    if match := _MODULE.fullmatch(text):
+        return _module(match)
+    if os.sep in text:
+        raise AezooError(f"not a plugin: {text!r}; give a file, ./FILE.py, or a module's name")
     return FromModule(module=text, folder=str(Path.cwd()))
 
 
@@ -185,17 +208,8 @@ def _from_memory(given: Any) -> FromMemory:
     name = given.name if isinstance(given, Architecture) else str(getattr(inner, "__name__", type(inner).__name__))
     if not NAME.fullmatch(name):
         raise AezooError(f"{name} is no name for an architecture; give a function with a name: `def my_net(): ...`")
-    try:
-        content = cloudpickle.dumps(given)
-    except Exception as error:
-        raise AezooError(f"{name} cannot be sent to the process of a trial: {reason_of(error)}") from error
-    module = sys.modules.get(getattr(inner, "__module__", "__main__"))
-    file = getattr(module, "__file__", None)
-    owner = Path(file).stem if file else "notebook"
-    # What is defined without a file, in a notebook, has no other source than its code.
-    source = source_sha256(module, beside=Path(file).parent) if module and file else content.hex()
-    mark = digest(source, str(_signature(build)), sorted(_captured(inner)))
-    return FromMemory(content=content, name=name, module=owner, sha256=mark)
+    _signature(build)  # read before anything is pickled
+    return FromMemory(object=at_hand(given, inner, name))
 
 
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
@@ -205,36 +219,24 @@ def _signature(factory: Callable[..., Any]) -> inspect.Signature:
         raise AezooError(f"cannot read which arguments {factory!r:.60} takes: {reason_of(error)}") from error
 
 
-def _captured(factory: Any) -> set[str]:
-    """Return the values that a function, or the methods of a class, take from around them, as text."""
-    functions = (
-        [factory]
-        if inspect.isfunction(factory)
-        else [f for f in getattr(factory, "__dict__", {}).values() if inspect.isfunction(f)]
-    )
-    found: set[str] = set()
-    for function in functions:
-        around = inspect.getclosurevars(function)
-        found |= {
-            f"{name}={value!r}"
-            for name, value in {**around.nonlocals, **around.globals}.items()
-            if not isinstance(value, ModuleType | type | FunctionType)
-        }
-    return found
-
-
 def _plugin(
     module: ModuleType, stem: str, factory: str | None, settings: Sequence[str], sha256: str, origin: Any, place: str
 ) -> Plugin:
     """Make a plugin of a module: by its hooks where it has any, else of the function or class that builds a network."""
     source = PluginSource(name=stem, distribution=stem, version=VERSION, source_sha256=sha256)
-    if factory is None and any(hasattr(module, hook) for hook in (*CONTRIBUTIONS, *EVENTS)):
+    if factory is None and (hook_names(module) or hasattr(module, "AEZOO_API")):
         return _run(lambda: ask(module, source, origin, place), place)  # type: ignore[no-any-return]
     name = factory or _only_factory(module, place)
     found = getattr(module, name, None)
     if not callable(found) and not isinstance(found, Architecture):
-        raise AezooError(f"{place} has no function or class {name!r}")
-    return _of(source, origin, _architecture(found, factory or stem, settings), place)
+        there = [one for one, value in vars(module).items() if _is_own(value, module) and not one.startswith("_")]
+        what = f"it has {', '.join(there)}" if there else "it has none"
+        raise AezooError(f"{place} has no function or class {name!r}; {what}." + did_you_mean(name, there))
+    return _of(source, origin, _architecture(found, factory or stem, settings, place), place)
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == module.__name__
 
 
 def _only_factory(module: ModuleType, place: str) -> str:
@@ -246,7 +248,7 @@ def _only_factory(module: ModuleType, place: str) -> str:
     own = [
         name
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+        if isinstance(value, type) and issubclass(value, nn.Module) and _is_own(value, module)
     ]
     if len(own) == 1:
         return own[0]
@@ -254,17 +256,29 @@ def _only_factory(module: ModuleType, place: str) -> str:
     raise AezooError(f"{place} has no hook and no function `build`, {what}")
 
 
-def _architecture(found: Any, name: str, settings: Sequence[str]) -> Architecture:
+def _architecture(found: Any, name: str, settings: Sequence[str], place: str) -> Architecture:
     """Make an architecture of a function or class; it is given the image shape where it has an argument for it."""
     if isinstance(found, Architecture):
         return found
     if not NAME.fullmatch(name):
         raise AezooError(f"{name!r} is no name for an architecture: letters, digits, '_', '-' and '.'; rename it")
     variants = [parse_variant(name + text).settings or {} for text in settings] or [{}]
+    build = _builder(found)
+    missing = [
+        one.name
+        for one in inspect.signature(build).parameters.values()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty
+        if any(one.name not in given for given in variants)
+    ]
+    if missing:
+        raise AezooError(
+            f"{place}: {name} needs {', '.join(missing)}: give {place}[{missing[0]}=...], or a default in the code; "
+            "the image's shape comes in an argument that is called image_shape"
+        )
     document = (found.__doc__ or "").strip().partition("\n")[0]
     return Architecture(
         name=name,
-        build=_builder(found),
+        build=build,
         summary=document or f"{name}, as it was given",
         reference="not installed",
         variants=variants,
@@ -307,16 +321,30 @@ def _of(source: PluginSource, origin: Any, architecture: Architecture, place: st
     )  # fmt: skip
 
 
-def _put_first(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+_FOLDERS: set[Path] = set()
+"""The folders that files were loaded from."""
+
+
+def _put_first(folder: Path, files: Mapping[str, Path]) -> None:
+    """Let modules be imported from a folder first, also where one of that name came from another such folder."""
+    for name, path in files.items():
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded and Path(loaded).parent in _FOLDERS and Path(loaded) != path:
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
 
 
 def _run(call: Callable[[], Any], what: str) -> Any:
     """Run what belongs to a plugin, and turn what it raises into one line."""
     try:
-        return call()
+        with quiet():
+            return call()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise AezooError(f"cannot load {what}: {reason_of(error)}") from error
+        relative = "relative import" in str(error)
+        hint = "; what is in a package is named by its module, package.module:NAME" if relative else ""
+        raise AezooError(f"cannot load {what}: {reason_of(error)}{hint}") from error

@@ -26,7 +26,9 @@ def new_plugin(name: str, folder: Path, registry: Registry) -> Path:
         AezooError: the name is not one for a module, or is taken; or the folder is there and not empty.
         StorageError: it cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise AezooError(f"{name!r} is a word of Python's own; choose another name")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
         raise AezooError(f"a plugin's name is a small letter, then small letters, digits and '_', but got {name!r}")
     taken = [plugin.distribution for found, plugin in registry.architectures.values() if found.name == name]
     if taken:

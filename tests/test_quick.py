@@ -5,7 +5,9 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import aezoo
@@ -111,9 +113,27 @@ def test_a_file_or_module_stands_for_what_is_in_it(write, source, asked, expecte
         ("def build(:", "./my_net.py", r"cannot load .*my_net\.py: SyntaxError: .*my_net\.py, line 1"),
         ("import no_such_thing", "./my_net.py", "cannot load .*: ModuleNotFoundError: No module named 'no_such"),
         ("raise SystemExit(3)", "./my_net.py", "cannot load .*: SystemExit: 3"),
-        (WIDE, "./my_net.py", r"hyperparameter 'width' has no default: give my_net\[width="),
+        (WIDE, "./my_net.py", r"my_net\.py: my_net needs width: give .*my_net\.py\[width=\.\.\.\], or a default"),
         ("\n    AEZOO_API = 99" + hook("own"), "./my_net.py", "is written for plugin API 99, and this aezoo has 1"),
         (hook("a", "b"), "./my_net.py[latent_dim=1]", "contributes a, b: give it with --plugin"),
+        (NET, "./my_net", r"not a variant: './my_net'; a network in a file is ./FILE\.py or ./FILE\.py:NAME"),
+        (NET, "my_net.py::Net", "not a variant: 'my_net.py::Net'; a network in a file is"),
+        (
+            NET,
+            "my_net[latent_dim=3]",
+            r"no architecture 'my_net', but there is a file my_net\.py: give ./my_net\.py\[lat",
+        ),
+        (NET, "./my_net.py:Nat", r"has no function or class 'Nat'; it has Net\. Did you mean 'Net'"),
+        (
+            "import aezoo\n@aezoo.hookimpl\ndef aezoo_architecture(): yield 1",
+            "./my_net.py",
+            r"cannot load .*: there is no hook aezoo_architecture; .*Did you mean 'aezoo_architectures'",
+        ),
+        (
+            "from . import other",
+            "./my_net.py",
+            "ImportError: .*; what is in a package is named by its module, package.m",
+        ),
         (NET, "no_such_module:Net", "cannot load module no_such_module: ModuleNotFoundError"),
     ],
 )
@@ -213,8 +233,47 @@ def make(width):
     return net
 
 
+def mark(given):
+    return _from_memory(given).object.sha256
+
+
+SIZE = 4
+
+
+def around():
+    return SIZE
+
+
+class Uses:
+    scale = 1
+
+    def __init__(self, image_shape, width=2):
+        self.width = width * SIZE * self.scale
+
+    def method(self, image_shape):
+        return self.width
+
+    def __call__(self, image_shape):
+        return self.width
+
+
+def calls_another(image_shape):
+    return around()
+
+
+def makes_a_class(image_shape):
+    return Uses(image_shape)
+
+
+def holding(array):
+    def net(image_shape):
+        return array
+
+    return net
+
+
 def test_what_is_at_hand_is_known_by_its_code_and_by_what_it_holds():
-    marks = [_from_memory(one).sha256 for one in (make(6), make(6), make(7), functools.partial(make(6), depth=2))]
+    marks = [mark(one) for one in (make(6), make(6), make(7), functools.partial(make(6), depth=2))]
     assert marks[0] == marks[1]
     assert len(set(marks)) == 3
     loaded = _from_memory(make(6)).load()
@@ -223,13 +282,110 @@ def test_what_is_at_hand_is_known_by_its_code_and_by_what_it_holds():
 
 
 @pytest.mark.parametrize(
+    ("make_one", "make_other"),
+    [
+        (lambda: Uses((1, 2, 3), 2).method, lambda: Uses((1, 2, 3), 3).method),
+        (lambda: functools.partial(Uses, width=2), lambda: functools.partial(Uses, width=3)),
+        (lambda: holding(torch.arange(5000)), lambda: holding(torch.arange(5000).roll(1))),
+        (lambda: holding(np.arange(5000)), lambda: holding(np.arange(5000) + 1)),
+        (lambda: holding({"a": [1, 2]}), lambda: holding({"a": [1, 3]})),
+        (lambda: holding({3, 1, 2}), lambda: holding({3, 1})),
+        (lambda: holding(np.random.default_rng(1)), lambda: holding(np.random.default_rng(2))),
+    ],
+)
+def test_whatever_an_object_holds_tells_it_apart_and_nothing_else_does(make_one, make_other):
+    assert mark(make_one()) == mark(make_one())
+    assert mark(make_one()) != mark(make_other())
+
+
+@pytest.mark.parametrize("given", [Uses, calls_another, makes_a_class], ids=lambda given: given.__name__)
+def test_a_value_that_it_takes_from_around_it_by_way_of_others_tells_it_apart(given, monkeypatch):
+    before = mark(given)
+    assert mark(given) == before
+    monkeypatch.setitem(globals(), "SIZE", 5)
+    changed = mark(given)
+    assert changed != before
+    monkeypatch.setattr(Uses, "scale", 2)
+    assert (mark(given) != changed) == (given is not calls_another)
+
+
+def test_what_cannot_be_told_apart_never_passes_for_what_it_was():
+    values = {"a": 1}.values()
+    assert mark(holding(values)) != mark(holding(values))
+
+
+def test_the_callers_own_class_stays_what_it_is():
+    plugin = _from_memory(Uses).load()
+    assert plugin.architectures[0].build((1, 2, 3)).__class__ is Uses
+    assert Uses.__init__.__globals__ is globals()
+
+
+PIPED = """
+import aezoo
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, image_shape):
+        super().__init__()
+        back = nn.Unflatten(1, image_shape)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(36, WIDTH), nn.Linear(WIDTH, 36), back)
+
+    def forward(self, x):
+        return self.layers(x)
+
+recipe = aezoo.Recipe(name="t", dataset="tiny", steps=5)
+run = aezoo.bench([Net], recipe=recipe, out="run", device="cpu", timing=False)
+print(sorted(one.num_params for one in run.records() if one.architecture == "Net"))
+"""
+
+
+def test_a_script_that_is_piped_in_is_known_by_its_code(write, tiny):
+    def pipe(width):
+        source = PIPED.replace("WIDTH", str(width))
+        return subprocess.run([sys.executable, "-"], input=source, capture_output=True, text=True, check=True).stdout
+
+    assert pipe(3) == "[255]\n"
+    assert pipe(3) == "[255]\n"
+    assert pipe(4) == "[255, 328]\n"
+
+
+def test_two_files_have_each_their_own_neighbour_also_of_one_name(write, tiny):
+    for folder, bias in (("a", "True"), ("b", "False")):
+        write(f"{folder}/helper.py", f"BIAS = {bias}")
+        source = "from helper import BIAS\n" + textwrap.dedent(NET).replace(
+            "36, latent_dim)", "36, latent_dim, bias=BIAS)"
+        )
+        write(f"{folder}/net_{folder}.py", source)
+    run = bench(["./a/net_a.py", "./b/net_b.py"])
+    table = run.table().set_index("variant")
+    assert table.loc[["net_a", "net_b"], "status"].tolist() == ["ok", "ok"]
+    assert table.loc[["net_a", "net_b"], "num_params"].tolist() == [182, 180]
+
+
+def test_what_is_imported_late_is_part_of_the_source_too(write, tiny):
+    late = """
+        def build(image_shape):
+            from helper import Net
+            return Net()
+    """
+    write("late.py", late)
+    write("early.py", "import helper\n" + textwrap.dedent(late))
+    path = write("helper.py", NET)
+    assert set(bench(["./early.py", "./late.py"]).table()["status"]) == {"ok"}
+    before = FromFile(path="late.py").load().source
+    path.write_text(path.read_text() + "\n# another\n")
+    assert FromFile(path="late.py").load().source != before
+
+
+@pytest.mark.parametrize(
     ("given", "told"),
     [
         ([nn.Linear(2, 2)], "got a network that is built already, a Linear; give Linear itself"),
         ([lambda image_shape: None], "<lambda> is no name for an architecture; give a function with a name"),
         ([dict], "cannot read which arguments <class 'dict'> takes: ValueError"),
+        (Uses, r"give a list of variants, such as \[Uses\], but got Uses itself"),
         ([3], "give variants as texts, or functions or classes that build one, but got 3"),
-        ("mlp", r"give a list of variants, such as \['mlp'\], but got the text 'mlp'"),
+        ("mlp", r"give a list of variants, such as \['mlp'\], but got 'mlp' itself"),
     ],
 )
 def test_what_is_no_architecture_is_refused_in_one_line(given, told):

@@ -129,7 +129,8 @@ def _told(found: Sequence[Finding], total: int) -> list[str]:
     """Say what was found, once where it is the same for several; what was simply met says nothing."""
     where: dict[str, list[str]] = {}
     for one in found:
-        if one.told and one.status != "ok":
+        # What was skipped for another one's fault says nothing that that one does not.
+        if one.told and one.status != "ok" and not one.told.startswith("needs '"):
             where.setdefault(one.told, []).append(f"{one.variant} on {_size(one.image_shape)}")
     return [
         told if len(places) == total > 1 else f"{places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}: {told}"

@@ -25,8 +25,11 @@ from aezoo.training import Stream, Trainer, arithmetic, fit, seed_stream
 BATCH = 8
 """Images of a case: enough to tell batches apart."""
 RECIPE = Recipe(name="check", steps=1, batch_size=BATCH)
+DISTURBANCE = 0.1
+"""The standard deviation of what is added to weights: of the size of a small network's own."""
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5
+_WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 LEARNING_STEPS = (20, 60, 200)
 """After how many steps the loss is looked at: the first time that it is lower will do."""
 
@@ -57,11 +60,19 @@ class Case:
     def _state(self) -> dict[str, Tensor]:
         return build(self.variant, self.images_NCHW, seed=0).state_dict()
 
-    def module(self) -> nn.Module:
-        """Build the network anew, in evaluation mode."""
+    def module(self, *, disturbed: bool = False) -> nn.Module:
+        """Build the network anew, in evaluation mode; where it is `disturbed`, with other weights than it starts from.
+
+        Else what starts at zero, and opens as it trains, would not show.
+        """
         state = self._state
         module = build(self.variant, self.images_NCHW, seed=0)
         module.load_state_dict(state)
+        if disturbed:
+            seed_stream(0, Stream.TRAINING_NOISE)
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.add_(DISTURBANCE * torch.randn_like(parameter))
         return module.eval()
 
     def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
@@ -120,7 +131,10 @@ def check_output(case: Case) -> None:
         try:
             output = _evaluated(module)(x_BCHW)
         except RuntimeError as error:
-            raise ContractError(f"{reason_of(error)}{_flat_hint(module, case)}{_where(module, 'forward')}") from error
+            hint = _flat_hint(module, case) or (
+                "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
+            )
+            raise ContractError(f"{reason_of(error)}{hint}{_where(module, 'forward')}") from error
         where = _where(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
             raise ContractError(
@@ -146,17 +160,36 @@ def _flat_hint(module: nn.Module, case: Case) -> str:
     return "; it works on flat images: return aezoo.Flat(module, image_shape)"
 
 
+def check_training(case: Case) -> None:
+    """A pass as in training gives reconstructions of the images' shape."""
+    module = case.module()
+    where = _where(module, "training_forward", "forward")
+    try:
+        reconstruction = _training_output(module, case.x_BCHW).reconstruction
+    except (SkipCheck, ContractError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ContractError(f"expected a reconstruction in training, got {reason_of(error)}{where}") from error
+    given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction).__name__
+    if given != tuple(case.x_BCHW.shape):
+        raise ContractError(
+            f"in training, expected reconstructions of shape {tuple(case.x_BCHW.shape)}, got {given}{where}"
+        )
+
+
 def check_input(case: Case) -> None:
     """The images that it is given stay as they are, in evaluation and in training."""
     module, given = case.module(), case.x_BCHW
     _evaluated(module)(given)
     if not torch.equal(given, case.x_BCHW):
-        raise ContractError(f"forward changes its input in place; work on a copy: x.clone(){_where(module, 'forward')}")
+        raise ContractError(
+            f"forward changes its input in place; work on a copy: x.clone(){_where(module, 'forward', 'encode')}"
+        )
     if not hasattr(module, "fit"):
         seed_stream(0, Stream.TRAINING_NOISE)
         training_forward(module.train(), given)
         if not torch.equal(given, case.x_BCHW):
-            where = _where(module, "training_forward", "forward")
+            where = _where(module, "training_forward", "forward", "encode")
             raise ContractError(f"the network changes its input in place while it trains; use x.clone(){where}")
 
 
@@ -184,7 +217,7 @@ def check_batch(case: Case) -> None:
     if not _close(alone, together):
         raise ContractError(
             f"expected the same reconstruction of an image alone and in a batch, got ones that differ by up to "
-            f"{_largest(alone, together)}: statistics of the batch in evaluation?{_where(module, 'forward')}"
+            f"{_largest(alone, together)}: statistics of the batch in evaluation?{_where(module, 'forward', 'encode')}"
         )
 
 
@@ -271,27 +304,37 @@ def check_codes(case: Case) -> str:
 
 def check_halves(case: Case) -> None:
     """In evaluation, forward is the decoder on the encoder's latent."""
-    module = case.module()
-    encode, decode = case.halves(module)
-    reconstruction, decoded = _evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
-    if not _close(decoded, reconstruction):
-        raise ContractError(
-            f"expected forward(x) = decode(encode(x)), got pixels that differ by up to "
-            f"{_largest(decoded, reconstruction)}: forward is not its decoder on its encoder's latent, something "
-            f"passes around the bottleneck{_where(module, 'forward')}"
-        )
+    for disturbed in (False, True):
+        module = case.module(disturbed=disturbed)
+        encode, decode = case.halves(module)
+        reconstruction, decoded = _evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
+        if not _close(decoded, reconstruction):
+            raise ContractError(
+                f"expected forward(x) = decode(encode(x)), got pixels that differ by up to "
+                f"{_largest(decoded, reconstruction)}{_WEIGHTS[disturbed]}: forward is not its decoder on its "
+                f"encoder's latent, something passes around the bottleneck{_where(module, 'forward')}"
+            )
 
 
 def check_bottleneck(case: Case) -> None:
     """The output depends on the input only through the latent."""
-    module = case.module()
+    for disturbed in (False, True):
+        _check_bottleneck(case, disturbed=disturbed)
+
+
+def _check_bottleneck(case: Case, *, disturbed: bool) -> None:
+    module = case.module(disturbed=disturbed)
     encode, decode = case.halves(module)
     reconstruction = _evaluated(module)(case.x_BCHW)
     # A plain copy of the numbers: nothing else travels with the latent.
     latent = encode(case.x_BCHW).detach().as_subclass(Tensor).clone()
     encode(1 - case.x_BCHW)
-    _, elsewhere = case.halves(case.module())
-    for other, what in ((decode, "after it encoded other images"), (elsewhere, "by a network that encoded no image")):
+    _, elsewhere = case.halves(case.module(disturbed=disturbed))
+    weights = _WEIGHTS[disturbed]
+    for other, what in (
+        (decode, f"after it encoded other images{weights}"),
+        (elsewhere, f"by a network that encoded no image{weights}"),
+    ):
         try:
             decoded = other(latent.clone())
         except Exception as error:

@@ -58,6 +58,7 @@ CHECKS = (
     Check(
         name="output", summary="(B, C, H, W) in and out, float32, finite, any batch size", function=checks.check_output
     ),
+    Check(name="training", summary="a pass as in training gives reconstructions too", function=checks.check_training),
     Check(name="input", summary="leaves its input untouched", function=checks.check_input),
     Check(name="evaluation", summary="evaluation is repeatable", function=checks.check_evaluation, needs=("input",)),
     Check(
@@ -176,7 +177,7 @@ def examine(case: Case, *, quick: bool = False) -> Iterator[Finding]:
 
 
 def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
-    missing = [name for name in ("builds", "output", *check.needs) if name in failed and name != check.name]
+    missing = [name for name in ("builds", "output", "training", *check.needs) if name in failed and name != check.name]
     if missing:
         return "skipped", f"needs {missing[0]!r}"
     try:

@@ -89,6 +89,40 @@ class FalseLatentSize(Good):
     latent_size = 2
 
 
+class RaisesInTraining(Good):
+    def training_forward(self, x):
+        raise KeyError("missing")
+
+
+class SmallerInTraining(Good):
+    def training_forward(self, x):
+        return aezoo.TrainingOutput(self(x)[:, :, 1:])
+
+
+class SkipThatOpens(Good):
+    """A gate that starts at zero: nothing passes by it until it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return super().forward(x) + self.gate * x
+
+
+class StateThatOpens(SkipThatOpens):
+    def forward(self, x):
+        self.seen = x
+        return self.decode(self.encode(x))
+
+    def encode(self, x):
+        self.seen = x
+        return super().encode(x)
+
+    def decode(self, z):
+        return super().decode(z) + self.gate * getattr(self, "seen", 0)
+
+
 class HiddenSkip(Good):
     def forward(self, x):
         return 0.9 * super().forward(x) + 0.1 * x
@@ -256,6 +290,10 @@ FAULTS = {
     BlankObjective: ("builds", "objective must be a line of text"),
     FlatOutput: ("output", "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); look at FlatOutput.decode"),
     OnlyWholeBatches: ("output", "expected reconstructions of shape (1, 1, 6, 5), got (1, 6, 5)"),
+    RaisesInTraining: ("training", "expected a reconstruction in training, got KeyError: 'missing'; look at Raises"),
+    SmallerInTraining: ("training", "in training, expected reconstructions of shape (8, 1, 6, 5), got (8, 1, 5, 5)"),
+    SkipThatOpens: ("halves", "with weights a little off those that it starts from: forward is not its decoder"),
+    StateThatOpens: ("bottleneck", "after it encoded other images with weights a little off"),
     ChangesItsInput: ("input", "forward changes its input in place; work on a copy: x.clone()"),
     SamplesInEvaluation: ("evaluation", "got two: it draws random numbers; look at SamplesInEvaluation.decode"),
     StatefulDecoder: ("evaluation", "got two: something is kept from one call to the next"),

@@ -17,12 +17,13 @@ from aezoo.dataset import sha256
 from aezoo.errors import AezooError
 from aezoo.execution import LOCAL, default_jobs, start_server
 from aezoo.grid import Grid
-from aezoo.observer import Observer, Trackers
+from aezoo.observer import Observer, Trackers, WarningObserver
+from aezoo.plugin import Plugin
 from aezoo.preview import Preview
 from aezoo.quick import extend
 from aezoo.recipe import Recipe, fingerprint, read_recipe
 from aezoo.records import DatasetInfo, RunInfo, TrialRecord
-from aezoo.registry import discover
+from aezoo.registry import Registry, discover
 from aezoo.store import RunDirectory
 from aezoo.trial import now
 
@@ -97,7 +98,7 @@ def bench(
         timing: Whether to measure throughput at the end.
         retry_failed: Whether to run trials again whose records say that they failed.
         strict: Whether a plugin that cannot be loaded, or uses what is deprecated, is an error.
-        observer: Told what happens.
+        observer: Told what happens; by default, what goes otherwise than asked is a Python warning.
 
     Raises:
         AezooError: the call was wrong; nothing was written.
@@ -156,7 +157,7 @@ def open_grid(
     observer: Observer | None = None,
 ) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid with the variants that it selects. Nothing is written."""
-    observer = observer or Observer()
+    observer = observer or WarningObserver()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     sizes = {f"latent_dim {value}": value for value in latent_dims}
     _check_positive(jobs=jobs, threads=threads, timeout=timeout, match_params=match_params, **sizes)
@@ -170,7 +171,7 @@ def open_grid(
         observer.warn(told)
     selected = registry.select(["*", *texts] if every else texts, latent_dims=latent_dims)
     runs_tasks = LOCAL if executor == LOCAL.name else registry.executor(executor)
-    metrics = {name: registry.metric(name)[1] for name in recipe.metrics}
+    metrics = _metrics(recipe.metrics, registry)
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
     dataset = registry.dataset(recipe.dataset)
@@ -214,6 +215,19 @@ def open_grid(
             retry_failed=retry_failed, observer=observer,
         )  # fmt: skip
         yield grid, selected
+
+
+def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
+    """Return the plugin of each metric that was asked for.
+
+    Raises:
+        AezooError: there is no such metric, or it is asked for twice.
+    """
+    found = [(name, *registry.metric(name)) for name in names]
+    for number, (name, metric, _) in enumerate(found):
+        if any(metric is other for _, other, _ in found[:number]):
+            raise AezooError(f"the metric {name!r} is asked for twice")
+    return {name: plugin for name, _, plugin in found}
 
 
 def find_data_dir(given: str | Path | None) -> Path:

@@ -225,6 +225,8 @@ def plugins(
     from aezoo.quick import load_registry
 
     registry = load_registry(plugin or [], no_plugin or [])
+    for told in registry.told:
+        print(f"warning: {told}", file=sys.stderr)
     found: list[tuple[Any, str, list[str], str]] = [
         (
             one,
@@ -425,6 +427,7 @@ def reproduce(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's id, or enough of its beginning")],
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
 ) -> None:
     """Run a trial again from its record; exit status 1 where it does not come out as it did.
 
@@ -435,7 +438,7 @@ def reproduce(
     from aezoo.reproduce import reproduce as run_again
 
     observer = PlainObserver(console_on(stderr=True))
-    found = run_again(run, trial, plugins=plugin or [], data_dir=data_dir, observer=observer)
+    found = run_again(run, trial, plugins=plugin or [], block=no_plugin or [], data_dir=data_dir, observer=observer)
     typer.echo(f"recorded  {found.recorded}")
     typer.echo(f"now       {found.repeated}")
     typer.echo(f"{found.trial_id}: {found.verdict}")

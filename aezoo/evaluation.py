@@ -54,4 +54,5 @@ class TrainedNetwork:
         """Return the images' labels, (N,), int64."""
         if part not in self.known_labels:
             raise AezooError("the data set has no labels")
-        return self.known_labels[part]
+        # A copy: what one metric does to it is no other's business.
+        return self.known_labels[part].clone().to(self.device)

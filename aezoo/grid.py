@@ -111,8 +111,9 @@ class Grid:
         try:
             for outcome in outcomes:
                 plan = by_id[outcome.task.id]
-                if isinstance(outcome.value, TrialRecord):
-                    self._end(outcome.value, written=True)
+                written = outcome.value if isinstance(outcome.value, TrialRecord) else self._scored(plan)
+                if written is not None:
+                    self._end(written, written=True)
                 else:
                     self._fail(plan, outcome, started[plan.trial_id])
         except KeyboardInterrupt:
@@ -122,6 +123,11 @@ class Grid:
                 self._interrupt(by_id[trial_id], started[trial_id], steps_taken[trial_id])
             raise
         return [plan for plan in waiting if plan.trial_id not in self.ended]
+
+    def _scored(self, plan: TrialPlan) -> TrialRecord | None:
+        """Return the record that a trial wrote before a metric ended its process, if it did."""
+        found = self._record_since(plan.trial_id) if plan.metric_plugins else None
+        return found if found is not None and found.status == "ok" else None
 
     def _claim(self, task: Task) -> bool:
         """Claim the trial of a task, unless another process has it, or has ended it since this one looked."""

@@ -177,7 +177,8 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
     """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
     try:
         with torch.device("meta"):
-            return build()
+            found = build()
+        return found if isinstance(found, nn.Module) else None
     except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
         return None
 

@@ -1,11 +1,13 @@
 """Who is told what a bench does, as it does it; and how plugins that listen are told without harm to the run."""
 
+import contextlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aezoo.errors import reason_of
-from aezoo.plugin import Plugin
+from aezoo.plugin import Plugin, quiet
 from aezoo.recipe import Recipe
 from aezoo.records import TrialPlan, TrialRecord
 
@@ -41,6 +43,14 @@ class Observer:
         """So many measurements of throughput are done."""
 
 
+class WarningObserver(Observer):
+    """Gives out as Python's warnings what the user should know, and keeps quiet about the rest."""
+
+    def warn(self, text: str) -> None:
+        """Warn."""
+        warnings.warn(text, stacklevel=2)
+
+
 class Trackers:
     """The plugins that listen to events. One that raises is told to the user, and not called again."""
 
@@ -68,7 +78,8 @@ class Trackers:
         for plugin, name, hook in self._hooks:
             if name == event and str(plugin) not in self._silent:
                 try:
-                    hook(**facts)
+                    with quiet(), contextlib.chdir(Path.cwd()):
+                        hook(**facts)
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too

@@ -53,7 +53,7 @@ class Registry:
         self.plugins = tuple(plugins)
         self.broken = tuple(broken)
         self.blocked = tuple(blocked)
-        self._told = tuple(told)
+        self.told = tuple(told)
 
     def plus(self, plugin: Plugin) -> "Registry":
         """Return a registry with one more plugin.
@@ -62,13 +62,13 @@ class Registry:
             ContractError: it claims what another one has.
         """
         _refuse_claims(plugin, self.plugins)
-        return Registry([*self.plugins, plugin], self.broken, self.blocked, self._told)
+        return Registry([*self.plugins, plugin], self.broken, self.blocked, self.told)
 
     @property
     def warnings(self) -> list[str]:
         """What the user should know of the plugins, a line each: those left out, and what is deprecated in others."""
         deprecated = [f"{plugin}: {text}" for plugin in self.plugins for text in plugin.warnings]
-        return [*self._told, *map(str, self.broken), *deprecated]
+        return [*self.told, *map(str, self.broken), *deprecated]
 
     @cached_property
     def architectures(self) -> dict[str, tuple[Architecture, Plugin]]:
@@ -128,6 +128,8 @@ class Registry:
 
     def _named(self, hook: str, kind: str, name: str) -> tuple[Any, Plugin]:
         asked = parse_variant(name)
+        if asked.settings is not None:
+            raise AezooError(f"a {kind} has no hyperparameters, but got {name!r}; give {name.partition('[')[0]}")
         everything = self.contributed(hook)
         claims = [
             (one, plugin)
@@ -202,6 +204,9 @@ class Registry:
         ]
         if not claims:
             given = f"{asked.distribution}:{asked.name}" if asked.distribution else asked.name
+            left_out = [one for one in (*self.blocked, *self.broken) if one.name == asked.name]
+            if left_out:
+                raise AezooError(f"no architecture {given!r}: {left_out[0]}")
             raise AezooError(
                 f"no architecture {given!r}; `aezoo list` shows them all." + did_you_mean(given, self.architectures)
             )

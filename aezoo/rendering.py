@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tabulate
 
+from aezoo.columns import COLUMNS, HIDDEN
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.notes import notes
 from aezoo.store import RunDirectory, write_text
-from aezoo.tables import COLUMNS, HIDDEN, UNSTEADY, WORST_FIRST, by_code, is_swept, rate_distortion, summarise
+from aezoo.tables import UNSTEADY, WORST_FIRST, by_code, is_swept, rate_distortion, summarise
 from aezoo.text import plain
 
 if TYPE_CHECKING:

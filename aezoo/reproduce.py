@@ -16,6 +16,7 @@ def reproduce(
     trial: str,
     *,
     plugins: Sequence[str | Path] = (),
+    block: Sequence[str] = (),
     data_dir: str | Path | None = None,
     observer: Observer | None = None,
 ) -> Repetition:
@@ -25,6 +26,7 @@ def reproduce(
         run: The run's folder.
         trial: The trial's id, or its beginning where that is enough.
         plugins: Files or modules of plugins that are not installed, as for `bench`.
+        block: Plugins or distributions to be left out, as for `bench`.
         data_dir: Where data sets are kept, as for `bench`.
         observer: Told what happens.
 
@@ -35,7 +37,7 @@ def reproduce(
     with (
         tempfile.TemporaryDirectory(prefix="aezoo-") as folder,
         open_grid(
-            [record.variant if "[" in record.variant else f"{record.variant}[]"], plugins=plugins,
+            [record.variant if "[" in record.variant else f"{record.variant}[]"], plugins=plugins, block=block,
             recipe=record.recipe.change(metrics=[]), out=Path(folder) / "run", data_dir=data_dir,
             device=record.device, threads=record.threads, compiled=record.compiled, observer=observer,
         ) as (grid, (variant,)),

@@ -54,8 +54,14 @@ def run_trial(
 ) -> TrialRecord:
     """Train and score one variant from one seed, and write its record, whatever became of it."""
     started_at = now()
+
+    def write(found: dict[str, Any]) -> TrialRecord:
+        record = record_of(plan, known, env, started_at, **{"status": "ok", **found})
+        RunDirectory(run).write_record(record)
+        return record
+
     try:
-        found: dict[str, Any] = {"status": "ok", **_train_and_score(plan, origin, metrics, images, run, on_step)}
+        found = _train_and_score(plan, origin, metrics, images, run, on_step, on_scored=write)
     except KeyboardInterrupt:
         raise
     except ContractError as error:
@@ -65,13 +71,17 @@ def run_trial(
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         status = "out_of_memory" if environment.is_out_of_memory(error) else "error"
         found = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
-    record = record_of(plan, known, env, started_at, **found)
-    RunDirectory(run).write_record(record)
-    return record
+    return write(found)
 
 
 def _train_and_score(
-    plan: TrialPlan, origin: Origin, metrics: Mapping[str, Origin], images: SharedImages, run: Path, on_step: Report
+    plan: TrialPlan,
+    origin: Origin,
+    metrics: Mapping[str, Origin],
+    images: SharedImages,
+    run: Path,
+    on_step: Report,
+    on_scored: Callable[[dict[str, Any]], object],
 ) -> dict[str, Any]:
     train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
     variant = find(plan.variant, origin, plan.plugin)
@@ -88,7 +98,7 @@ def _train_and_score(
         if not torch.isfinite(errors).all():
             raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
-    found = {
+    found: dict[str, Any] = {
         "num_params": num_params(module),
         "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
         "test_mse": float(test_errors.mean()),
@@ -107,7 +117,9 @@ def _train_and_score(
         images={"train": train_NCHW, "test": test_NCHW},
         known_labels={"train": labels[0], "test": labels[1]} if labels else {},
     )
-    # Their plugins' code comes last, when all else is known and written.
+    # Their plugins' code comes last, when all else is known and written: it may end this process.
+    if metrics:
+        on_scored(found | {"metric_errors": dict.fromkeys(metrics, "the trial's process ended before it was computed")})
     return found | _compute(metrics, trained_network, plan.seed)
 
 

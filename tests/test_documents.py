@@ -100,6 +100,6 @@ def test_the_guides_recipes_make_one_bench(tmp_path, capfd):
     table = run.table()
     assert table["status"].eq("ok").all()
     assert table["worst"].gt(table["test_mse"]).all()
-    told = capfd.readouterr().out
+    told = capfd.readouterr().err
     assert f"{tmp_path / 'run'}: {len(table)} variants, t\n" in told
     assert told.count(" 0 ok 0.") == len(table)

@@ -22,7 +22,7 @@ from aezoo.task import Executor, Outcome, Task
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=5)
 METRICS = """
-    import aezoo
+    import aezoo, os, time
 
     def metric(name, compute):
         return aezoo.Metric(name=name, compute=compute, summary="s", reference="r", higher_is_better=True)
@@ -35,6 +35,8 @@ METRICS = """
     def exits(evaluation): raise SystemExit(3)
     def text(evaluation): return "much"
     def labelled(evaluation): return evaluation.labels("test").float().mean()
+    def dies(evaluation): os._exit(3)
+    def hangs(evaluation): time.sleep(600)
 
     def spoils(evaluation):
         for parameter in evaluation.module.parameters():
@@ -43,9 +45,38 @@ METRICS = """
 
     @aezoo.hookimpl
     def aezoo_metrics():
-        for compute in (spoils, exact, nan, exits, text, labelled):
+        for compute in (spoils, exact, nan, exits, text, labelled, dies, hangs):
             yield metric(compute.__name__, compute)
 """
+
+
+@pytest.mark.parametrize("name", ["dies", "hangs"])
+def test_a_metric_that_ends_its_process_costs_itself_and_not_the_trial(name, tiny, distribute, tmp_path):
+    distribute(METRICS, name="some-metrics")
+    plain, _ = bench(tmp_path / "plain")
+    run, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact", name]), timeout=8)
+    assert set(run.table()["status"]) == {"ok"}
+    assert run.table()["test_mse"].tolist() == plain.table()["test_mse"].tolist()
+    for record in run.records():
+        assert record.metric_errors[name] == "the trial's process ended before it was computed"
+
+
+def test_a_metric_cannot_take_a_columns_name_nor_be_asked_for_twice_nor_with_settings(tiny, distribute, tmp_path):
+    with pytest.raises(ContractError, match="the column 'test_mse' is aezoo's own"):
+        aezoo.Metric(name="test_mse", compute=len, summary="s", reference="r", higher_is_better=True)
+    distribute(METRICS, name="some-metrics")
+    for metrics, told in (
+        (["exact", "some-metrics:exact"], "the metric 'some-metrics:exact' is asked for twice"),
+        (["exact[x=1]"], r"a metric has no hyperparameters, but got 'exact\[x=1\]'; give exact"),
+    ):
+        with pytest.raises(AezooError, match=told):
+            bench(tmp_path / "run", recipe=RECIPE.change(metrics=metrics))
+
+
+def test_what_goes_otherwise_than_asked_is_a_warning_in_python(tiny, distribute, tmp_path):
+    distribute("raise ImportError('gone')", name="broken-dist")
+    with pytest.warns(UserWarning, match="plugin broken_dist of broken-dist 1.2 was left out: ImportError: gone"):
+        aezoo.bench(["mean"], recipe=RECIPE, out=tmp_path / "run", device="cpu", timing=False)
 
 
 class Log(Observer):
@@ -384,4 +415,11 @@ def test_tensorboard_shows_each_trials_curve_and_results(tiny, tmp_path, monkeyp
         (step, pytest.approx(mse)) for step, mse in record.curve
     ]
     assert [one.value for one in found.Scalars("result/test_mse")] == [pytest.approx(record.test_mse)]
-    assert RunDirectory(run.path).records().keys() == {path.name for path in (run.path / "tensorboard").iterdir()}
+    written = {path.name for path in (run.path / "tensorboard").iterdir()}
+    assert written == {*RunDirectory(run.path).records(), "run", "table"}
+    for name, told in (("run", "steps = 120"), ("table", "| linear[latent_dim=2]")):
+        found = accumulator.EventAccumulator(str(run.path / "tensorboard" / name))
+        found.Reload()
+        (tag,) = found.Tags()["tensors"]
+        (event,) = found.Tensors(tag)
+        assert told in event.tensor_proto.string_val[0].decode()

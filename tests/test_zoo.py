@@ -13,12 +13,10 @@ from torch import nn
 import aezoo
 from aezoo.conformance import Case, examine, sample_images
 from aezoo.errors import ContractError
-from aezoo.measurement import image_errors
 from aezoo.modules import num_params, to_float
 from aezoo.preflight import preflight
 from aezoo.recipe import Recipe
 from aezoo.registry import discover
-from aezoo.training import fit, train
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(name="test", steps=1, batch_size=8)
@@ -121,82 +119,7 @@ def test_first_party_files_and_entry_points_agree():
     assert installed == files
 
 
-# What theory fixes ---------------------------------------------------------------------------------------------------
-
-
-def gaussian_images(count: int = 600, side: int = 4, seed: int = 1) -> torch.Tensor:
-    """Images of known covariance: independent directions whose variances fall by half."""
-    rng = np.random.RandomState(seed)
-    basis = np.linalg.qr(rng.randn(side**2, side**2))[0]
-    scales = 60 * 0.7 ** np.arange(side**2)
-    return torch.from_numpy(
-        np.clip(np.rint(128 + rng.randn(count, side**2) * scales @ basis), 0, 255)
-        .astype(np.uint8)
-        .reshape(-1, 1, side, side)
-    )
-
-
-def spectrum(images: torch.Tensor) -> np.ndarray:
-    flat = images.numpy().reshape(len(images), -1) / 255
-    return np.linalg.eigvalsh(np.cov(flat.T, bias=True))[::-1]
-
-
-def mse(module: nn.Module, images: torch.Tensor) -> float:
-    return float(image_errors(module, images).mean())
-
-
-def fitted(text: str, images: torch.Tensor) -> nn.Module:
-    module = aezoo.create(text, image_shape=tuple(images.shape[1:]))
-    fit(module, images, seed=0)
-    return module
-
-
-@pytest.mark.parametrize("k", [1, 2, 5, 15, 16])
-def test_pca_leaves_the_eigenvalues_beyond_k(k):
-    images = gaussian_images()
-    values = spectrum(images)
-    assert mse(fitted(f"pca[latent_dim={k}]", images), images) == pytest.approx(values[k:].sum() / 16, abs=1e-7)
-
-
-def test_the_mean_predictor_scores_the_variance():
-    images = gaussian_images()
-    assert mse(fitted("mean", images), images) == pytest.approx(
-        images.double().div(255).var(0, correction=0).mean().item(), rel=1e-5
-    )
-
-
-def test_a_linear_autoencoder_reaches_pca_and_does_not_beat_it():
-    images = gaussian_images()
-    torch.manual_seed(0)
-    module = aezoo.create("linear[latent_dim=3]", image_shape=(1, 4, 4))
-    for lr, steps in ((1e-2, 1500), (1e-3, 1000), (1e-4, 500)):
-        train(module, images, Recipe(name="t", steps=steps, lr=lr, batch_size=len(images)), 0, lambda _: None)
-    best = spectrum(images)[3:].sum() / 16
-    reached = mse(module, images)
-    assert best * (1 - 1e-4) <= reached <= best * 1.01
-    ours = torch.linalg.qr(module.decoder[0].weight.detach())[0]
-    theirs = torch.linalg.qr(fitted("pca[latent_dim=3]", images).components.detach().T)[0]
-    assert torch.linalg.svdvals(ours.T @ theirs).min() > 0.99
-
-
-def test_pca_of_few_images_is_that_of_their_covariance():
-    images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    x = images.flatten(1).double() / 255
-    values = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
-    for k in (1, 5, 19, 20, 30):
-        module = fitted(f"pca[latent_dim={k}]", images)
-        assert mse(module, images) == pytest.approx(float(values[k:].sum()) / 36, abs=1e-7)
-        assert torch.allclose(module.components @ module.components.T, torch.eye(k), atol=1e-5)
-
-
-def test_pca_is_blind_to_the_order_of_pixels():
-    images = gaussian_images()
-    shuffled = images.flatten(1)[:, torch.randperm(16, generator=torch.Generator().manual_seed(0))].reshape(
-        images.shape
-    )
-    assert mse(fitted("pca[latent_dim=4]", shuffled), shuffled) == pytest.approx(
-        mse(fitted("pca[latent_dim=4]", images), images), rel=1e-5
-    )
+# Denoising -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

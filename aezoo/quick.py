@@ -126,7 +126,10 @@ def extend(
         try:
             registry = registry.plus(loaded[place])
         except AezooError as error:
-            raise AezooError(f"{loaded[place].place}: {error}") from error
+            raise AezooError(
+                f"{loaded[place].place}: {error}; an architecture is called after its file, its NAME in FILE.py:NAME, or "
+                "its function: give one of them another name"
+            ) from error
     texts = []
     for place, text in found:
         texts += [text] if place is None else _texts(loaded[place], text, registry)

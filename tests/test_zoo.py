@@ -58,7 +58,7 @@ def test_the_control_is_refused_for_what_it_is():
         ("conv", (1, 2, 28), "need images of at least 3x3 pixels, but these are 2x28"),
         ("conv_spatial", (1, 28, 4), "need images of at least 5x5 pixels, but these are 28x4"),
         ("vit[width=30]", (1, 28, 28), "width must be a multiple of heads, 4, but is 30"),
-        ("masked[patch=28]", (1, 28, 28), "patch must be smaller than these images"),
+        ("mae[patch=28]", (1, 28, 28), "patch must be smaller than these images"),
         ("topk[k=300]", (1, 28, 28), "k must be 1 to 256, the width, but is 300"),
         ("vae[beta=0.0]", (1, 28, 28), "beta must be above 0, but is 0.0"),
         ("fsq[levels=(8,2)]", (1, 28, 28), r"levels must be one number or more, each at least 3, but are \(8, 2\)"),

@@ -55,9 +55,9 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8
 
 @aezoo.hookimpl
 def aezoo_architectures() -> Iterator[aezoo.Architecture]:
-    """Contribute `broadcast`."""
+    """Contribute `spatial_broadcast`."""
     yield aezoo.Architecture(
-        name="broadcast",
+        name="spatial_broadcast",
         build=build,
         summary="Convolutional encoder; the decoder convolves the latent, tiled beside coordinates; linear output",
         reference="Watters et al. 2019, arXiv:1901.07017",

@@ -72,9 +72,9 @@ def build(
 
 @aezoo.hookimpl
 def aezoo_architectures() -> Iterator[aezoo.Architecture]:
-    """Contribute `regularised`."""
+    """Contribute `rae`."""
     yield aezoo.Architecture(
-        name="regularised",
+        name="rae",
         build=build,
         summary="RAE: small codes, and a decoder kept smooth by its weights, its gradient or its spectral norm",
         reference="Ghosh et al. 2020, arXiv:1903.12436",

@@ -101,9 +101,9 @@ def build(
 
 @aezoo.hookimpl
 def aezoo_architectures() -> Iterator[aezoo.Architecture]:
-    """Contribute `masked`."""
+    """Contribute `mae`."""
     yield aezoo.Architecture(
-        name="masked",
+        name="mae",
         build=build,
         summary="Masked autoencoder: a transformer trained on a quarter of the patches, scored on whole images",
         reference="He et al. 2022, arXiv:2111.06377",

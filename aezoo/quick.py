@@ -127,8 +127,8 @@ def extend(
             registry = registry.plus(loaded[place])
         except AezooError as error:
             raise AezooError(
-                f"{loaded[place].place}: {error}; an architecture is called after its file, its NAME in FILE.py:NAME or "
-                "its function: give one of them another name"
+                f"{loaded[place].place}: {error}; an architecture is called after its file, its NAME in FILE.py:NAME "
+                "or its function: give one of them another name"
             ) from error
     texts = []
     for place, text in found:

@@ -11,6 +11,8 @@ from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, h
 
 DECAY = 0.99
 """Of the running means that are the codebooks: the authors' (van den Oord et al., appendix A.1)."""
+UNUSED = 2
+"""A vector that fewer in a batch choose, by a running mean, is replaced by one of theirs (Dhariwal et al. 2020)."""
 
 
 class Quantised(aezoo.Autoencoder):
@@ -85,8 +87,8 @@ def build_vq(
 ) -> Quantised:
     """Build the VQ-VAE: the nearest of K vectors, which are running means of what chose them.
 
-    The commitment is the paper's, which has two strides, 256 channels, and 512 vectors of 64 numbers. Vectors that
-    nothing chooses any more are replaced by some of the batch's, without which a small network uses but a few.
+    The commitment is the paper's, which has two strides, 256 channels, and 512 vectors of 64 numbers. It replaces no
+    vectors; here a small network would then use but a quarter of them.
     """
     return _vector_quantised(image_shape, codebook_size, code_dim, commitment, width, strides, parts=1)
 
@@ -122,6 +124,7 @@ def _vector_quantised(
         "codebook_size": codebook_size,
         "decay": DECAY,
         "commitment_weight": commitment,
+        "threshold_ema_dead_code": UNUSED,
         "rotation_trick": False,
     }
     quantiser: nn.Module

@@ -1,0 +1,313 @@
+"""What each family claims of itself, held to a computation of another kind."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import aezoo
+from aezoo.modules import num_params
+from aezoo.recipe import Recipe
+from aezoo.training import train
+from aezoo_plugins.architectures.dc_ae import to_channels
+from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
+from aezoo_plugins.architectures.vae import divergence
+
+SHAPE = (1, 8, 8)
+
+
+def create(text: str, shape: aezoo.ImageShape = SHAPE) -> nn.Module:
+    torch.manual_seed(0)
+    return aezoo.create(text, image_shape=shape)
+
+
+def images(count: int = 12, shape: aezoo.ImageShape = SHAPE) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def jacobian(function, x: Tensor) -> Tensor:
+    """Return the Jacobian of a function of one row, (out, in)."""
+    return torch.autograd.functional.jacobian(lambda row: function(row.unsqueeze(0)).flatten(), x).flatten(1)
+
+
+# Dense ---------------------------------------------------------------------------------------------------------------
+
+
+def test_tied_weights_are_the_encoders_own_transposed():
+    module, free = create("tied_mlp[latent_dim=4]"), create("mlp[latent_dim=4]")
+    z = module.encode(images())
+    assert module.decode(z).shape == (12, *SHAPE)
+    by_hand = z
+    layers = [layer for layer in reversed(module.encoder) if isinstance(layer, nn.Linear)]
+    for layer, bias in zip(layers, module.biases, strict=True):
+        by_hand = (by_hand if layer is layers[0] else by_hand.relu()) @ layer.weight + bias
+    torch.testing.assert_close(module.decode(z), by_hand.sigmoid().view(12, *SHAPE))
+    assert layers[-1].weight.shape == (128, 64)
+    assert 0.5 < num_params(module) / num_params(free) < 0.52
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1000, [1000, 500, 250, 30]), (250, [250, 125, 62, 30])])
+def test_deep_has_the_papers_layers_and_a_quarter_of_them_by_default(width, expected):
+    module = create(f"deep[width={width}]", (1, 28, 28))
+    assert [one.out_features for one in module.encoder if isinstance(one, nn.Linear)] == expected
+
+
+def test_the_width_of_mlp_keeps_its_ratios():
+    module = create("mlp[width=256]", (1, 28, 28))
+    assert [one.out_features for one in module.encoder if isinstance(one, nn.Linear)] == [256, 128, 24, 3]
+
+
+# Convolutions --------------------------------------------------------------------------------------------------------
+
+
+def test_the_broadcast_decoders_first_layer_is_the_convolution_of_tiled_latents():
+    module = create("spatial_broadcast[latent_dim=5,width=3]", (1, 9, 7))
+    first, z = module.decoder[0], torch.randn(4, 5)
+    rows, columns = torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 7)
+    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(4, -1, -1, -1)
+    tiled = torch.cat([z[:, :, None, None].expand(-1, -1, 9, 7), places], dim=1)
+    torch.testing.assert_close(first(z), first.convolution(tiled))
+
+
+@pytest.mark.parametrize(("have", "count"), [(4, 8), (8, 4), (6, 4), (1, 3)])
+def test_dc_aes_shortcut_changes_channels_and_keeps_the_mean(have, count):
+    x = torch.rand(2, have, 3, 3)
+    y = to_channels(x, count)
+    assert y.shape == (2, count, 3, 3)
+    if have % count == 0 or count % have == 0:
+        torch.testing.assert_close(y.mean(1), x.mean(1))
+    if count > have and count % have == 0:
+        torch.testing.assert_close(to_channels(y, have), x)
+
+
+@pytest.mark.parametrize("text", ["conv_spatial", "dc_ae"])
+def test_a_spatial_latent_grows_with_the_image(text):
+    for side, latent in ((32, 4), (64, 8)):
+        module = create(text, (3, side, side)).eval()
+        assert module.encode(torch.zeros(1, 3, side, side)).shape == (1, 4, latent, latent)
+
+
+def test_a_coordinate_decoder_paints_each_pixel_by_itself():
+    """One painter serves any resolution: at the same places it paints the same."""
+    small, large = create("coordinate[features=siren]", (1, 5, 5)), create("coordinate[features=siren]", (1, 9, 9))
+    weights = {name: one for name, one in small.decoder.state_dict().items() if name != "places"}
+    large.decoder.load_state_dict(weights, strict=False)
+    z = torch.randn(2, 16)
+    torch.testing.assert_close(large.decoder(z)[..., ::2, ::2], small.decoder(z), rtol=1e-4, atol=1e-5)
+
+
+# Attention, sequence -------------------------------------------------------------------------------------------------
+
+
+def test_a_masked_autoencoder_trains_on_a_quarter_of_the_patches_and_sees_all_in_evaluation():
+    module = create("mae[patch=4]", (1, 16, 16))
+    assert (module.seen, module.encoder["cut"][0].count) == (4, 16)
+    x = images(1, (1, 16, 16))
+    changed = []
+    for row in range(4):
+        for column in range(4):
+            other = x.clone()
+            other[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
+            outputs = []
+            for one in (x, other):
+                torch.manual_seed(3)
+                outputs.append(module.training_forward(one).reconstruction)
+            changed.append(not torch.equal(*outputs))
+            assert not torch.equal(module(x), module(other))
+    assert sum(changed) == 4
+
+
+def test_a_recurrent_autoencoder_reads_rows_in_order_and_writes_from_the_last_one():
+    module = create("recurrent", (1, 6, 5))
+    x = images(2, (1, 6, 5))
+    z = module.encode(x)
+    assert not torch.allclose(module.encode(x.flip(2)), z)
+    state = module.decoder["widen"](z).unsqueeze(0)
+    first, _ = module.decoder["write"](torch.ones(2, 1, 1), state)
+    torch.testing.assert_close(module.decode(z)[:, 0, -1], module.decoder["paint"](first)[:, 0])
+
+
+# Objectives ----------------------------------------------------------------------------------------------------------
+
+
+def test_contraction_is_the_jacobians_norm():
+    module = create("contractive[latent_dim=5]")
+    x = images(3)
+    expected = [jacobian(module.encode, one).square().sum() for one in x]
+    torch.testing.assert_close(module.squared_jacobian(module.encode(x)), torch.stack(expected))
+    output = module.training_forward(x)
+    assert float(output.penalty.detach()) == pytest.approx(0.01 * float(torch.stack(expected).mean()) / 64, rel=1e-5)
+
+
+def test_raes_gradient_penalty_is_the_decoders_jacobian_on_average():
+    module = create("rae[beta=1e-9,latent_dim=3,smooth=gradient_penalty,weight=1.0]")
+    x = images(4)
+    exact = torch.stack([jacobian(module.decode, z).square().sum() for z in module.encode(x).detach()]).mean()
+    drawn = torch.stack([module.training_forward(x).penalty for _ in range(800)]) * 64 / 2
+    assert float(drawn.mean()) == pytest.approx(0.5 * float(exact), rel=0.05)
+
+
+def test_raes_spectral_norm_keeps_every_layer_of_the_decoder_at_1():
+    module = create("rae[smooth=spectral_norm]")
+    for _ in range(20):
+        module.train()(images())
+    norms = [float(torch.linalg.matrix_norm(one.weight, 2)) for one in module.decoder if isinstance(one, nn.Linear)]
+    assert norms == pytest.approx([1.0] * 4, rel=0.02)
+
+
+def test_a_spanning_tree_connects_all_at_the_least_length_also_where_points_coincide():
+    points = torch.rand(9, 2, generator=torch.Generator().manual_seed(0))
+    points[3] = points[7]
+    table = pairwise(points)
+    rows, columns = spanning_tree(table)
+    joined = list(range(9))
+    for a, b in zip(rows.tolist(), columns.tolist(), strict=True):
+        joined = [joined[a] if one == joined[b] else one for one in joined]
+    assert len(rows) == 8
+    assert len(set(joined)) == 1
+    # Prim's algorithm, by hand.
+    inside, length = {0}, 0.0
+    while len(inside) < 9:
+        best, new = min((float(table[a, b]), b) for a in inside for b in range(9) if b not in inside)
+        inside, length = inside | {new}, length + best
+    assert float(table[rows, columns].sum()) == pytest.approx(length, rel=1e-5)
+
+
+def test_the_topological_penalty_is_nothing_for_codes_at_the_images_own_distances():
+    points = torch.rand(9, 5)
+    assert float(difference(pairwise(points), pairwise(points))) == 0.0
+    assert float(difference(pairwise(points), pairwise(points[:, :1]))) > 0.0
+
+
+# Sparse codes --------------------------------------------------------------------------------------------------------
+
+SPARSE = ["sparse_l1", "sparse_kl", "topk", "batch_topk", "gated", "jumprelu", "winner_take_all"]
+
+
+@pytest.mark.parametrize("text", SPARSE)
+def test_a_dictionary_starts_with_entries_of_norm_1_and_says_that_it_is_sparse(text):
+    module = create(f"{text}[width=20]")
+    assert module.sparse is True
+    torch.testing.assert_close(module.entries.norm(dim=0), torch.ones(20))
+    torch.testing.assert_close(module.encoder[1].weight, module.entries.T)
+
+
+def test_an_l1_penalty_is_the_same_for_longer_entries_and_smaller_codes():
+    module = create("sparse_l1[width=20]")
+    x = images()
+    before = module.training_forward(x)
+    with torch.no_grad():
+        module.encoder[1].weight /= 3
+        module.encoder[1].bias /= 3
+        module.decoder[0].weight *= 3
+    after = module.training_forward(x)
+    torch.testing.assert_close(after.penalty, before.penalty)
+    torch.testing.assert_close(after.reconstruction, before.reconstruction)
+
+
+def test_a_kl_of_rates_is_least_where_every_unit_is_at_its_rate():
+    module = create("sparse_kl[rate=0.1,width=20]")
+    with torch.no_grad():
+        module.encoder[1].weight.zero_()
+        at_rate = float(module.training_forward(images()).penalty)
+        expected = -20 * (0.1 * math.log(0.1) + 0.9 * math.log(0.9)) / 64
+        assert at_rate == pytest.approx(expected, rel=1e-5)
+        for bias in (-3.0, 0.0, 1.0):
+            module.encoder[1].bias.fill_(bias)
+            assert float(module.training_forward(images()).penalty) > at_rate
+
+
+def test_batch_topk_keeps_k_for_each_image_in_training_and_about_as_many_in_evaluation():
+    module = create("batch_topk[k=4,width=40]")
+    x = images(64)
+    for _ in range(5):
+        module.training_forward(x)
+    assert float((module.encode(x) != 0).float().sum(1).mean()) == pytest.approx(4, rel=0.05)
+    counts = (module.encode(x) != 0).sum(1)
+    assert counts.min() < 4 < counts.max()
+
+
+def test_a_gate_passes_what_its_magnitude_says_and_nothing_where_it_is_closed():
+    module = create("gated[width=20]")
+    x = images()
+    with torch.no_grad():
+        module.log_scale.fill_(math.log(2))
+        module.magnitude_bias.fill_(0.5)
+        gates = module.encoder(x)
+        directions = gates - module.encoder[1].bias
+        expected = torch.where(gates > 0, (2 * directions + 0.5).relu(), 0.0)
+        torch.testing.assert_close(module.encode(x), expected)
+
+
+def test_the_gradient_of_a_threshold_is_the_papers_estimate():
+    module = create("jumprelu[bandwidth=0.4,threshold=0.3,weight=64.0,width=30]")
+    x = images(6)
+    output = module.training_forward(x)
+    torch.testing.assert_close(output.reconstruction, module(x))
+    with torch.no_grad():
+        z, threshold = module.encoder(x), 0.3
+        near = ((z - threshold).abs() < 0.2).float() / 0.4
+    (by_autograd,) = torch.autograd.grad(output.penalty, module.log_threshold, retain_graph=True)
+    torch.testing.assert_close(by_autograd, -near.mean(0) * threshold)
+    direction = torch.randn_like(output.reconstruction)
+    (by_autograd,) = torch.autograd.grad(output.reconstruction, module.log_threshold, direction)
+    upstream = direction.flatten(1) @ module.entries
+    torch.testing.assert_close(by_autograd, (upstream * -threshold * near).sum(0) * threshold, rtol=1e-4, atol=1e-5)
+
+
+def test_winners_are_each_units_largest_activations_in_the_batch():
+    module = create("winner_take_all[rate=0.25,width=20]")
+    z = torch.rand(12, 20)
+    kept = module.winners(z) != 0
+    assert kept.sum(0).tolist() == [3] * 20
+    assert (z.masked_fill(~kept, 2).amin(0) >= z.masked_fill(kept, -1).amax(0)).all()
+
+
+# Variational, ordered, low rank --------------------------------------------------------------------------------------
+
+
+def test_the_divergence_is_that_of_two_gaussians():
+    mean, log_variance = torch.randn(7, 3), torch.randn(7, 3)
+    posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
+    torch.testing.assert_close(divergence(mean, log_variance), expected)
+
+
+def test_a_vae_is_scored_at_the_posteriors_mean_and_trains_on_draws():
+    module = create("vae[beta=2.0]")
+    x = images()
+    mean, log_variance = module.encoder(x).chunk(2, dim=1)
+    assert torch.equal(module.encode(x), mean)
+    assert torch.equal(module.eval()(x), module(x))
+    output = module.training_forward(x)
+    assert not torch.equal(output.reconstruction, module(x))
+    torch.testing.assert_close(output.penalty, 2 * 2.0 * divergence(mean, log_variance) / 64)
+
+
+def test_nested_dropout_cuts_codes_short_after_a_geometric_number():
+    module = create("nested_dropout[latent_dim=12,rate=0.25]")
+    torch.manual_seed(0)
+    kept = module.truncate(torch.ones(20_000, 12)) != 0
+    lengths = kept.sum(1)
+    assert torch.equal(kept, torch.arange(12) < lengths.unsqueeze(1))
+    for length in (1, 2, 5):
+        share = float((lengths == length).float().mean())
+        assert share == pytest.approx(0.25 * 0.75 ** (length - 1), abs=0.01)
+
+
+def test_irmae_uses_fewer_directions_than_the_body_alone():
+    """Of a code that is wider than the images' own rank, more linear layers use less."""
+    rng = torch.Generator().manual_seed(0)
+    codes, basis = torch.rand(256, 3, generator=rng), torch.rand(3, 64, generator=rng)
+    data = (codes @ basis / 3 * 255).to(torch.uint8).view(-1, 1, 8, 8)
+    ranks = []
+    for text in ("mlp[latent_dim=16]", "irmae[latent_dim=16,layers=4]"):
+        module = create(text)
+        train(module, data, Recipe(name="t", steps=600, batch_size=128), 0, lambda _: None)
+        with torch.no_grad():
+            z = module.encode(data.float() / 255)
+        share = F.normalize(torch.linalg.svdvals(z - z.mean(0)), p=1, dim=0)
+        ranks.append(math.exp(-float((share * share.clamp(min=1e-12).log()).sum())))
+    assert ranks[1] < 0.8 * ranks[0]

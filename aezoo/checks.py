@@ -4,11 +4,8 @@ A check takes a `Case`. It returns what is worth knowing, or raises `ContractErr
 and where to look.
 """
 
-import inspect
 import math
 import tempfile
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,92 +13,26 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from aezoo.architecture import Variant
-from aezoo.errors import AezooError, ContractError, reason_of
-from aezoo.modules import Flat, TrainingOutput, discrete, halves, num_params, to_float, training_forward
-from aezoo.recipe import Recipe
-from aezoo.training import Stream, Trainer, arithmetic, fit, seed_stream
+from aezoo.case import (
+    Case,
+    SkipCheck,
+    build,
+    evaluated,
+    is_deterministic,
+    latent_bits,
+    latent_shape,
+    look_at,
+    objective,
+)
+from aezoo.errors import ContractError, reason_of
+from aezoo.modules import Flat, TrainingOutput, discrete, halves, num_params, training_forward
+from aezoo.training import Stream, Trainer, fit, seed_stream
 
-BATCH = 8
-"""Images of a case: enough to tell batches apart."""
-RECIPE = Recipe(name="check", steps=1, batch_size=BATCH)
-DISTURBANCE = 0.1
-"""The standard deviation of what is added to weights: of the size of a small network's own."""
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5
-_WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 LEARNING_STEPS = (20, 60, 200)
 """After how many steps the loss is looked at: the first time that it is lower will do."""
-
-
-class RefusedError(ContractError):
-    """A build function that says, in a line, that it cannot build what was asked for."""
-
-
-class SkipCheck(Exception):  # noqa: N818 - no error: there is nothing to check
-    """A check that has nothing to check here, and why."""
-
-
-class Case:
-    """A variant and a few images, uint8, on the device; every module that it gives has the same weights."""
-
-    def __init__(self, variant: Variant, images_NCHW: Tensor, recipe: Recipe = RECIPE) -> None:
-        self.variant = variant
-        self.images_NCHW = images_NCHW
-        self.recipe = recipe
-        self._x_BCHW = to_float(images_NCHW[:BATCH])
-
-    @property
-    def x_BCHW(self) -> Tensor:  # noqa: N802
-        """The images, float32: a copy, so that what one check does to it is no other's business."""
-        return self._x_BCHW.clone()
-
-    @cached_property
-    def _state(self) -> dict[str, Tensor]:
-        return build(self.variant, self.images_NCHW, seed=0).state_dict()
-
-    def module(self, *, disturbed: bool = False) -> nn.Module:
-        """Build the network anew, in evaluation mode; where it is `disturbed`, with other weights than it starts from.
-
-        Else what starts at zero, and opens as it trains, would not show.
-        """
-        state = self._state
-        module = build(self.variant, self.images_NCHW, seed=0)
-        module.load_state_dict(state)
-        if disturbed:
-            seed_stream(0, Stream.TRAINING_NOISE)
-            with torch.no_grad():
-                for parameter in module.parameters():
-                    parameter.add_(DISTURBANCE * torch.randn_like(parameter))
-        return module.eval()
-
-    def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """Return the module's encode and decode, without gradients; skip where there are none."""
-        found = halves(module)
-        if found is None:
-            raise SkipCheck("it has no encoder and decoder, so that its table row has no latent size")
-        encode, decode = (_evaluated(half) for half in found)
-        if not isinstance(encode(self.x_BCHW), Tensor):
-            raise SkipCheck("its latent is no tensor")
-        return encode, decode
-
-
-def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
-    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
-
-    Raises:
-        RefusedError: its build function refused, in a line.
-        ContractError: it returned something else than an ``nn.Module``.
-    """
-    seed_stream(seed, Stream.INITIALISATION)
-    channels, height, width = images_NCHW.shape[1:]
-    try:
-        module = variant.build((channels, height, width))
-    except (AezooError, ValueError) as error:
-        raise RefusedError(str(error)) from error
-    if not isinstance(module, nn.Module):
-        raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
-    return module.to(images_NCHW.device)
+_WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 
 
 def check_builds(case: Case) -> str:
@@ -111,31 +42,19 @@ def check_builds(case: Case) -> str:
     return f"{num_params(module):,} parameters"
 
 
-def objective(module: nn.Module) -> str:
-    """Return what the module says is optimised.
-
-    Raises:
-        ContractError: it is not a line of text.
-    """
-    text = getattr(module, "objective", "mse")
-    if not isinstance(text, str) or not text.strip():
-        raise ContractError(f"objective must be a line of text such as 'mse + kl', but is {text!r}")
-    return text
-
-
 def check_output(case: Case) -> None:
     """Reconstructions have the shape and dtype of the images, and are finite, in batches of 1, 2 and more."""
     module = case.module()
     for size in (len(case.x_BCHW), 2, 1):
         x_BCHW = case.x_BCHW[:size]
         try:
-            output = _evaluated(module)(x_BCHW)
+            output = evaluated(module)(x_BCHW)
         except RuntimeError as error:
             hint = _flat_hint(module, case) or (
                 "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
             )
-            raise ContractError(f"{reason_of(error)}{hint}{_where(module, 'forward')}") from error
-        where = _where(module, "forward", "decode", "decoder")
+            raise ContractError(f"{reason_of(error)}{hint}{look_at(module, 'forward')}") from error
+        where = look_at(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
             raise ContractError(
                 f"forward must return a tensor of shape (B, C, H, W), but returned {type(output).__name__}{where}"
@@ -154,7 +73,7 @@ def _flat_hint(module: nn.Module, case: Case) -> str:
     """Say so where the module works on flat images, as tutorials' classes do."""
     flat = Flat(module, tuple(case.images_NCHW.shape[1:]))  # type: ignore[arg-type]
     try:
-        _evaluated(flat)(case.x_BCHW)
+        evaluated(flat)(case.x_BCHW)
     except Exception:  # noqa: BLE001 - it was worth a try
         return ""
     return "; it works on flat images: return aezoo.Flat(module, image_shape)"
@@ -163,7 +82,7 @@ def _flat_hint(module: nn.Module, case: Case) -> str:
 def check_training(case: Case) -> None:
     """A pass as in training gives reconstructions of the images' shape."""
     module = case.module()
-    where = _where(module, "training_forward", "forward")
+    where = look_at(module, "training_forward", "forward")
     try:
         reconstruction = _training_output(module, case.x_BCHW).reconstruction
     except (SkipCheck, ContractError, MemoryError, torch.OutOfMemoryError):
@@ -180,23 +99,23 @@ def check_training(case: Case) -> None:
 def check_input(case: Case) -> None:
     """The images that it is given stay as they are, in evaluation and in training."""
     module, given = case.module(), case.x_BCHW
-    _evaluated(module)(given)
+    evaluated(module)(given)
     if not torch.equal(given, case.x_BCHW):
         raise ContractError(
-            f"forward changes its input in place; work on a copy: x.clone(){_where(module, 'forward', 'encode')}"
+            f"forward changes its input in place; work on a copy: x.clone(){look_at(module, 'forward', 'encode')}"
         )
     if not hasattr(module, "fit"):
         seed_stream(0, Stream.TRAINING_NOISE)
         training_forward(module.train(), given)
         if not torch.equal(given, case.x_BCHW):
-            where = _where(module, "training_forward", "forward", "encode")
+            where = look_at(module, "training_forward", "forward", "encode")
             raise ContractError(f"the network changes its input in place while it trains; use x.clone(){where}")
 
 
 def check_evaluation(case: Case) -> None:
     """An evaluation comes out the same again, also after other images."""
     module = case.module()
-    evaluate = _evaluated(module, seeded=False)
+    evaluate = evaluated(module, seeded=False)
     first, random = evaluate(case.x_BCHW), torch.get_rng_state()
     evaluate(1 - case.x_BCHW)
     if not torch.allclose(evaluate(case.x_BCHW), first, rtol=1e-5, atol=1e-6):
@@ -204,20 +123,20 @@ def check_evaluation(case: Case) -> None:
         fault = "it draws random numbers" if drew else "something is kept from one call to the next"
         raise ContractError(
             f"expected one reconstruction of an image in evaluation mode, got two: {fault}"
-            + _where(module, "decode", "forward")
+            + look_at(module, "decode", "forward")
         )
 
 
 def check_batch(case: Case) -> None:
     """An image's reconstruction does not depend on the batch that it comes in."""
     module = case.module()
-    evaluate = _evaluated(module)
+    evaluate = evaluated(module)
     together = evaluate(case.x_BCHW)
     alone = torch.cat([evaluate(x_1CHW) for x_1CHW in torch.split(case.x_BCHW, 1)])
     if not _close(alone, together):
         raise ContractError(
             f"expected the same reconstruction of an image alone and in a batch, got ones that differ by up to "
-            f"{_largest(alone, together)}: statistics of the batch in evaluation?{_where(module, 'forward', 'encode')}"
+            f"{_largest(alone, together)}: statistics of the batch in evaluation?{look_at(module, 'forward', 'encode')}"
         )
 
 
@@ -229,7 +148,7 @@ def check_latent(case: Case) -> str:
         raise SkipCheck("it has no encoder and decoder, so that its table row has no latent size")
     shape = latent_shape(module, case.x_BCHW)
     assert shape is not None
-    size, where = math.prod(shape), _where(module, "encode", "encoder")
+    size, where = math.prod(shape), look_at(module, "encode", "encoder")
     declared = getattr(module.module if isinstance(module, Flat) else module, "latent_size", None)
     if declared is not None and declared != size:
         raise ContractError(f"latent_size={declared}, but the encoder's latent has {size} numbers an image{where}")
@@ -241,47 +160,6 @@ def check_latent(case: Case) -> str:
     return f"{'x'.join(map(str, shape))}: {size} numbers an image"
 
 
-def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
-    """Return the shape of one image's latent, or None where the module has no two halves.
-
-    Raises:
-        ContractError: the encoder returned something else than a tensor (B, ...).
-    """
-    found = halves(module)
-    if found is None:
-        return None
-    latent = _evaluated(found[0])(x_BCHW)
-    if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
-        given = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
-        raise ContractError(
-            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {given}"
-            + _where(module, "encode", "encoder")
-        )
-    return tuple(latent.shape[1:])
-
-
-def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
-    """Return the bits that the codes of an image take, count × log2 K, or None where the latent is not discrete.
-
-    Raises:
-        ContractError: the codes are not int64 (B, count), from 0 to K - 1.
-    """
-    found = discrete(module)
-    if found is None:
-        return None
-    codes, where = _evaluated(found.codes)(x_BCHW), _where(module, "codes")
-    if not isinstance(codes, Tensor) or codes.ndim != 2 or len(codes) != len(x_BCHW) or codes.dtype != torch.int64:
-        given = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
-        raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {given}{where}")
-    low, high = (int(one) for one in codes.aminmax())
-    if low < 0 or high >= found.codebook_size:
-        raise ContractError(
-            f"codebook_size={found.codebook_size}, so that codes are 0 to {found.codebook_size - 1}, but they go from "
-            f"{low} to {high}{where}"
-        )
-    return codes.shape[1] * math.log2(found.codebook_size)
-
-
 def check_codes(case: Case) -> str:
     """Of a discrete latent: the output depends on the input only through the codes."""
     module = case.module()
@@ -290,14 +168,14 @@ def check_codes(case: Case) -> str:
     if bits is None or found is None:
         raise SkipCheck("its latent is not discrete")
     _, decode = case.halves(module)
-    codes = _evaluated(found.codes)(case.x_BCHW)
-    decoded = decode(_evaluated(found.from_codes)(codes))
-    reconstruction = _evaluated(module)(case.x_BCHW)
+    codes = evaluated(found.codes)(case.x_BCHW)
+    decoded = decode(evaluated(found.from_codes)(codes))
+    reconstruction = evaluated(module)(case.x_BCHW)
     if not _close(decoded, reconstruction):
         raise ContractError(
             f"expected forward(x) = decode(from_codes(codes(x))), got pixels that differ by up to "
             f"{_largest(decoded, reconstruction)}: more than the codes passes through the latent"
-            + _where(module, "encode", "from_codes")
+            + look_at(module, "encode", "from_codes")
         )
     return f"{codes.shape[1]} codes of {found.codebook_size}: {bits:.4g} bits an image"
 
@@ -307,12 +185,12 @@ def check_halves(case: Case) -> None:
     for disturbed in (False, True):
         module = case.module(disturbed=disturbed)
         encode, decode = case.halves(module)
-        reconstruction, decoded = _evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
+        reconstruction, decoded = evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
         if not _close(decoded, reconstruction):
             raise ContractError(
                 f"expected forward(x) = decode(encode(x)), got pixels that differ by up to "
                 f"{_largest(decoded, reconstruction)}{_WEIGHTS[disturbed]}: forward is not its decoder on its "
-                f"encoder's latent, something passes around the bottleneck{_where(module, 'forward')}"
+                f"encoder's latent, something passes around the bottleneck{look_at(module, 'forward')}"
             )
 
 
@@ -325,7 +203,7 @@ def check_bottleneck(case: Case) -> None:
 def _check_bottleneck(case: Case, *, disturbed: bool) -> None:
     module = case.module(disturbed=disturbed)
     encode, decode = case.halves(module)
-    reconstruction = _evaluated(module)(case.x_BCHW)
+    reconstruction = evaluated(module)(case.x_BCHW)
     # A plain copy of the numbers: nothing else travels with the latent.
     latent = encode(case.x_BCHW).detach().as_subclass(Tensor).clone()
     encode(1 - case.x_BCHW)
@@ -340,12 +218,12 @@ def _check_bottleneck(case: Case, *, disturbed: bool) -> None:
         except Exception as error:
             raise ContractError(
                 f"expected a latent to be decoded {what}, got {reason_of(error)}: what the encoder leaves behind for "
-                f"its decoder passes around the bottleneck{_where(module, 'decode', 'decoder')}"
+                f"its decoder passes around the bottleneck{look_at(module, 'decode', 'decoder')}"
             ) from error
         if not _close(decoded, reconstruction):
             raise ContractError(
                 f"expected one image from a latent, got another one when it was decoded {what}: what the encoder "
-                f"leaves behind for its decoder passes around the bottleneck{_where(module, 'decode', 'decoder')}"
+                f"leaves behind for its decoder passes around the bottleneck{look_at(module, 'decode', 'decoder')}"
             )
 
 
@@ -353,7 +231,7 @@ def check_penalty(case: Case) -> str:
     """A penalty is a finite scalar that training can lower."""
     module = case.module()
     penalty = _training_output(module, case.x_BCHW).penalty
-    where = _where(module, "training_forward")
+    where = look_at(module, "training_forward")
     if penalty is None:
         return "none"
     if not isinstance(penalty, Tensor) or penalty.ndim != 0:
@@ -372,7 +250,7 @@ def check_objective(case: Case) -> str:
     """`objective` says what is optimised: a penalty, another input in training, a fit."""
     module = case.module()
     text = objective(module)
-    where = _where(module, "training_forward", "fit")
+    where = look_at(module, "training_forward", "fit")
     if not text.startswith("mse"):
         raise ContractError(f"objective must begin with 'mse', as the harness adds it, but is {text!r}{where}")
     if hasattr(module, "fit"):
@@ -438,13 +316,13 @@ def check_gradients(case: Case) -> str:
     except RuntimeError as error:
         if "does not require grad" not in str(error):
             raise
-        where = _where(module, "training_forward", "forward")
+        where = look_at(module, "training_forward", "forward")
         raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}{where}") from error
     if idle:
         told = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
         raise ContractError(
             f"expected a gradient for each of {len(names)} trained parameters, got none in {GRADIENT_STEPS} steps for "
-            f"{told}: use it, or set requires_grad=False{_where(module, 'training_forward', 'forward')}"
+            f"{told}: use it, or set requires_grad=False{look_at(module, 'training_forward', 'forward')}"
         )
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 
@@ -470,7 +348,7 @@ def check_learns(case: Case) -> str:
     if not after < before:
         raise ContractError(
             f"expected {how} on {len(case.x_BCHW)} images to lower the loss, but it went from {before:.4g} to "
-            f"{after:.4g}{_where(module, 'training_forward', 'fit', 'forward')}"
+            f"{after:.4g}{look_at(module, 'training_forward', 'fit', 'forward')}"
         )
     return f"{before:.4g} to {after:.4g} in {how}"
 
@@ -494,31 +372,8 @@ def check_seeds(case: Case) -> None:
     if not is_deterministic(case.variant, case.images_NCHW, case.recipe):
         raise ContractError(
             "expected one network from one seed, got two: draw random numbers from torch, numpy or random, which the "
-            "harness seeds, and from nothing else" + _where(case.module(), "__init__", "training_forward")
+            "harness seeds, and from nothing else" + look_at(case.module(), "__init__", "training_forward")
         )
-
-
-def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:
-    """Build the variant and take a step twice, from one seed, and say whether both came to the same, bit by bit.
-
-    A closed form is built twice, not fitted.
-    """
-    x_BCHW = to_float(images_NCHW[: recipe.batch_size])
-    found = []
-    for _ in range(2):
-        module = build(variant, images_NCHW, seed=0)
-        seed_stream(0, Stream.TRAINING_NOISE)
-        if not hasattr(module, "fit"):
-            Trainer(module, recipe).step(x_BCHW.clone())
-        seed_stream(0, Stream.EVALUATION)
-        with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
-            found.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
-    # Compared as bytes: a NaN that comes twice is the same.
-    return all(torch.equal(_bytes(one), _bytes(other)) for one, other in zip(*found, strict=True))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().flatten().view(torch.uint8)
 
 
 def check_state_dict(case: Case) -> None:
@@ -529,18 +384,18 @@ def check_state_dict(case: Case) -> None:
     else:
         seed_stream(0, Stream.TRAINING_NOISE)
         Trainer(module, case.recipe).step(case.x_BCHW)
-    expected = _evaluated(module.eval())(case.x_BCHW)
+    expected = evaluated(module.eval())(case.x_BCHW)
     other = build(case.variant, case.images_NCHW, seed=1)
     with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
         path = str(Path(folder) / "weights.safetensors")
         safetensors.torch.save_model(module, path)
         safetensors.torch.load_model(other, path)
-    given = _evaluated(other.eval())(case.x_BCHW)
+    given = evaluated(other.eval())(case.x_BCHW)
     if not torch.allclose(given, expected, rtol=1e-5, atol=1e-6):
         raise ContractError(
             f"expected the same reconstructions from saved weights, got pixels that differ by up to "
             f"{_largest(given, expected)}: something that it needs is no parameter and no buffer; use register_buffer"
-            + _where(module, "__init__")
+            + look_at(module, "__init__")
         )
 
 
@@ -553,7 +408,7 @@ def check_device(case: Case) -> str | None:
             return f"not seen on the meta device: {reason_of(error)}"
         raise ContractError(
             f"expected all tensors on the device of the images, got {reason_of(error)}: make constants with "
-            f"register_buffer, and new tensors with device=x.device{_where(case.module(), 'forward')}"
+            f"register_buffer, and new tensors with device=x.device{look_at(case.module(), 'forward')}"
         ) from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
@@ -601,22 +456,10 @@ def check_stacked_seeds(case: Case) -> str:
 
     with torch.no_grad():
         stacked = torch.vmap(one, in_dims=(0, 0, None), randomness="different")(parameters, buffers, case.x_BCHW)
-    apart = torch.stack([_evaluated(module)(case.x_BCHW) for module in modules])
+    apart = torch.stack([evaluated(module)(case.x_BCHW) for module in modules])
     if not _close(stacked, apart):
         raise ContractError(f"stacked networks differ from single ones by up to {_largest(stacked, apart)}")
     return "yes"
-
-
-def _evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable[[Tensor], Any]:
-    """Return a network or a half that is called without gradients, from one random state where it is `seeded`."""
-
-    def evaluate(given: Tensor) -> Any:
-        if seeded:
-            seed_stream(0, Stream.EVALUATION)
-        with torch.no_grad():
-            return call(given)
-
-    return evaluate
 
 
 def _training_output(module: nn.Module, x_BCHW: Tensor) -> TrainingOutput:
@@ -639,15 +482,3 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 def _largest(one: Tensor, other: Tensor) -> str:
     return f"{float((one - other).abs().max()):.2g}" if one.shape == other.shape else "their shape"
-
-
-def _where(module: nn.Module, *names: str) -> str:
-    """Return where to look: the first of these methods that the module's own class, not torch's, defines."""
-    inner = module.module if isinstance(module, Flat) else module
-    for owner in (inner, *inner.children()):
-        for name in names:
-            method = getattr(type(owner), name, None)
-            if inspect.isfunction(method) and not method.__module__.startswith(("torch.", "aezoo.")):
-                path = Path(inspect.getfile(method)).name
-                return f"; look at {method.__qualname__}, {path}:{method.__code__.co_firstlineno}"
-    return f"; look at {type(inner).__qualname__}"

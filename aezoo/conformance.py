@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aezoo import checks
 from aezoo.architecture import Architecture, ImageShape, Variant
-from aezoo.checks import BATCH, Case, RefusedError, SkipCheck
+from aezoo.case import BATCH, Case, RefusedError, SkipCheck
 from aezoo.errors import reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))

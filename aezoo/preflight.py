@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo.architecture import ImageShape, Variant
-from aezoo.checks import Case, build, is_deterministic, latent_bits, latent_shape, objective
+from aezoo.case import Case, build, is_deterministic, latent_bits, latent_shape, objective
 from aezoo.conformance import examine, first_failure
 from aezoo.errors import ContractError
 from aezoo.measurement import PeakMemory

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from aezoo.architecture import Architecture, ImageShape, Variant
-from aezoo.checks import Case
+from aezoo.case import Case
 from aezoo.conformance import IMAGE_SHAPES, Finding, examine, sample_images, variants_of
 from aezoo.errors import ContractError
 from aezoo.registry import discover

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aezoo import environment
 from aezoo.architecture import ImageShape
-from aezoo.checks import Case, build
+from aezoo.case import Case, build
 from aezoo.conformance import Finding, examine, sample_images
 from aezoo.data import SharedImages
 from aezoo.errors import ContractError, reason_of, traceback_of

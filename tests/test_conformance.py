@@ -10,7 +10,8 @@ from torch import nn
 import aezoo
 from aezoo import checks
 from aezoo.architecture import EXCUSABLE, Architecture, Variant
-from aezoo.conformance import CHECKS, IMAGE_SHAPES, Case, examine, sample_images
+from aezoo.case import Case
+from aezoo.conformance import CHECKS, IMAGE_SHAPES, examine, sample_images
 from aezoo.errors import AezooError, ContractError
 from aezoo.registry import discover
 

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aezoo.architecture import Architecture, Hyperparameter, Variant
-from aezoo.conformance import Case, examine, sample_images
+from aezoo.case import Case
+from aezoo.conformance import examine, sample_images
 from aezoo.registry import discover
 
 ZOO = [architecture for architecture, _ in discover().architectures.values()]

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import aezoo
-from aezoo.conformance import Case, examine, sample_images
+from aezoo.case import Case
+from aezoo.conformance import examine, sample_images
 from aezoo.errors import ContractError
 from aezoo.modules import num_params, to_float
 from aezoo.preflight import preflight

@@ -1,0 +1,187 @@
+"""The commands that say what there is, and whether it works: list, show, plugins, doctor."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
+from aezoo.errors import AezooError, reason_of
+
+if TYPE_CHECKING:
+    from aezoo.architecture import Hyperparameter
+
+
+@app.command("list")
+def list_(
+    patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
+    datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
+    executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """List the architectures that are installed, or the data sets, metrics or executors.
+
+    Example: aezoo list 'conv*'
+    """
+    import fnmatch
+
+    from aezoo.execution import LOCAL
+    from aezoo.printing import print_rows
+
+    if datasets + metrics + executors > 1:
+        raise AezooError("--datasets, --metrics and --executors are three lists; give one of them")
+    registry = registry_of(plugin, no_plugin)
+    rows: list[dict[str, object]]
+    if datasets:
+        rows = [
+            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_datasets")
+        ]
+    elif metrics:
+        rows = [
+            {
+                "metric": one.name,
+                "better": "higher" if one.higher_is_better else "lower",
+                "summary": one.summary,
+                "reference": one.reference,
+                "origin": owner.distribution,
+            }
+            for one, owner in registry.contributed("aezoo_metrics")
+        ]
+    elif executors:
+        own = [{"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"}]
+        rows = own + [
+            {"executor": one.name, "summary": one.summary, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_executors")
+        ]
+    else:
+        rows = [
+            {
+                "architecture": label,
+                "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
+                "variants": len(found.variants),
+                "summary": found.summary,
+                "reference": found.reference,
+                "origin": f"{owner.distribution} {owner.version}",
+            }
+            for label, (found, owner) in registry.architectures.items()
+        ]
+    rows = [
+        row for row in rows if not patterns or any(fnmatch.fnmatch(str(next(iter(row.values()))), p) for p in patterns)
+    ]
+    if not rows:
+        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list` shows what there is")
+    print_rows(rows, as_json=as_json)
+
+
+@app.command()
+def show(
+    variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")],
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show one variant: what it is, where it comes from, its hyperparameters and its network.
+
+    Example: aezoo show 'conv[latent_dim=16]'
+    """
+    from aezoo.architecture import format_value
+    from aezoo.modules import num_params
+    from aezoo.quick import extend
+
+    registry, (text, *_) = extend(registry_of(plugin, no_plugin), [variant])
+    found = registry.resolve(text)
+    architecture, owner = registry.architectures[found.label]
+    try:
+        module = found.build((1, 28, 28))
+    except Exception as error:
+        raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
+    typer.echo(f"{found.text}: {architecture.summary}")
+    typer.echo(f"reference  {architecture.reference}")
+    typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
+    typer.echo(f"objective  {getattr(module, 'objective', 'mse')}")
+    typer.echo("hyperparameters")
+    for one in architecture.hyperparameters.values():
+        value = format_value(found.hyperparameters[one.name])
+        typer.echo(f"  {one.name} = {value}   ({one.accepted}; default {_default(one)})")
+    typer.echo("variants   " + "  ".join(one.text for one in registry.select([found.label])))
+    typer.echo(f"on 1x28x28 images: {num_params(module):,} parameters")
+    typer.echo(str(module))
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
+
+    Exit status 1 where one was left out because it is broken. The variable AEZOO_NO_PLUGINS names plugins or
+    distributions to be left out of every command.
+
+    Example: aezoo plugins
+    """
+    from aezoo.hookspecs import API_VERSION
+    from aezoo.printing import print_rows
+    from aezoo.quick import load_registry
+
+    registry = load_registry(plugin or [], no_plugin or [])
+    for told in registry.told:
+        print(f"warning: {told}", file=sys.stderr)
+    found: list[tuple[Any, str, list[str], str]] = [
+        (
+            one,
+            "deprecated: " + "; ".join(one.warnings) if one.warnings else "ok",
+            one.contributions,
+            str(one.api or "-"),
+        )
+        for one in registry.plugins
+    ]
+    found += [(one, one.reason, [], "-") for one in registry.blocked]
+    found += [(one, f"left out: {one.reason}", [], "-") for one in registry.broken]
+    rows: list[dict[str, object]] = [
+        {
+            "plugin": one.name,
+            "distribution": one.distribution,
+            "version": one.version,
+            "place": one.place,
+            "api": api,
+            "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
+            "status": status,
+        }
+        for one, status, contributions, api in found
+    ]
+    if rows:
+        print_rows(rows, as_json=as_json)
+    print(
+        f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
+        f"plugin API {API_VERSION}",
+        file=sys.stderr,
+    )
+    if registry.broken:
+        raise typer.Exit(1)
+
+
+def _default(hyperparameter: "Hyperparameter") -> str:
+    from aezoo.architecture import format_value
+
+    return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
+
+    Example: aezoo doctor
+    """
+    from aezoo.doctor import examine
+
+    failed = False
+    for finding in examine():
+        failed |= not finding.ok
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,67 @@
+"""The commands that read runs: table and compare. They import no torch."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aezoo.cli.app import FormatOption, app
+from aezoo.errors import AezooError
+
+
+@app.command()
+def table(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    fmt: FormatOption = "rich",
+    sort: Annotated[str | None, typer.Option(help="A column to sort by.")] = None,
+    view: Annotated[
+        str, typer.Option(help="rank; code: in groups of codes of one size; rate: test_mse by latent_dim.")
+    ] = "rank",
+) -> None:
+    """Print the table of a run, derived anew from its records.
+
+    Example: aezoo table results/my-run --format latex
+    """
+    from aezoo.printing import print_run
+    from aezoo.store import RunDirectory
+
+    print_run(RunDirectory(run), fmt, sort=sort, view=view)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
+    fmt: FormatOption = "rich",
+    fail_on: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", min=0, help="Exit status 3 where a loss is worse by more, by the evidence."),
+    ] = None,
+) -> None:
+    """Hold runs against the first one; refuses runs that were made under different settings (exit status 3).
+
+    Example: aezoo compare results/last-month results/today --fail-on 5
+    """
+    import pandas as pd
+
+    from aezoo import compare as comparison
+    from aezoo.printing import print_table
+    from aezoo.rendering import check_format
+    from aezoo.store import RunDirectory
+
+    check_format(fmt)
+    if len(runs) < 2:
+        raise AezooError("give two runs or more; the others are held to the first one")
+    base, *others = (RunDirectory(path) for path in runs)
+    compared = {other.path: comparison.compare(base, other) for other in others}
+    whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
+    print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
+    for other in others:
+        for line in comparison.notes(base, other):
+            print(line, file=sys.stderr)
+    worse = {} if fail_on is None else {p: comparison.regressions(found, fail_on) for p, found in compared.items()}
+    for path, variants in worse.items():
+        for variant in variants:
+            print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
+    if any(worse.values()):
+        raise typer.Exit(3)

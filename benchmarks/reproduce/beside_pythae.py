@@ -1,0 +1,162 @@
+"""Train a variant of ours, and pythae's model of the same name from the same weights, on the same batches."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from pythae.models import (
+    AE,
+    VAE,
+    VQVAE,
+    WAE_MMD,
+    AEConfig,
+    BetaVAE,
+    BetaVAEConfig,
+    RAE_L2_Config,
+    VAEConfig,
+    VQVAEConfig,
+    WAE_MMD_Config,
+)
+from pythae.models import RAE_L2 as RAEL2
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from torch import Tensor, nn
+
+import aezoo
+from aezoo.measurement import image_errors
+from aezoo.modules import to_float
+from aezoo.registry import discover
+from aezoo.training import Stream, batch_indices, seed_stream, train
+
+SHAPE = (1, 28, 28)
+PIXELS = 784
+
+
+class Encoder(BaseEncoder):
+    """Our encoder as pythae wants it: latents, or means and log-variances where there are twice as many numbers."""
+
+    def __init__(self, encoder: nn.Module, *, gaussian: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.gaussian = gaussian
+
+    def forward(self, x: Tensor) -> ModelOutput:
+        z = self.encoder(x)
+        if not self.gaussian:
+            return ModelOutput(embedding=z)
+        mean, log_variance = z.chunk(2, dim=1)
+        return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+
+class Decoder(BaseDecoder):
+    """Our decoder as pythae wants it."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> ModelOutput:
+        return ModelOutput(reconstruction=self.decoder(z))
+
+
+class AtTheMean(nn.Module):
+    """A model of pythae's as an autoencoder: decoded without a draw."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.model.encoder(x).embedding
+        if isinstance(self.model, VQVAE):
+            z = self.model.quantizer(z.permute(0, 2, 3, 1)).quantized_vector
+        return self.model.decoder(z)["reconstruction"]
+
+
+def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], float, float]]:
+    """Return for each name how pythae's model is made, what its loss is divided by, and its decoder's weight decay.
+
+    Theirs sum over an image where ours is a mean over its pixels; half of that sum in VAE and BetaVAE.
+    """
+    small = {"input_dim": SHAPE, "latent_dim": 16}
+    return {
+        "AE": (lambda e, d: AE(AEConfig(**small), e, d), PIXELS, 0.0),
+        "VAE": (lambda e, d: VAE(VAEConfig(**small), e, d), PIXELS / 2, 0.0),
+        "BetaVAE": (
+            lambda e, d: BetaVAE(BetaVAEConfig(**small, beta=module.beta), e, d),
+            PIXELS / 2,
+            0.0,
+        ),
+        "WAE_MMD": (
+            lambda e, d: WAE_MMD(WAE_MMD_Config(**small, kernel_choice="imq", reg_weight=module.weight), e, d),
+            PIXELS,
+            0.0,
+        ),
+        # Theirs: |x - x'|² + w ½|z|², and weight decay, v/2 |decoder|²;
+        # ours: |x - x'|² + beta |z|² + 2 weight |decoder|².
+        "RAE_L2": (
+            lambda e, d: RAEL2(RAE_L2_Config(**small, embedding_weight=2 * module.beta), e, d),
+            PIXELS,
+            4 * getattr(module, "weight", 0.0),
+        ),
+        "VQVAE": (
+            lambda e, d: VQVAE(
+                VQVAEConfig(
+                    input_dim=SHAPE,
+                    latent_dim=16,
+                    num_embeddings=module.codebook_size,
+                    use_ema=True,
+                    decay=0.99,
+                    commitment_loss_factor=0.25 * PIXELS,
+                ),
+                e,
+                d,
+            ),
+            PIXELS,
+            0.0,
+        ),
+    }
+
+
+def compare(variant: str, theirs: str, recipe: aezoo.Recipe, data_dir: Path | None) -> tuple[list[float], list[float]]:
+    """Return the test MSE of ours and of theirs, seed by seed."""
+    torch.set_num_threads(1)
+    images = discover().dataset(recipe.dataset).checked(data_dir or Path())
+    train_NCHW, test_NCHW = torch.from_numpy(images.train), torch.from_numpy(images.test)
+    ours, others = [], []
+    for seed in range(recipe.seeds):
+        seed_stream(seed, Stream.INITIALISATION)
+        module = discover().resolve(variant).build(SHAPE)
+        encoder = Encoder(deepcopy(module.encoder), gaussian=theirs in ("VAE", "BetaVAE"))
+        decoder = Decoder(deepcopy(module.decoder))
+        make, scale, decay = models(module)[theirs]
+        model = make(encoder, decoder)
+        train(module, train_NCHW, recipe, seed, lambda _: None)
+        ours.append(float(image_errors(module, test_NCHW).mean()))
+        train_theirs(model, train_NCHW, recipe, seed, scale, decay)
+        others.append(float(image_errors(AtTheMean(model), test_NCHW).mean()))
+        print(f"{theirs} seed {seed}: ours {ours[-1]:.5f}, theirs {others[-1]:.5f}", flush=True)
+    return ours, others
+
+
+def train_theirs(
+    model: nn.Module, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int, scale: float, decay: float
+) -> None:
+    """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder."""
+    model.train()
+    optimizer = torch.optim.Adam(
+        [
+            {"params": model.encoder.parameters()},
+            {"params": model.decoder.parameters(), "weight_decay": decay / scale},
+        ],
+        lr=recipe.lr,
+    )
+    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    for _ in range(recipe.num_steps(len(images_NCHW))):
+        optimizer.zero_grad()
+        loss = model({"data": to_float(images_NCHW[next(batches)])}).loss / scale
+        loss.backward()
+        optimizer.step()

@@ -1,4 +1,4 @@
-"""Publish a run: copy its table into results/, and draw reconstruction error against bottleneck.
+"""Publish a run: copy its table into results/, and draw its variants in groups whose codes are of one size.
 
     pip install -e '.[dev]'
     python benchmarks/publish.py results/<run> results/mnist-5k
@@ -13,32 +13,50 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
+from aezoo.store import RunDirectory
+from aezoo.tables import by_code
 
-def chart(table: pd.DataFrame, title: str) -> alt.LayerChart:
-    """Draw test_mse over latent_size, a line an architecture, its default objective alone; the mean image as a rule."""
-    family = table["variant"].str.replace(r"\[.*", "", regex=True)
-    swept = table.assign(architecture=family)[lambda rows: (rows["latent_size"] > 0) & (rows["status"] == "ok")]
-    swept = swept[swept["architecture"] != "denoising"]
-    mean = table[table["variant"] == "mean"]
-    domain = [0.9 * swept["test_mse"].min(), 1.1 * mean["test_mse"].max()]
-    scale = alt.Scale(type="log", domain=domain, nice=False)
-    y = alt.Y("test_mse:Q", title="test MSE a pixel (lower is better)", scale=scale)
-    lines = (
-        alt.Chart(swept)
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("latent_size:Q", title="latent size", scale=alt.Scale(type="log", base=2)),
-            y=y,
-            color=alt.Color("architecture:N", title=None),
+LEAST = 4
+"""Variants of a group that is drawn: fewer are no comparison."""
+KINDS = alt.Scale(
+    domain=["PCA", "closed form", "trained", "trained with a penalty, noise or a mask"],
+    range=["#d62728", "#999999", "#1f77b4", "#ff7f0e"],
+)
+
+
+def kind(row: pd.Series) -> str:
+    """Return the colour's name of a variant."""
+    if row["variant"].startswith("pca"):
+        return "PCA"
+    if "closed form" in row["objective"]:
+        return "closed form"
+    return "trained" if row["objective"] == "mse" else "trained with a penalty, noise or a mask"
+
+
+def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
+    """Draw a row a variant, best first, a panel a group; PCA at as many numbers as a line through its panel."""
+    found = grouped[grouped["status"] == "ok"].copy()
+    found["kind"] = found.apply(kind, axis=1)
+    scale = alt.Scale(type="log", domain=[0.9 * found["test_mse"].min(), 1.1 * found["test_mse"].max()], nice=False)
+    drawn = [(str(name), rows) for name, rows in found.groupby("code", sort=False) if len(rows) >= LEAST]
+    panels = []
+    for number, (name, rows) in enumerate(drawn):
+        last = number == len(drawn) - 1
+        axis = alt.Axis(labels=last, title="test MSE a pixel (log scale; left is better)" if last else None)
+        x = alt.X("test_mse:Q", scale=scale, axis=axis)
+        y = alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=340))
+        base = alt.Chart(rows)
+        points = base.mark_point(filled=True, size=45).encode(
+            x=x, y=y, color=alt.Color("kind:N", scale=KINDS, title=None)
         )
+        rule = base.transform_filter("datum.kind == 'PCA'").mark_rule(strokeDash=[3, 3], color="#d62728").encode(x=x)
+        heading = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
+        panels.append((rule + points).properties(width=420, height=alt.Step(13), title=heading))
+    return (
+        alt.vconcat(*panels, title=alt.Title(title, anchor="start"), spacing=6)
+        .configure_legend(orient="top", symbolSize=80, labelLimit=400)
+        .configure_axis(grid=True, gridColor="#eeeeee")
     )
-    rule = alt.Chart(mean).mark_rule(strokeDash=[4, 4], color="gray").encode(y=y)
-    label = (
-        alt.Chart(mean)
-        .mark_text(align="right", dx=-4, dy=-6, color="gray")
-        .encode(y=y, x=alt.value(560), text=alt.value("mean image"))
-    )
-    return (rule + label + lines).properties(width=560, height=320, title=title)
 
 
 def main() -> None:
@@ -48,9 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     for suffix in (".csv", ".md"):
         shutil.copyfile(given.run / f"table{suffix}", given.target.with_suffix(suffix))
-    table = pd.read_csv(given.run / "table.csv")
-    title = f"aezoo bench --all, {given.target.name}"
-    chart(table, title).save(given.target.with_suffix(".png"), scale_factor=2)
+    title = f"aezoo bench --all, {given.target.name}: variants whose codes are of one size"
+    chart(by_code(RunDirectory(given.run)), title).save(given.target.with_suffix(".png"), scale_factor=2)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     python benchmarks/reproduce/run.py k-sweep-mnist pythae --data-dir DIR
     python benchmarks/reproduce/run.py --page
 
-A protocol is a TOML file: what was published, by whom and how. This program adds `ours` to its rows, and `measured`.
-What runs stays in results/reproduce-NAME, so that a call that was stopped goes on. README.md is made from the TOML files
-alone.
+A protocol is a TOML file: what was published, by whom and how. This program adds `ours` to the rows, and `measured`.
+What runs stays in results/reproduce-NAME, so that a call that was stopped goes on. README.md is made from the TOML
+files alone.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The documents: every link leads somewhere, and what they print is what the program prints."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -51,6 +52,30 @@ def test_the_published_table_has_every_declared_variant():
 
     names = {variant.text for variant in discover().select(["*"])}
     assert {name for name in names if name not in published} == set()
+
+
+def test_the_readme_names_every_architecture_once():
+    zoo = (ROOT / "README.md").read_text().split("## The zoo")[1].split("\n\n")[1]
+    named = re.findall(r"`(\w+)`", zoo)
+    first_party = [name for name, (_, owner) in discover().architectures.items() if owner.distribution == "aezoo"]
+    assert sorted(named) == sorted(first_party)
+
+
+def test_the_page_of_reproductions_is_made_of_its_files(monkeypatch):
+    folder = ROOT / "benchmarks" / "reproduce"
+    monkeypatch.syspath_prepend(str(folder))
+    run = importlib.import_module("run")
+    assert (folder / "README.md").read_text() == run.page()
+    assert run.page().count("\n## ") == len(list(folder.glob("*.toml")))
+
+
+def test_a_mean_between_two_steps_of_a_curve_weighs_its_points(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "reproduce"))
+    mean_between = importlib.import_module("run").mean_between
+    curve = [(50, 1.0), (100, 2.0), (150, 4.0)]
+    assert mean_between(curve, 0, 150) == pytest.approx(7 / 3)
+    assert mean_between(curve, 25, 75) == pytest.approx(1.5)
+    assert mean_between(curve, 90, 110) == pytest.approx(3.0)
 
 
 def test_the_guide_names_every_check_and_every_exception():

@@ -20,7 +20,7 @@ from aezoo.grid import Grid
 from aezoo.observer import Observer, Trackers, WarningObserver
 from aezoo.plugin import Plugin
 from aezoo.preview import Preview
-from aezoo.quick import extend
+from aezoo.quick import check_list, extend
 from aezoo.recipe import Recipe, fingerprint, read_recipe
 from aezoo.records import DatasetInfo, RunInfo, TrialRecord
 from aezoo.registry import Registry, discover
@@ -161,6 +161,7 @@ def open_grid(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     sizes = {f"latent_dim {value}": value for value in latent_dims}
     _check_positive(jobs=jobs, threads=threads, timeout=timeout, match_params=match_params, **sizes)
+    check_list(block, "plugins to be left out")
     start_server(["torch._inductor.compile_fx"] if compiled else [])
     device = environment.choose_device(device)
     environment.check_precision(recipe.precision, device)

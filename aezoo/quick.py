@@ -22,7 +22,7 @@ from aezoo.records import PluginSource
 from aezoo.registry import Registry, discover
 from aezoo.source import source_files, source_sha256
 
-VERSION = "not installed"
+VERSION = "(not installed)"
 _FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<factory>[A-Za-z_]\w*))?\s*(?P<settings>\[.*\])?", re.DOTALL)
 _MODULE = re.compile(r"(?P<place>[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)\s*(?P<settings>\[.*\])?", re.DOTALL)
 
@@ -111,9 +111,8 @@ def extend(
     Raises:
         AezooError: one cannot be loaded.
     """
-    for one, what in ((asked, "variants"), (plugins, "plugins")):
-        if isinstance(one, str | Path) or callable(one):
-            raise AezooError(f"give a list of {what}, such as [{_told(one)}], but got {_told(one)} itself")
+    check_list(asked, "variants")
+    check_list(plugins, "plugins")
     found = [_place(one, registry) for one in asked]
     # Each place is loaded once, with all settings in which it was asked for.
     together: dict[Any, tuple[str, ...]] = {_plain_place(plugin): () for plugin in plugins}
@@ -136,8 +135,11 @@ def extend(
     return registry, texts
 
 
-def _told(given: Any) -> str:
-    return repr(str(given)) if isinstance(given, str | Path) else str(getattr(given, "__name__", given))
+def check_list(given: Any, what: str) -> None:
+    """Raise AezooError where one thing was given in place of a list of them."""
+    if isinstance(given, str | Path) or callable(given):
+        told = repr(str(given)) if isinstance(given, str | Path) else str(getattr(given, "__name__", given))
+        raise AezooError(f"give a list of {what}, such as [{told}], but got {told} itself")
 
 
 def _place(asked: Any, registry: Registry) -> tuple[Any, str]:

@@ -162,7 +162,7 @@ def test_a_file_is_benched_beside_what_is_installed_and_runs_again_where_it_or_i
     # The same two layers from the same seed.
     assert found.loc["my_net[latent_dim=4]", "test_mse"] == found.loc["linear[latent_dim=4]", "test_mse"]
     (record,) = [one for one in run.records() if one.architecture == "my_net"]
-    assert (record.plugin.distribution, record.plugin.version) == ("my_net", "not installed")
+    assert (record.plugin.distribution, record.plugin.version) == ("my_net", "(not installed)")
 
     def trials():
         return {one.trial_id for one in bench(["./my_net.py[latent_dim=4]"]).records() if one.architecture == "my_net"}
@@ -184,7 +184,7 @@ def test_a_file_that_changes_while_the_bench_runs_costs_its_trial(write, tiny):
     (record,) = [one for one in run.records() if one.architecture == "my_net"]
     assert (record.status, record.reason) == (
         "error",
-        "the source of plugin my_net of my_net not installed changed while the bench ran; the same command trains it "
+        "the source of plugin my_net of my_net (not installed) changed while the bench ran; the same command trains it "
         "as it is now",
     )
     assert set(bench(["./my_net.py"]).table()["status"]) == {"ok"}

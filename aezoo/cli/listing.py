@@ -73,7 +73,8 @@ def list_(
         row for row in rows if not patterns or any(fnmatch.fnmatch(str(next(iter(row.values()))), p) for p in patterns)
     ]
     if not rows:
-        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list` shows what there is")
+        kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
+        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
     print_rows(rows, as_json=as_json)
 
 
@@ -91,8 +92,10 @@ def show(
     from aezoo.modules import num_params
     from aezoo.quick import extend
 
-    registry, (text, *_) = extend(registry_of(plugin, no_plugin), [variant])
-    found = registry.resolve(text)
+    registry, texts = extend(registry_of(plugin, no_plugin), [variant])
+    if len(texts) > 1:
+        raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
+    found = registry.resolve(texts[0])
     architecture, owner = registry.architectures[found.label]
     try:
         module = found.build((1, 28, 28))

@@ -19,8 +19,11 @@ from aezoo.training import Stream, Trainer, arithmetic, seed_stream
 BATCH = 8
 """Images of a case: enough to tell batches apart."""
 RECIPE = Recipe(name="check", steps=1, batch_size=BATCH)
-DISTURBANCE = 0.1
-"""The standard deviation of what is added to weights: of the size of a small network's own."""
+DISTURBANCE = 0.2
+"""The noise that is added to a tensor of weights, over its own standard deviation. To one that is constant it is added
+as it stands: what starts at zero must move too."""
+HALVINGS = 4
+"""How often the disturbance of a network that it takes to NaN or infinity is halved."""
 
 
 class RefusedError(ContractError):
@@ -57,12 +60,14 @@ class Case:
         state = self._state
         module = build(self.variant, self.images_NCHW, seed=0)
         module.load_state_dict(state)
-        if disturbed:
-            seed_stream(0, Stream.TRAINING_NOISE)
-            with torch.no_grad():
-                for parameter in module.parameters():
-                    parameter.add_(DISTURBANCE * torch.randn_like(parameter))
-        return module.eval()
+        if not disturbed:
+            return module.eval()
+        for halvings in range(HALVINGS):
+            module.load_state_dict(state)
+            disturb(module, DISTURBANCE / 2**halvings)
+            if bool(torch.isfinite(evaluated(module.eval())(self.x_BCHW)).all()):
+                break
+        return module
 
     def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """Return the module's encode and decode, without gradients; skip where there are none."""
@@ -73,6 +78,15 @@ class Case:
         if not isinstance(encode(self.x_BCHW), Tensor):
             raise SkipCheck("its latent is no tensor")
         return encode, decode
+
+
+def disturb(module: nn.Module, share: float) -> None:
+    """Add noise to every parameter, `share` of its standard deviation, or where it is constant of that size itself."""
+    seed_stream(0, Stream.TRAINING_NOISE)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            size = float(parameter.std(correction=0)) if parameter.numel() else 0.0
+            parameter.add_(share * (size or 1.0) * torch.randn_like(parameter))
 
 
 def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:

@@ -162,22 +162,25 @@ def check_latent(case: Case) -> str:
 
 def check_codes(case: Case) -> str:
     """Of a discrete latent: the output depends on the input only through the codes."""
-    module = case.module()
-    bits = latent_bits(module, case.x_BCHW)
-    found = discrete(module)
-    if bits is None or found is None:
-        raise SkipCheck("its latent is not discrete")
-    _, decode = case.halves(module)
-    codes = evaluated(found.codes)(case.x_BCHW)
-    decoded = decode(evaluated(found.from_codes)(codes))
-    reconstruction = evaluated(module)(case.x_BCHW)
-    if not _close(decoded, reconstruction):
-        raise ContractError(
-            f"expected forward(x) = decode(from_codes(codes(x))), got pixels that differ by up to "
-            f"{_largest(decoded, reconstruction)}: more than the codes passes through the latent"
-            + look_at(module, "encode", "from_codes")
-        )
-    return f"{codes.shape[1]} codes of {found.codebook_size}: {bits:.4g} bits an image"
+    told = ""
+    for disturbed in (False, True):
+        module = case.module(disturbed=disturbed)
+        bits = latent_bits(module, case.x_BCHW)
+        found = discrete(module)
+        if bits is None or found is None:
+            raise SkipCheck("its latent is not discrete")
+        _, decode = case.halves(module)
+        codes = evaluated(found.codes)(case.x_BCHW)
+        decoded = decode(evaluated(found.from_codes)(codes))
+        reconstruction = evaluated(module)(case.x_BCHW)
+        if not _close(decoded, reconstruction):
+            raise ContractError(
+                f"expected forward(x) = decode(from_codes(codes(x))), got pixels that differ by up to "
+                f"{_largest(decoded, reconstruction)}{_WEIGHTS[disturbed]}: more than the codes passes through the "
+                "latent" + look_at(module, "encode", "from_codes")
+            )
+        told = f"{codes.shape[1]} codes of {found.codebook_size}: {bits:.4g} bits an image"
+    return told
 
 
 def check_halves(case: Case) -> None:

@@ -27,7 +27,9 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     found = tables.summarise(run)
     shown = tables.VIEWS[view](run)
     print_table(tables.sort(shown, sort) if sort else shown, fmt)
-    for line in [*notes(run, found), f"run: {run.path}"]:
+    # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
+    told = notes(run, found)[: 1 if view == "rate" else None]
+    for line in [*told, f"run: {run.path}"]:
         print(line, file=sys.stderr)
     return found
 

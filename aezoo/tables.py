@@ -195,8 +195,9 @@ def _code_group(kind: str | None, row: "pd.Series[Any]") -> tuple[int, float, st
         for place, name, what in ((1, "active_units", "active units"), (2, "bits", "bits")):
             if not pd.isna(row[name]):
                 near = 2 ** round(math.log2(max(1.0, float(row[name]))))
-                return place, float(near), f"about {near} {what}"
-    return 3, 0.0, "no latent" if row["status"] in RANKED else "failed"
+                return place, float(near), f"about {near} {what.removesuffix('s') if near == 1 else what}"
+        return 3, 0.0, "no latent"
+    return (3, 1.0, "not run yet") if row["status"] in RANKED else (3, 2.0, "failed")
 
 
 def rate_distortion(run: RunDirectory) -> pd.DataFrame:
@@ -207,19 +208,24 @@ def rate_distortion(run: RunDirectory) -> pd.DataFrame:
     Raises:
         AezooError: none of the run's variants has it.
     """
-    losses_of: dict[tuple[str, int], list[tuple[str, float]]] = {}
+    losses_of: dict[tuple[str, int], list[tuple[str, Any, float]]] = {}
     for variant, records in records_by_variant(run).items():
-        latent_dim = records[0].hyperparameters.get("latent_dim") if records else None
+        known = records[0].hyperparameters if records else {}
+        latent_dim = known.get("latent_dim")
         if isinstance(latent_dim, int) and any(record.status == "ok" for record in records):
             # A width that was chosen for each size makes no other variant, unless one size has several.
             losses_of.setdefault((_without(variant, "latent_dim", "width"), latent_dim), []).append(
-                (_without(variant, "latent_dim"), _test_mse(records))
+                (_without(variant, "latent_dim"), known.get("width"), _test_mse(records))
             )
     ambiguous = {label for (label, _), several in losses_of.items() if len(several) > 1}
+    widths: dict[str, list[Any]] = {}
+    for (short, _), several in sorted(losses_of.items()):
+        widths.setdefault(short, []).extend(width for _, width, _ in several)
     found: dict[str, dict[int, float]] = {}
     for (short, latent_dim), several in losses_of.items():
-        for label, mse in several:
-            found.setdefault(label if short in ambiguous else short, {})[latent_dim] = mse
+        chosen = f" (width {', '.join(map(str, widths[short]))})" if len(set(widths[short])) > 1 else ""
+        for label, _, mse in several:
+            found.setdefault(label if short in ambiguous else short + chosen, {})[latent_dim] = mse
     if not found:
         raise AezooError(f"{run.path}: no variant with the hyperparameter latent_dim has a loss; nothing to sweep over")
     sizes = sorted({size for losses in found.values() for size in losses})

@@ -250,6 +250,11 @@ def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:
     """Call the ``fit`` of a closed-form module in place of training, on the images as all trials share them: uint8."""
     seed_stream(seed, Stream.TRAINING_NOISE)
     started = time.perf_counter()
+    device = images_NCHW.device
+    # Closed forms are found in float64, which an MPS device has not: there they are found on the host.
+    where = torch.device("cpu") if device.type == "mps" else device
     with torch.no_grad():
-        module.fit(images_NCHW)  # type: ignore[operator]
+        module.to(where)
+        module.fit(images_NCHW.to(where))  # type: ignore[operator]
+        module.to(device)
     return Trained(seconds=time.perf_counter() - started, curve=[])

@@ -28,7 +28,7 @@ def kind(row: pd.Series) -> str:
     """Return the colour's name of a variant."""
     if row["variant"].startswith("pca"):
         return "PCA"
-    if "closed form" in row["objective"]:
+    if "closed form" in row["objective"] or "algorithm" in row["objective"]:
         return "closed form"
     return "trained" if row["objective"] == "mse" else "trained with a penalty, noise or a mask"
 

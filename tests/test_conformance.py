@@ -178,6 +178,22 @@ class MoreThanItsCodes(Rounded):
         return super().encode(x) + 0.1 * Good.encode(self, x)
 
 
+class CodesThatOpen(Rounded):
+    """Like `MoreThanItsCodes`, by a gate that starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def encode(self, x):
+        return super().encode(x) + self.gate * Good.encode(self, x)
+
+    def training_forward(self, x):
+        z = Good.encode(self, x)
+        straight = z + (super().encode(x) - z).detach()
+        return aezoo.TrainingOutput(self.decode(straight + self.gate * z))
+
+
 class NoWayBack(Rounded):
     from_codes = None
 
@@ -306,6 +322,7 @@ FAULTS = {
     AttributeOfTheLatent: ("bottleneck", "has no attribute 'seen'"),
     FalseCodebookSize: ("codes", "codebook_size=3, so that codes are 0 to 2, but they go from"),
     MoreThanItsCodes: ("codes", "more than the codes passes through the latent; look at MoreThanItsCodes.encode"),
+    CodesThatOpen: ("codes", "with weights a little off those that it starts from: more than the codes passes"),
     NoWayBack: ("codes", "a discrete latent has codes, from_codes and codebook_size, but there is no from_codes"),
     InfinitePenalty: ("penalty", "expected a finite penalty, but the untrained network's is "),
     VectorPenalty: ("penalty", "penalty must be a scalar tensor or None, got (8,)"),
@@ -394,6 +411,24 @@ def test_what_makes_a_row_comparable_cannot_be_excepted():
             found(Good, exceptions={name: "because"})
     with pytest.raises(ContractError, match="the exception 'batch' must give a reason, but gives ''"):
         found(Good, exceptions={"batch": ""})
+
+
+def test_a_network_that_little_takes_to_infinity_is_disturbed_less():
+    """Thirty layers that double what passes: more noise than they bear, and their sums are no numbers any more."""
+
+    class Steep(Good):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ParameterList(torch.full((), 1.0) for _ in range(40))
+
+        def encode(self, x):
+            z = super().encode(x)
+            for layer in self.layers:
+                z = z * layer.mul(40 * layer.detach()).sub(39).exp()
+            return z
+
+    findings = found(Steep)
+    assert [findings[name].status for name in ("halves", "bottleneck")] == ["ok", "ok"]
 
 
 def test_a_refusal_is_no_failure():

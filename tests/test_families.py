@@ -48,10 +48,26 @@ def test_tied_weights_are_the_encoders_own_transposed():
     assert 0.5 < num_params(module) / num_params(free) < 0.52
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1000, [1000, 500, 250, 30]), (250, [250, 125, 62, 30])])
-def test_deep_has_the_papers_layers_and_a_quarter_of_them_by_default(width, expected):
-    module = create(f"deep[width={width}]", (1, 28, 28))
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("deep[width=1000]", [1000, 500, 250, 30]),
+        ("deep", [250, 125, 62, 30]),
+        ("deep[latent_dim=64]", [250, 125, 64, 64]),
+        ("deep[width=40]", [40, 30, 30, 30]),
+    ],
+)
+def test_deep_has_the_papers_layers_and_none_is_narrower_than_the_latent(text, expected):
+    module = create(text, (1, 28, 28))
     assert [one.out_features for one in module.encoder if isinstance(one, nn.Linear)] == expected
+
+
+@pytest.mark.parametrize("text", ["residual_mlp[latent_dim=40,width=8]", "recurrent[latent_dim=40,width=8]"])
+def test_a_width_below_the_latents_is_no_second_bottleneck(text):
+    module = create(text)
+    z = module.encode(images(200))
+    # A normalisation before the latent takes one direction of as many.
+    assert int(torch.linalg.matrix_rank(z - z.mean(0))) >= 39
 
 
 def test_the_width_of_mlp_keeps_its_ratios():
@@ -145,7 +161,7 @@ def test_raes_gradient_penalty_is_the_decoders_jacobian_on_average():
     module = create("rae[beta=1e-9,latent_dim=3,smooth=gradient_penalty,weight=1.0]")
     x = images(4)
     exact = torch.stack([jacobian(module.decode, z).square().sum() for z in module.encode(x).detach()]).mean()
-    drawn = torch.stack([module.training_forward(x).penalty for _ in range(800)]) * 64 / 2
+    drawn = torch.stack([module.training_forward(x).penalty for _ in range(800)]) * 64
     assert float(drawn.mean()) == pytest.approx(0.5 * float(exact), rel=0.05)
 
 
@@ -263,6 +279,26 @@ def test_winners_are_each_units_largest_activations_in_the_batch():
     kept = module.winners(z) != 0
     assert kept.sum(0).tolist() == [3] * 20
     assert (z.masked_fill(~kept, 2).amin(0) >= z.masked_fill(kept, -1).amax(0)).all()
+
+
+# Discrete codes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["vq_vae[codebook_size=32]", "residual_vq[codebook_size=16]"])
+def test_a_codebook_counts_as_parameters_and_its_unused_vectors_are_replaced_in_time(text):
+    module = create(text, (1, 16, 16))
+    vectors = sum(one.embed.numel() for one in module.codebooks)
+    trained = sum(one.numel() for one in module.parameters() if one.requires_grad)
+    assert num_params(module) == trained + vectors
+    first = module.codebooks[0]
+    # Its own running count is 1: so far away, nothing will choose it again.
+    first.embed_avg[0, 5] = 1e3
+    x = images(64, (1, 16, 16))
+    for step in range(400):
+        module.training_forward(x)
+        if step == 5:
+            assert float(first.embed[0, 5].abs().max()) > 100
+    assert float(first.embed[0, 5].abs().max()) < 100
 
 
 # Variational, ordered, low rank --------------------------------------------------------------------------------------

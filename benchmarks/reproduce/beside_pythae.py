@@ -94,12 +94,11 @@ def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], floa
             PIXELS,
             0.0,
         ),
-        # Theirs: |x - x'|² + w ½|z|², and weight decay, v/2 |decoder|²;
-        # ours: |x - x'|² + beta |z|² + 2 weight |decoder|².
+        # Both |x - x'|² + beta ½|z|²; theirs with weight decay, v/2 |decoder|², for our weight · |decoder|².
         "RAE_L2": (
-            lambda e, d: RAEL2(RAE_L2_Config(**small, embedding_weight=2 * module.beta), e, d),
+            lambda e, d: RAEL2(RAE_L2_Config(**small, embedding_weight=module.beta), e, d),
             PIXELS,
-            4 * getattr(module, "weight", 0.0),
+            2 * getattr(module, "weight", 0.0),
         ),
         "VQVAE": (
             lambda e, d: VQVAE(

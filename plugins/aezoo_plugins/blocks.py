@@ -95,7 +95,8 @@ class Tied(Autoencoder):
 class Dictionary(Autoencoder):
     """One wide hidden layer whose codes are mostly zeros: its decoder is a dictionary, and a code picks a few entries.
 
-    The encoder starts as the decoder's transpose, whose entries start with norm 1 (Gao et al. 2024, section 2.4).
+    The encoder starts as the decoder's transpose, whose entries start with norm 1 (Gao et al. 2024). Papers on language
+    models subtract the decoder's bias from the input; the encoder's own bias says the same here, and that is left out.
 
     Args:
         image_shape: (channels, height, width).
@@ -327,4 +328,4 @@ def check_weight(**values: float) -> None:
     """Raise AezooError where a penalty would not count, or be turned round."""
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise AezooError(f"{name} must be above 0, but is {value}; without the penalty take the body alone")
+            raise AezooError(f"{name} must be above 0, but is {value}: at 0 there is no penalty")

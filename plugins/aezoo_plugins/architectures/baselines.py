@@ -67,7 +67,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="mean",
         build=build_mean,
         summary="The mean training image, whatever it is shown: the floor that every autoencoder must leave",
-        reference="explained variance 0 by definition",
+        reference="the model of explained variance 0: Wright 1921, Journal of Agricultural Research 20",
         baseline="mean",
     )
     yield aezoo.Architecture(

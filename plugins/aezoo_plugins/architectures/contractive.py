@@ -12,7 +12,7 @@ from aezoo_plugins.blocks import Tied, check_latent_dim, check_weight
 class Contractive(Tied):
     """One layer of sigmoids with tied weights, whose Jacobian's squared Frobenius norm is penalised.
 
-    Of one such layer it is known without differentiating (the paper's equation 5): with h = sigmoid(W x + b) it is
+    Of one such layer it is known without differentiating: with h = sigmoid(W x + b) it is
     sum_j (h_j (1 - h_j))² |W_j|².
 
     Args:

@@ -50,6 +50,7 @@ class Painter(nn.Module):
             for number, layer in enumerate(self.layers):
                 limit = 1 / 2 if number == 0 else math.sqrt(6 / width) / OMEGA
                 nn.init.uniform_(layer.weight, -limit, limit)
+            nn.init.uniform_(self.last.weight, -limit, limit)
 
     def forward(self, z: Tensor) -> Tensor:
         """Paint."""
@@ -69,14 +70,14 @@ def build(
     width: int = 16,
     depth: int = 2,
 ) -> aezoo.Autoencoder:
-    """Build the network: `mlp`'s encoder, and a painter of `depth` layers of `width`.
+    """Build the network: `mlp`'s encoder, its first layer 8 times `width`, and a painter of `depth` layers of `width`.
 
     The papers fit one network to one image; here a latent tells them apart, by shifting each layer (as in Dupont et al.
     2022). They take widths of 256.
     """
     check_at_least_one(width=width, depth=depth)
     return aezoo.Autoencoder(
-        nn.Sequential(nn.Flatten(), *dense_stack(mlp_sizes(math.prod(image_shape), latent_dim))),
+        nn.Sequential(nn.Flatten(), *dense_stack(mlp_sizes(math.prod(image_shape), latent_dim, 8 * width))),
         Painter(image_shape, latent_dim, width, depth, features),
     )
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import Crop, Pad, check_at_least_one
+from aezoo_plugins.blocks import Crop, Pad, check_at_least_one, halved
 
 
 class Down(nn.Module):
@@ -88,10 +88,11 @@ def build(
     """Build the network: `width` channels at half of the resolution, doubled at each further halving, no dense layer.
 
     The latent is (latent_channels, h, w), the sides halved `strides` times: 4x4 for 28x28 pixels. An image whose sides
-    2**strides does not divide is padded with zeros, and its reconstruction cropped. The paper's largest halves six
+    2**strides does not divide is padded with zeros, and its reconstruction cropped. The paper's largest halves seven
     times, and takes more channels and blocks of attention too.
     """
     check_at_least_one(latent_channels=latent_channels, width=width, strides=strides, depth=depth)
+    halved(image_shape, strides)  # refuses an image that there is nothing left of
     pad = Pad(image_shape, 2**strides)
     widths = [image_shape[0], *(width * 2**number for number in range(strides))]
     encoder: list[nn.Module] = [pad]

@@ -41,6 +41,7 @@ class CosineTransform(aezoo.Autoencoder):
         )
         # A stable order, so that coefficients of no energy at all do not depend on the machine.
         kept = energy.flatten().argsort(descending=True, stable=True)[: len(self.components)]
+        # Tensors already, whatever torch's annotations say.
         channel, u, v = (torch.as_tensor(index) for index in torch.unravel_index(kept, self.image_shape))
         basis = torch.zeros(len(kept), *self.image_shape, dtype=torch.float64, device=images.device)
         basis[torch.arange(len(kept)), channel] = rows[u].unsqueeze(2) * columns[v].unsqueeze(1)

@@ -14,12 +14,13 @@ def build(
 ) -> aezoo.Autoencoder:
     """Build the network: a linear latent, a sigmoid at the output, as in the paper.
 
-    `width` is the first hidden layer's; each next one is half as wide. 1000 is the paper's; a quarter of that trains on
-    a laptop. The paper's units are sigmoids, which it had to train layer by layer first; ReLUs need no such help.
+    `width` is the first hidden layer's; each next one is half as wide, and none is narrower than the latent. 1000 is
+    the paper's; a quarter of that trains on a laptop. The paper's units are sigmoids, which it had to train layer by
+    layer first; ReLUs need no such help.
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width)
-    sizes = [math.prod(image_shape), *(max(1, width // divisor) for divisor in (1, 2, 4)), latent_dim]
+    sizes = [math.prod(image_shape), *(max(width // divisor, latent_dim) for divisor in (1, 2, 4)), latent_dim]
     return aezoo.Autoencoder(
         nn.Sequential(nn.Flatten(), *dense_stack(sizes, activation)),
         nn.Sequential(*dense_stack(sizes[::-1], activation), nn.Sigmoid(), nn.Unflatten(1, image_shape)),

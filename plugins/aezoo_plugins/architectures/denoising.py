@@ -18,8 +18,9 @@ class Denoising(aezoo.Autoencoder):
     Args:
         body: The autoencoder that is trained.
         corruption: What is done to a training image (Vincent et al. 2010, section 3.3).
-        level: For gaussian the noise's standard deviation, added and not clipped; else the share of pixels that are
-            hit: set to 0 (masking), or to 0 or 1 with equal chance (salt_and_pepper).
+        level: For gaussian the noise's standard deviation, added and not clipped; else the share of values (of
+            pixels, where they are grey) that are hit: set to 0 (masking), or to 0 or 1 with equal chance
+            (salt_and_pepper).
     """
 
     objective = "mse, corrupted input"
@@ -58,7 +59,7 @@ def build(
     """
     largest = {"gaussian": float("inf"), "masking": 1.0, "salt_and_pepper": 1.0}[corruption]
     if not 0 < level <= largest:
-        limits = "a standard deviation" if corruption == "gaussian" else "a share of the pixels, at most 1"
+        limits = "a standard deviation" if corruption == "gaussian" else "a share of the values, at most 1"
         raise aezoo.AezooError(
             f"level must be above 0, {limits}, but is {level}; for no corruption take the body alone"
         )

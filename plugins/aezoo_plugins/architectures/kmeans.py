@@ -13,7 +13,7 @@ from aezoo_plugins.blocks import check_at_least_one, float_chunks
 class KMeans(aezoo.Autoencoder):
     """Answer with the nearest centroid: the best that one code of log2 K bits can do, up to a local optimum."""
 
-    objective = "mse, closed form"
+    objective = "mse, Lloyd's algorithm"
 
     def __init__(self, image_shape: aezoo.ImageShape, codebook_size: int) -> None:
         super().__init__(nn.Flatten(), nn.Unflatten(1, image_shape))

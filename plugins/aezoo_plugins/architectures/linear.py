@@ -30,7 +30,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     yield aezoo.Architecture(
         name="linear",
         build=build,
-        summary="One linear layer each way, no activation: it can reach PCA, and never beat it",
+        summary="One linear layer each way, no activation: on its training images it can reach PCA, not beat it",
         reference="Baldi & Hornik 1989, Neural Networks 2(1)",
         variants=[*({"latent_dim": k} for k in (2, 3, 8, 16, 32)), {"tied": True}],
     )

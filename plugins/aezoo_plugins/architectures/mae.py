@@ -38,6 +38,7 @@ class Masked(aezoo.Autoencoder):
         depth: int,
         heads: int,
     ) -> None:
+        check_at_least_one(token_dim=token_dim, width=width, depth=depth, heads=heads)
         cut = ToPatches(image_shape, patch)
         if not 0 < mask < 1:
             raise aezoo.AezooError(f"mask must be between 0 and 1, a share of the patches, but is {mask}")
@@ -80,7 +81,8 @@ class Masked(aezoo.Autoencoder):
         chosen = torch.rand(len(x), count, device=x.device).argsort(1)[:, : self.seen]
         places = chosen.unsqueeze(2).expand(-1, -1, width)
         z = self.encoder["narrow"](self.encoder["attend"](patches.gather(1, places), chosen))
-        tokens = self.hidden.expand(len(x), count, width).scatter(1, places, self.decoder["widen"](z))
+        seen = self.decoder["widen"](z)
+        tokens = self.hidden.to(seen.dtype).expand(len(x), count, width).scatter(1, places, seen)
         return aezoo.TrainingOutput(self.decoder["paint"](self.decoder["attend"](tokens)))
 
 
@@ -95,7 +97,6 @@ def build(
     heads: int = 4,
 ) -> Masked:
     """Build the network; the paper hides 75 % of 16x16 patches from 24 layers of width 1024."""
-    check_at_least_one(token_dim=token_dim)
     return Masked(image_shape, token_dim=token_dim, patch=patch, mask=mask, width=width, depth=depth, heads=heads)
 
 

@@ -42,7 +42,7 @@ def build(
     body: Body = "mlp",
     width: int | None = None,
 ) -> NestedDropout:
-    """Build the network; with a rate of 0.1 a code has ten numbers on average, or as many as there are."""
+    """Build the network; with a rate of 0.1 a code of 16 numbers keeps eight on average."""
     if not 0 < rate < 1:
         raise aezoo.AezooError(f"rate must be between 0 and 1, but is {rate}; without dropout take the body alone")
     if latent_dim < 2:

@@ -31,7 +31,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     yield aezoo.Architecture(
         name="one_hidden",
         build=build,
-        summary="One hidden layer, sigmoid or another activation, linear output: PCA bounds it",
+        summary="One hidden layer, sigmoid or another activation, linear output: PCA bounds it in training",
         reference="Bourlard & Kamp 1988, Biological Cybernetics 59",
         variants=[{}, {"activation": "relu"}],
     )

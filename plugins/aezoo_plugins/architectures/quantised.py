@@ -5,21 +5,25 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, VectorQuantize
+from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
 import aezoo
 from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, halved, spatial_body
 
 DECAY = 0.99
 """Of the running means that are the codebooks: the authors' (van den Oord et al., appendix A.1)."""
-UNUSED = 2
-"""A vector that fewer in a batch choose, by a running mean, is replaced by one of theirs (Dhariwal et al. 2020)."""
+UNUSED = 0.02
+"""A vector that is chosen less often than this share of the mean, by a running count, is replaced by one of the
+batch's. Jukebox does so (Dhariwal et al. 2020), by a number of its own."""
+MOST_CODES = 2**16
+"""Of what has all of its codes in a table."""
 
 
 class Quantised(aezoo.Autoencoder):
     """The network of `conv_spatial`, whose map of vectors is rounded, vector by vector, to codes.
 
-    By default each of the four gives an image of 28x28 pixels 16 codes of 8 bits. The latent is what the decoder gets:
-    the rounded vectors, (B, D, h, w). Gradients pass the rounding as if it were not there.
+    By default each of the four gives an image of 28x28 pixels 16 places of 8 bits (FSQ 7.9). The latent is what the
+    decoder gets: the rounded vectors, (B, D, h, w). Gradients pass the rounding as if it were not there.
 
     Args:
         body: The autoencoder; its latent is (D, h, w).
@@ -45,6 +49,10 @@ class Quantised(aezoo.Autoencoder):
         self.look_up = look_up
         self.codebook_size = codebook_size
         self.sides = sides
+        self.codebooks = [one for one in quantiser.modules() if isinstance(one, Codebook)]
+        for codebook in self.codebooks:
+            # Learnt, if not by a gradient: a parameter, so that it counts as one.
+            codebook.embed = nn.Parameter(codebook._buffers.pop("embed"), requires_grad=False)
         self.objective = objective
 
     def codes(self, x: Tensor) -> Tensor:
@@ -63,7 +71,12 @@ class Quantised(aezoo.Autoencoder):
 
     def round(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the rounded vectors of images, (B, h·w, D), their codes and the penalty."""
-        rounded, codes, *penalty = self.quantiser(self.encoder(x).flatten(2).transpose(1, 2))
+        vectors = self.encoder(x).flatten(2).transpose(1, 2)
+        for codebook in self.codebooks:
+            # The library counts choices in a batch, so that what is rare depends on the batch.
+            mean = vectors.shape[0] * vectors.shape[1] / self.codebook_size
+            codebook.threshold_ema_dead_code, codebook.reset_cluster_size = UNUSED * mean, mean
+        rounded, codes, *penalty = self.quantiser(vectors)
         return rounded, codes, penalty[0].sum() if penalty else None
 
     def map_of(self, vectors: Tensor) -> Tensor:
@@ -87,8 +100,9 @@ def build_vq(
 ) -> Quantised:
     """Build the VQ-VAE: the nearest of K vectors, which are running means of what chose them.
 
-    The commitment is the paper's, which has two strides, 256 channels, and 512 vectors of 64 numbers. It replaces no
-    vectors; here a small network would then use but a quarter of them.
+    The commitment of 0.25 is the paper's number; it weighs about 16 times as much as there, where the squared error is
+    over the data's variance. The paper has two strides, 256 channels, 512 vectors of 64 numbers, and replaces none;
+    here a small network would then use but a quarter of them.
     """
     return _vector_quantised(image_shape, codebook_size, code_dim, commitment, width, strides, parts=1)
 
@@ -124,7 +138,7 @@ def _vector_quantised(
         "codebook_size": codebook_size,
         "decay": DECAY,
         "commitment_weight": commitment,
-        "threshold_ema_dead_code": UNUSED,
+        "threshold_ema_dead_code": 1,  # set anew for each batch
         "rotation_trick": False,
     }
     quantiser: nn.Module
@@ -155,8 +169,10 @@ def build_fsq(
     """
     if not levels or min(levels) < 3:
         raise aezoo.AezooError(f"levels must be one number or more, each at least 3, but are {levels}")
+    if math.prod(levels) > MOST_CODES:
+        raise aezoo.AezooError(f"levels must be such that they multiply to at most {MOST_CODES}, but are {levels}")
     body = spatial_body(image_shape, len(levels), width, strides)
-    # Without a spread to begin with, every vector is rounded to one code, and stays there.
+    # Ours, not the paper's: without a spread to begin with, every vector is rounded to one code, and stays there.
     body.encoder.append(nn.BatchNorm2d(len(levels)))
     quantiser = FSQ(levels)
     return Quantised(
@@ -180,8 +196,8 @@ def build_lfq(
 ) -> Quantised:
     """Build the LFQ: each number of a vector is rounded to its sign. `code_bits` numbers make a code of as many bits.
 
-    The penalty asks that each vector be sure of its code, and all of them together use every code. Its weights are a
-    hundredth of the paper's, whose loss of an image is larger too: with those, two codes are all that is used.
+    The penalty asks that each vector be sure of its code, and all of them together use every code. Its weights are
+    small, beside a loss that is a mean over pixels: with an entropy of 0.01, two codes were all that was used.
     """
     if not 1 <= code_bits <= 16:
         raise aezoo.AezooError(

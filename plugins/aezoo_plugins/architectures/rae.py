@@ -10,15 +10,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 import aezoo
 from aezoo_plugins.blocks import Body, body_of, check_weight
 
+WEIGHT = 1e-2
 Smooth = Literal["l2", "gradient_penalty", "spectral_norm"]
 
 
 class Regularised(aezoo.Autoencoder):
     """A body whose codes are kept small, and whose decoder is kept smooth in one of three ways.
 
-    The paper minimises ½|x - x̂|² + ½ beta |z|² + weight · R of an image of d pixels. The harness's MSE is |x - x̂|² /
-    d: so all is times 2 / d here. R is the decoder's squared weights (`l2`), half the squared Frobenius norm of its
-    Jacobian at z (`gradient_penalty`), or nothing, and each of its layers has spectral norm 1 (`spectral_norm`).
+    The paper minimises |x - x̂|² + ½ beta |z|² + weight · R of an image of d pixels. The harness's MSE is |x - x̂|² /
+    d: so all is over d here. R is the decoder's squared weights (`l2`), half the squared Frobenius norm of its Jacobian
+    at z (`gradient_penalty`), or nothing, and each of its layers has spectral norm 1 (`spectral_norm`).
 
     Args:
         body: The autoencoder.
@@ -52,7 +53,7 @@ class Regularised(aezoo.Autoencoder):
             if self.smooth == "l2":
                 roughness = sum(one.square().sum() for one in self.decoder.parameters())
         penalty = 0.5 * self.beta * z.square().sum(1).mean() + self.weight * roughness
-        return aezoo.TrainingOutput(reconstruction, 2 * penalty / x[0].numel())
+        return aezoo.TrainingOutput(reconstruction, penalty / x[0].numel())
 
 
 def build(
@@ -61,12 +62,14 @@ def build(
     latent_dim: int = 16,
     smooth: Smooth = "l2",
     beta: float = 1e-3,
-    weight: float = 1e-2,
+    weight: float = WEIGHT,
     body: Body = "mlp",
     width: int | None = None,
 ) -> Regularised:
     """Build the network; the weights are small, as reconstruction leads in the paper too."""
     check_weight(beta=beta, weight=weight)
+    if smooth == "spectral_norm" and weight != WEIGHT:
+        raise aezoo.AezooError(f"weight must be left out with smooth=spectral_norm, which has none, but is {weight}")
     return Regularised(body_of(body, image_shape, latent_dim, width), smooth, beta, weight)
 
 

@@ -22,7 +22,6 @@ class Recurrent(aezoo.Autoencoder):
     """
 
     def __init__(self, image_shape: aezoo.ImageShape, latent_dim: int, width: int) -> None:
-        self.image_shape = image_shape
         channels, _, breadth = image_shape
         super().__init__(
             nn.ModuleDict(
@@ -36,6 +35,7 @@ class Recurrent(aezoo.Autoencoder):
                 }
             ),
         )
+        self.image_shape = image_shape
 
     def encode(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to latents (B, latent_dim)."""
@@ -51,10 +51,13 @@ class Recurrent(aezoo.Autoencoder):
 
 
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 64) -> Recurrent:
-    """Build the network: rows of all channels together, from the top."""
+    """Build the network: rows of all channels together, from the top.
+
+    A width narrower than the latent is widened to it: else it would be the bottleneck.
+    """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width)
-    return Recurrent(image_shape, latent_dim, width)
+    return Recurrent(image_shape, latent_dim, max(width, latent_dim))
 
 
 @aezoo.hookimpl

@@ -24,9 +24,13 @@ class Block(nn.Module):
 
 
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 64, depth: int = 2) -> aezoo.Autoencoder:
-    """Build the network: `depth` blocks of `width` on either side of the latent, a sigmoid at the output."""
+    """Build the network: `depth` blocks of `width` on either side of the latent, a sigmoid at the output.
+
+    A width narrower than the latent is widened to it: else it would be the bottleneck.
+    """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth)
+    width = max(width, latent_dim)
     pixels = math.prod(image_shape)
     return aezoo.Autoencoder(
         nn.Sequential(

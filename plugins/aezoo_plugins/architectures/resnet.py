@@ -1,6 +1,5 @@
 """A residual convolutional autoencoder: blocks that add to what passes, between strides down and enlargements up."""
 
-import math
 from collections.abc import Iterator
 
 from torch import Tensor, nn
@@ -12,8 +11,8 @@ from aezoo_plugins.blocks import check_at_least_one, dense_bottleneck, halved
 class Block(nn.Module):
     """x + conv(relu(norm(conv(relu(norm(x)))))). Maps (B, width, H, W) to the same.
 
-    The order is He et al.'s second; their batch normalisation is one over groups of channels here, so that training
-    does not mix the images of a batch.
+    The order is He et al.'s second; their batch normalisation is one over each image here, so that training does not
+    mix the images of a batch.
     """
 
     def __init__(self, width: int) -> None:
@@ -31,8 +30,8 @@ class Block(nn.Module):
 
 
 def before_convolution(width: int) -> list[nn.Module]:
-    """Return a normalisation over up to 8 groups of channels, and a ReLU."""
-    return [nn.GroupNorm(math.gcd(width, 8), width), nn.ReLU()]
+    """Return a normalisation over all of an image's channels and pixels, and a ReLU."""
+    return [nn.GroupNorm(1, width), nn.ReLU()]
 
 
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8, depth: int = 1) -> aezoo.Autoencoder:
@@ -75,5 +74,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="resnet",
         build=build,
         summary="Pre-activation residual blocks at half and at a quarter of the resolution, a dense bottleneck",
-        reference="He et al. 2016, arXiv:1603.05027; normalised by groups: Wu & He 2018, arXiv:1803.08494",
+        reference="He et al. 2016, arXiv:1603.05027; normalised image by image: Ba, Kiros & Hinton 2016, "
+        "arXiv:1607.06450",
     )

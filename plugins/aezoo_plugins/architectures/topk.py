@@ -48,12 +48,15 @@ class BatchTopK(Dictionary):
         smallest = z.detach().flatten().topk(self.k * len(z)).values[-1]
         self.batches += 1
         # A mean of all at first, of about the last hundred later.
-        self.threshold.lerp_(smallest, (1 / self.batches).clamp(min=0.01))
+        self.threshold.lerp_(smallest.to(self.threshold.dtype), (1 / self.batches).clamp(min=0.01))
         return aezoo.TrainingOutput(self.decode(z * (z >= smallest)))
 
 
 def build(image_shape: aezoo.ImageShape, *, width: int = 256, k: int = 16) -> Dictionary:
-    """Build the network; the paper's extra loss that revives dead units is left out: these layers are narrow."""
+    """Build the network; the paper's extra loss that revives dead units is left out: these layers are narrow.
+
+    256 entries are a third of an image's 784 pixels; 16 of them are as many numbers as most latents here have.
+    """
     check_k(k, width)
     return Dictionary(image_shape, width, TopK(k))
 

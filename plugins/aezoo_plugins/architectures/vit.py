@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 import aezoo
-from aezoo_plugins.blocks import FromPatches, ToPatches, Transformer, check_latent_dim
+from aezoo_plugins.blocks import FromPatches, ToPatches, Transformer, check_at_least_one, check_latent_dim
 
 
 def build(
@@ -23,6 +23,7 @@ def build(
     padded with zeros, and its reconstruction cropped.
     """
     check_latent_dim(latent_dim)
+    check_at_least_one(width=width, depth=depth, heads=heads)
     cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
     return aezoo.Autoencoder(
         nn.Sequential(

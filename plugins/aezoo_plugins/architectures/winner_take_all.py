@@ -9,7 +9,7 @@ from aezoo_plugins.blocks import Dictionary
 
 
 class WinnerTakeAll(Dictionary):
-    """Of a batch, each unit keeps its largest activations: sparse over its life, and so none ever dies.
+    """Of a batch, each unit keeps its largest activations: sparse over its life, and none starves beside others.
 
     Evaluation drops the rule, as the paper does: its codes are all that the ReLUs give.
 

@@ -54,7 +54,7 @@ METRICS = """
 def test_a_metric_that_ends_its_process_costs_itself_and_not_the_trial(name, tiny, distribute, tmp_path):
     distribute(METRICS, name="some-metrics")
     plain, _ = bench(tmp_path / "plain")
-    run, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact", name]), timeout=8)
+    run, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact", name]), timeout=5)
     assert set(run.table()["status"]) == {"ok"}
     assert run.table()["test_mse"].tolist() == plain.table()["test_mse"].tolist()
     for record in run.records():

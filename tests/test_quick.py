@@ -345,7 +345,6 @@ def test_a_script_that_is_piped_in_is_known_by_its_code(write, tiny):
         return subprocess.run([sys.executable, "-"], input=source, capture_output=True, text=True, check=True).stdout
 
     assert pipe(3) == "[255]\n"
-    assert pipe(3) == "[255]\n"
     assert pipe(4) == "[255, 328]\n"
 
 

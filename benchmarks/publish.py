@@ -37,8 +37,9 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
     """Draw a row a variant, best first, a panel a group; PCA at as many numbers as a line through its panel."""
     found = grouped[grouped["status"] == "ok"].copy()
     found["kind"] = found.apply(kind, axis=1)
-    scale = alt.Scale(type="log", domain=[0.9 * found["test_mse"].min(), 1.1 * found["test_mse"].max()], nice=False)
     drawn = [(str(name), rows) for name, rows in found.groupby("code", sort=False) if len(rows) >= LEAST]
+    losses = pd.concat([rows["test_mse"] for _, rows in drawn])
+    scale = alt.Scale(type="log", domain=[0.9 * losses.min(), 1.1 * losses.max()], nice=False)
     panels = []
     for number, (name, rows) in enumerate(drawn):
         last = number == len(drawn) - 1
@@ -53,7 +54,13 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
         heading = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
         panels.append((rule + points).properties(width=420, height=alt.Step(13), title=heading))
     return (
-        alt.vconcat(*panels, title=alt.Title(title, anchor="start"), spacing=6)
+        alt.vconcat(
+            *panels,
+            title=alt.Title(
+                title, subtitle=f"Groups of {LEAST} and more; the others are in the table.", anchor="start"
+            ),
+            spacing=6,
+        )
         .configure_legend(orient="top", symbolSize=80, labelLimit=400)
         .configure_axis(grid=True, gridColor="#eeeeee")
     )
@@ -66,8 +73,10 @@ def main() -> None:
     given = parser.parse_args()
     for suffix in (".csv", ".md"):
         shutil.copyfile(given.run / f"table{suffix}", given.target.with_suffix(suffix))
-    title = f"aezoo bench --all, {given.target.name}: variants whose codes are of one size"
-    chart(by_code(RunDirectory(given.run)), title).save(given.target.with_suffix(".png"), scale_factor=2)
+    run = RunDirectory(given.run)
+    recipe = run.info().recipe
+    title = f"{recipe.dataset}, {recipe.steps:,} steps: variants whose codes are of one size"
+    chart(by_code(run), title).save(given.target.with_suffix(".png"), scale_factor=2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from aezoo_plugins.blocks import Dictionary
 class WinnerTakeAll(Dictionary):
     """Of a batch, each unit keeps its largest activations: sparse over its life, and none starves beside others.
 
-    Evaluation drops the rule, as the paper does: its codes are all that the ReLUs give.
+    Evaluation drops the rule, as the paper does: its codes are all that the ReLUs give. The paper wants features
+    of them, not reconstructions, and no decoder was trained on so many at once: the score may be worse than the mean
+    image's.
 
     Args:
         image_shape: (channels, height, width).

@@ -106,6 +106,9 @@ def test_list_shows_every_architecture_with_its_origin(call):
     assert {"mean", "pca", "mlp", "conv", "denoising", "vae", "vq_vae", "unet"} <= set(rows)
     assert rows["mlp"]["hyperparameters"] == "latent_dim=3, width=128"
     assert rows["mlp"]["origin"].startswith("aezoo ")
+    assert (rows["vae"]["objective"], rows["pca"]["objective"]) == ("mse + kl", "mse, closed form")
+    assert len(rows) >= 35
+    assert all(row["reference"] and not row["objective"].startswith("unknown") for row in rows.values())
     _, out, _ = call("list", "--datasets", "*mnist")
     assert {line.split()[0] for line in out.splitlines()[2:]} == {
         "mnist",
@@ -114,6 +117,35 @@ def test_list_shows_every_architecture_with_its_origin(call):
         "emnist",
         "qmnist",
     }
+
+
+def test_list_shows_what_each_declared_variant_is(call):
+    _, out, _ = call("list", "--variants", "--json")
+    rows = {row["variant"]: row for row in json.loads(out)}
+    assert len(rows) >= 50
+    assert all(row["reference"] and isinstance(row["num_params"], int) for row in rows.values())
+    assert (rows["kmeans"]["latent"], rows["kmeans"]["num_params"]) == ("1, 8.0 bits", 256 * 784)
+    assert rows["rae[smooth=spectral_norm]"]["objective"] == "mse + code size"
+
+
+def test_list_says_what_of_an_architecture_it_cannot_know(call, distribute):
+    distribute(
+        """
+        import aezoo
+
+        def build(image_shape, *, depth: int):
+            raise RuntimeError("no blocks")
+
+        @aezoo.hookimpl
+        def aezoo_architectures():
+            yield aezoo.Architecture(name="odd", build=build, summary="s", reference="r", variants=[{"depth": 1}])
+        """
+    )
+    _, out, _ = call("list", "--json", "odd")
+    assert json.loads(out)[0]["objective"].startswith("unknown: ")
+    assert "depth" in json.loads(out)[0]["objective"]
+    _, out, _ = call("list", "--json", "--variants", "odd")
+    assert json.loads(out)[0]["objective"] == "unknown: RuntimeError: no blocks"
 
 
 def test_show_tells_a_variant_apart(call):

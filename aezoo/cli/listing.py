@@ -9,12 +9,14 @@ from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
 from aezoo.errors import AezooError, reason_of
 
 if TYPE_CHECKING:
-    from aezoo.architecture import Hyperparameter
+    from aezoo.architecture import Hyperparameter, Variant
+    from aezoo.registry import Registry
 
 
 @app.command("list")
 def list_(
     patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
+    variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
     datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
     executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
@@ -22,7 +24,7 @@ def list_(
     plugin: PluginOption = None,
     no_plugin: BlockOption = None,
 ) -> None:
-    """List the architectures that are installed, or the data sets, metrics or executors.
+    """List the architectures that are installed, or their variants, or the data sets, metrics or executors.
 
     Example: aezoo list 'conv*'
     """
@@ -31,9 +33,12 @@ def list_(
     from aezoo.execution import LOCAL
     from aezoo.printing import print_rows
 
-    if datasets + metrics + executors > 1:
-        raise AezooError("--datasets, --metrics and --executors are three lists; give one of them")
+    if variants + datasets + metrics + executors > 1:
+        raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
     registry = registry_of(plugin, no_plugin)
+    if variants:
+        print_rows([_variant_row(one) for one in registry.select(patterns or ["*"])], as_json=as_json)
+        return
     rows: list[dict[str, object]]
     if datasets:
         rows = [
@@ -61,6 +66,7 @@ def list_(
         rows = [
             {
                 "architecture": label,
+                "objective": _objective(registry, label),
                 "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
                 "variants": len(found.variants),
                 "summary": found.summary,
@@ -76,6 +82,36 @@ def list_(
         kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
         raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
     print_rows(rows, as_json=as_json)
+
+
+def _objective(registry: "Registry", label: str) -> str:
+    """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
+    from aezoo.case import objective
+
+    try:
+        return objective(registry.resolve(f"{label}[]").build((1, 28, 28)))
+    except Exception as error:
+        return f"unknown: {reason_of(error)}"
+
+
+def _variant_row(variant: "Variant") -> dict[str, object]:
+    """Return what a variant is on images of MNIST's shape."""
+    import torch
+
+    from aezoo.case import latent_bits, latent_shape, objective
+    from aezoo.modules import num_params
+
+    row: dict[str, object] = {"variant": variant.text, "objective": "", "latent": "-", "num_params": "-"}
+    try:
+        module = variant.build((1, 28, 28))
+        x_BCHW = torch.zeros(1, 1, 28, 28)
+        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
+        row |= {"objective": objective(module), "num_params": num_params(module)}
+        if shape is not None:
+            row["latent"] = "x".join(map(str, shape)) + ("" if bits is None else f", {bits:.1f} bits")
+    except Exception as error:
+        row["objective"] = f"unknown: {reason_of(error)}"
+    return {**row, "reference": variant.architecture.reference}
 
 
 @app.command()

@@ -74,7 +74,7 @@ class Grid:
         # Seed 0 of every variant first, so that a whole table stands early. In a seed the baselines first: they take no
         # time, so that there is something to read against; then the longest, so that no core idles at the end.
         waiting.sort(key=lambda plan: (plan.seed, plan.baseline is None, -seconds[plan.trial_id]))
-        self.observer.planned(waiting, seconds)
+        self.observer.planned(waiting, {trial_id: one / self.jobs for trial_id, one in seconds.items()})
         for plan in waiting:
             known = self.known[plan.variant]
             if isinstance(known, Outcome):

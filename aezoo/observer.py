@@ -28,7 +28,7 @@ class Observer:
         """The run's folder is there; these variants were asked for, their baselines among them."""
 
     def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
-        """These trials will run, in this order; `seconds` estimates each, by trial id."""
+        """These trials will run, in this order; `seconds` estimates what each adds to the bench's time, by trial id."""
 
     def started(self, plan: TrialPlan) -> None:
         """A trial starts."""

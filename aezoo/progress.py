@@ -116,6 +116,10 @@ class LiveObserver(PlainObserver):
         return Group(self.table, self.bars, self.head) if self.table.columns else Group(self.bars, self.head)
 
 
+TRUST = 0.05
+"""The share of a bench after which its own pace counts for as much as what the preflight estimated."""
+
+
 class _Clock:
     """The time left: what the preflight estimated, scaled by how the trials so far kept to it."""
 
@@ -135,10 +139,9 @@ class _Clock:
         done = sum(self.seconds[one] * self.fraction[one] for one in self.seconds)
         if done >= total:
             return "no trial left"
-        if not done:
-            return "time left unknown yet"
-        left = (time.monotonic() - self.started) * (total - done) / done
-        return f"about {duration(left)} left"
+        # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.
+        pace = (time.monotonic() - self.started + TRUST * total) / (done + TRUST * total)
+        return f"about {duration((total - done) * pace)} left"
 
 
 def _result(record: TrialRecord) -> str:

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 from conftest import hear_ctrl_c
 
 import aezoo
-from aezoo import cli, printing
+from aezoo import cli, printing, progress
 from aezoo.recipe import Recipe
 from aezoo.registry import discover
 
@@ -430,3 +431,20 @@ def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny):
         left = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in left
+
+
+def test_the_time_left_follows_the_pace_of_the_bench_and_hardly_the_first_baselines(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = progress._Clock({"mean": 0.3, **{f"long-{number}": 10.0 for number in range(100)}})
+    assert clock.left() == "about 17 min left"
+    now[0] = 3.0  # ten times what was estimated
+    clock.ended("mean")
+    assert clock.left() == "about 18 min left"
+    now[0] = 1_500.0  # three times what was estimated
+    for number in range(50):
+        clock.ended(f"long-{number}")
+    assert clock.left() == "about 23 min left"
+    for number in range(50, 100):
+        clock.ended(f"long-{number}")
+    assert clock.left() == "no trial left"

@@ -90,7 +90,7 @@ def _objective(registry: "Registry", label: str) -> str:
 
     try:
         return objective(registry.resolve(f"{label}[]").build((1, 28, 28)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return f"unknown: {reason_of(error)}"
 
 
@@ -109,7 +109,7 @@ def _variant_row(variant: "Variant") -> dict[str, object]:
         row |= {"objective": objective(module), "num_params": num_params(module)}
         if shape is not None:
             row["latent"] = "x".join(map(str, shape)) + ("" if bits is None else f", {bits:.1f} bits")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         row["objective"] = f"unknown: {reason_of(error)}"
     return {**row, "reference": variant.architecture.reference}
 
@@ -135,7 +135,7 @@ def show(
     architecture, owner = registry.architectures[found.label]
     try:
         module = found.build((1, 28, 28))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
     typer.echo(f"{found.text}: {architecture.summary}")
     typer.echo(f"reference  {architecture.reference}")

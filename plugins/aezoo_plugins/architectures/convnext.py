@@ -18,7 +18,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        # The paper starts the scale at 1e-6, for networks of hundreds of layers; a shallow one would stand still.
+        # The paper starts the scale at 1e-6, for networks of dozens of blocks; a shallow one would stand still.
         self.scale = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:

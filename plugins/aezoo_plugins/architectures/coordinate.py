@@ -47,10 +47,10 @@ class Painter(nn.Module):
         self.is_siren = features == "siren"
         self.image = nn.Unflatten(2, (height, breadth))
         if self.is_siren:
-            for number, layer in enumerate(self.layers):
+            # Of n inputs, 1 / n in the first layer and sqrt(6 / n) / omega in the others, as in the paper.
+            for number, layer in enumerate([*self.layers, self.last]):
                 limit = 1 / 2 if number == 0 else math.sqrt(6 / width) / OMEGA
                 nn.init.uniform_(layer.weight, -limit, limit)
-            nn.init.uniform_(self.last.weight, -limit, limit)
 
     def forward(self, z: Tensor) -> Tensor:
         """Paint."""

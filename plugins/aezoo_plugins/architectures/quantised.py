@@ -100,8 +100,8 @@ def build_vq(
 ) -> Quantised:
     """Build the VQ-VAE: the nearest of K vectors, which are running means of what chose them.
 
-    The commitment of 0.25 is the paper's number; it weighs about 16 times as much as there, where the squared error is
-    over the data's variance. The paper has two strides, 256 channels, 512 vectors of 64 numbers, and replaces none;
+    The commitment of 0.25 is the paper's number; it weighs about 16 times as much as in the authors' example, where the
+    squared error is over the data's variance. The paper has two strides, 256 channels, 512 vectors, and replaces none;
     here a small network would then use but a quarter of them.
     """
     return _vector_quantised(image_shape, codebook_size, code_dim, commitment, width, strides, parts=1)

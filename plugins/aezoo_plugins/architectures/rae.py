@@ -18,8 +18,9 @@ class Regularised(aezoo.Autoencoder):
     """A body whose codes are kept small, and whose decoder is kept smooth in one of three ways.
 
     The paper minimises |x - x̂|² + ½ beta |z|² + weight · R of an image of d pixels. The harness's MSE is |x - x̂|² /
-    d: so all is over d here. R is the decoder's squared weights (`l2`), half the squared Frobenius norm of its Jacobian
-    at z (`gradient_penalty`), or nothing, and each of its layers has spectral norm 1 (`spectral_norm`).
+    d: so all is over d here. R is the decoder's squared parameters (`l2`), half the squared Frobenius norm of its
+    Jacobian at z (`gradient_penalty`), or nothing, and each layer's weights, as a matrix, have spectral norm 1
+    (`spectral_norm`).
 
     Args:
         body: The autoencoder.

@@ -79,5 +79,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="sparse_kl",
         build=build_kl,
         summary="A wide layer of sigmoids whose mean activations are held at a low rate by a KL penalty",
-        reference="Ng 2011, CS294A lecture notes; Lee, Ekanadham & Ng 2007, NIPS",
+        reference="Ng 2011, CS294A lecture notes; before it, with squares: Lee, Ekanadham & Ng 2007, NIPS",
     )

@@ -1,5 +1,6 @@
 """TopK sparse autoencoders: the k largest numbers of a code are kept; or, of a batch's codes, k for each on average."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -26,7 +27,7 @@ class BatchTopK(Dictionary):
     """While it trains, the k·B largest numbers of a batch's codes are kept, wherever they are.
 
     Evaluation looks at one image at a time, and keeps what is above a threshold: the running mean of the smallest
-    number that training kept.
+    positive number that training kept.
     """
 
     objective = "mse, top-k of the batch"
@@ -45,11 +46,13 @@ class BatchTopK(Dictionary):
     def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
         """Reconstruct images (B, C, H, W) from the batch's largest numbers."""
         z = self.encoder(x)
-        smallest = z.detach().flatten().topk(self.k * len(z)).values[-1]
+        largest = z.detach().flatten().topk(self.k * len(z)).values.to(self.threshold.dtype)
+        positive = largest > 0
+        smallest = largest.where(positive, math.inf).min().where(positive.any(), self.threshold)
         self.batches += 1
         # A mean of all at first, of about the last hundred later.
-        self.threshold.lerp_(smallest.to(self.threshold.dtype), (1 / self.batches).clamp(min=0.01))
-        return aezoo.TrainingOutput(self.decode(z * (z >= smallest)))
+        self.threshold.lerp_(smallest, (1 / self.batches).clamp(min=0.01))
+        return aezoo.TrainingOutput(self.decode(z * (z >= largest[-1])))
 
 
 def build(image_shape: aezoo.ImageShape, *, width: int = 256, k: int = 16) -> Dictionary:

@@ -111,7 +111,7 @@ def build_by_slices(
     body: Body = "mlp",
     width: int | None = None,
 ) -> MatchedBySlices:
-    """Build the sliced-Wasserstein autoencoder; 50 slices are the paper's for MNIST."""
+    """Build the sliced-Wasserstein autoencoder; 50 slices are the paper's for MNIST, the weight is `wae_mmd`'s."""
     check_weight(weight=weight)
     check_at_least_one(slices=slices)
     return MatchedBySlices(body_of(body, image_shape, latent_dim, width), weight, slices)

@@ -115,7 +115,7 @@ class _Running:
         self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
         self.started = time.monotonic()
         self.oom_kills = environment.oom_kills()
-        with _without_main():
+        with _without_main(), _uninterrupted():
             self.process.start()
         sender.close()
 
@@ -186,6 +186,29 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the end of the block.
+
+    A server that was asked for a process, and is not told what to run in it, prints a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, lambda one, _: heard.append(one))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        for one in heard:
+            signal.raise_signal(one)
 
 
 def _child(task: Task, sender: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import hear_ctrl_c
 
 import aezoo
-from aezoo import cli, printing, progress
+from aezoo import cli, execution, printing, progress
 from aezoo.recipe import Recipe
 from aezoo.registry import discover
 
@@ -416,6 +416,21 @@ def test_ctrl_c_while_variants_are_tried_prints_no_traceback(launcher, tiny, tmp
     one.kill(signal.SIGINT, group=True)
     assert one.wait() == 130
     assert "Traceback" not in one.err.read_text()
+
+
+def test_ctrl_c_while_a_process_is_asked_for_waits_until_the_server_knows_all():
+    asked = []
+
+    @execution._uninterrupted()
+    def ask():
+        os.kill(os.getpid(), signal.SIGINT)
+        asked.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert asked
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny):

@@ -39,6 +39,10 @@ def list_(
     if variants:
         print_rows([_variant_row(one) for one in registry.select(patterns or ["*"])], as_json=as_json)
         return
+
+    def matches(name: str) -> bool:
+        return not patterns or any(fnmatch.fnmatch(name, one) for one in patterns)
+
     rows: list[dict[str, object]]
     if datasets:
         rows = [
@@ -74,10 +78,9 @@ def list_(
                 "origin": f"{owner.distribution} {owner.version}",
             }
             for label, (found, owner) in registry.architectures.items()
+            if matches(label)
         ]
-    rows = [
-        row for row in rows if not patterns or any(fnmatch.fnmatch(str(next(iter(row.values()))), p) for p in patterns)
-    ]
+    rows = [row for row in rows if matches(str(next(iter(row.values()))))]
     if not rows:
         kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
         raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
@@ -87,9 +90,11 @@ def list_(
 def _objective(registry: "Registry", label: str) -> str:
     """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
     from aezoo.case import objective
+    from aezoo.modules import on_meta
 
     try:
-        return objective(registry.resolve(f"{label}[]").build((1, 28, 28)))
+        variant = registry.resolve(f"{label}[]")
+        return objective(on_meta(lambda: variant.build((1, 28, 28))) or variant.build((1, 28, 28)))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return f"unknown: {reason_of(error)}"
 
@@ -101,16 +106,18 @@ def _variant_row(variant: "Variant") -> dict[str, object]:
     from aezoo.case import latent_bits, latent_shape, objective
     from aezoo.modules import num_params
 
-    row: dict[str, object] = {"variant": variant.text, "objective": "", "latent": "-", "num_params": "-"}
+    row: dict[str, object] = {"variant": variant.text, "objective": "unknown", "latent": "unknown", "num_params": "-"}
     try:
-        module = variant.build((1, 28, 28))
-        x_BCHW = torch.zeros(1, 1, 28, 28)
-        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
+        module = variant.build((1, 28, 28)).eval()
         row |= {"objective": objective(module), "num_params": num_params(module)}
-        if shape is not None:
-            row["latent"] = "x".join(map(str, shape)) + ("" if bits is None else f", {bits:.1f} bits")
+        x_BCHW = torch.zeros(2, 1, 28, 28)
+        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
+        row["latent"] = "-" if shape is None else "x".join(map(str, shape))
+        if bits is not None:
+            row["latent"] = f"{row['latent']}, {bits:.1f} bits"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        row["objective"] = f"unknown: {reason_of(error)}"
+        what = "objective" if row["objective"] == "unknown" else "latent"
+        row[what] = f"unknown: {reason_of(error)}"
     return {**row, "reference": variant.architecture.reference}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
+from aezoo import rendering
 from aezoo.store import RunDirectory
 from aezoo.tables import by_code
 
@@ -38,7 +39,11 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
     found = grouped[grouped["status"] == "ok"].copy()
     found["kind"] = found.apply(kind, axis=1)
     drawn = [(str(name), rows) for name, rows in found.groupby("code", sort=False) if len(rows) >= LEAST]
+    if not drawn:
+        raise SystemExit(f"no group has {LEAST} variants: there is nothing to draw")
     losses = pd.concat([rows["test_mse"] for _, rows in drawn])
+    if not losses.min() > 0:
+        raise SystemExit("a loss is 0, which a logarithmic axis cannot show")
     scale = alt.Scale(type="log", domain=[0.9 * losses.min(), 1.1 * losses.max()], nice=False)
     panels = []
     for number, (name, rows) in enumerate(drawn):
@@ -71,12 +76,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path, help="without a suffix")
     given = parser.parse_args()
+    run = RunDirectory(given.run).require()
+    rendering.write(run)
     for suffix in (".csv", ".md"):
-        shutil.copyfile(given.run / f"table{suffix}", given.target.with_suffix(suffix))
-    run = RunDirectory(given.run)
-    recipe = run.info().recipe
-    title = f"{recipe.dataset}, {recipe.steps:,} steps: variants whose codes are of one size"
-    chart(by_code(run), title).save(given.target.with_suffix(".png"), scale_factor=2)
+        shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
+    info = run.info()
+    title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps: variants whose codes are of one size"
+    chart(by_code(run), title).save(f"{given.target}.png", scale_factor=2)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import tomli_w
 
 import aezoo
 from aezoo.environment import capture
+from aezoo.store import RunDirectory
 
 HERE = Path(__file__).parent
 HEAD = """# Held to something outside
@@ -34,11 +35,18 @@ the section gives a reason for; a miss stays, with what is known of why.
 def main() -> None:
     """Run what was asked for, and make the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="protocols: the names of TOML files here")
+    known = [
+        path.stem for path in sorted(HERE.glob("*.toml")) if "not_run" not in tomllib.loads(path.read_text("utf-8"))
+    ]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"protocols: {', '.join(known)}")
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--jobs", type=int, default=None)
-    parser.add_argument("--page", action="store_true", help="only make the page")
+    parser.add_argument("--page", action="store_true", help="only make the page, of what was measured")
     given = parser.parse_args()
+    if wrong := [name for name in given.names if name not in known]:
+        parser.error(f"no protocol {', '.join(wrong)} that can be run; there are {', '.join(known)}")
+    if bool(given.names) == given.page:
+        parser.error("give the names of protocols, or --page")
     for name in given.names:
         measure(HERE / f"{name}.toml", given.data_dir, given.jobs)
     (HERE / "README.md").write_text(page(), encoding="utf-8")
@@ -65,9 +73,14 @@ def measure(path: Path, data_dir: Path | None, jobs: int | None) -> None:
             jobs=jobs,
             timing=False,
         )
+        # The folder may hold trials of another source or torch too: only those that this call asked for count.
+        records = {one.trial_id: one for one in run.records()}
+        requested = RunDirectory(run.path).info().requested
         for row in protocol["rows"]:
-            records = [one for one in run.records() if one.variant == aezoo_text(row["variant"])]
-            row.update(spread([figure(one, row, protocol) for one in records]))
+            asked = [records[trial_id] for trial_id in requested[aezoo_text(row["variant"])]]
+            for failed in (one for one in asked if one.status != "ok"):
+                raise SystemExit(f"{failed.trial_id}: {failed.status}: {failed.reason}; nothing was written")
+            row.update(spread([figure(one, row, protocol) for one in asked]))
     environment = capture("cpu", 1)
     protocol["measured"] = {
         "aezoo": environment.aezoo,
@@ -129,9 +142,9 @@ def section(name: str, protocol: dict[str, Any]) -> str:
     ]
     if "not_run" in protocol:
         return "\n".join([*lines, "", f"**Not run**: {protocol['not_run']}", ""])
-    lines += ["", f"*Band*: {band_text(protocol['band'])}. {protocol['band_reason']}", ""]
+    theirs = "pythae" if protocol.get("kind") == "pythae" else "published"
+    lines += ["", f"*Band*: {band_text(protocol['band'], theirs)}. {protocol['band_reason']}", ""]
     if protocol.get("measured"):
-        theirs = "pythae" if protocol.get("kind") == "pythae" else "published"
         headers = ["", theirs, "ours, median", "least to greatest of the seeds", f"ours / {theirs}", "met"]
         aligned = ["left", "right", "right", "right", "right", "left"]
         rows = [cells(row, protocol) for row in protocol["rows"]]
@@ -139,18 +152,23 @@ def section(name: str, protocol: dict[str, Any]) -> str:
         measured = protocol["measured"]
         lines.append(
             f"`python benchmarks/reproduce/run.py {name} --data-dir DIR`; aezoo {measured['aezoo']} at "
-            f"{measured['git_commit'][:12]}, torch {measured['torch']}, {measured['device']}, one thread a trial."
+            f"{short(measured['git_commit'])}, torch {measured['torch']}, {measured['device']}, one thread a trial."
         )
     if protocol["told"]:
         lines += ["", protocol["told"]]
     return "\n".join([*lines, ""])
 
 
-def band_text(band: float | str) -> str:
+def short(commit: str) -> str:
+    """Return a commit's first digits, and the mark of a checkout that was changed."""
+    return commit[:12] + "+" * commit.endswith("+")
+
+
+def band_text(band: float | str, theirs: str) -> str:
     """Return a band in words."""
     if band == "seeds":
         return "the published run lies between the least and the greatest of our seeds"
-    return f"± {band:g}" if band < 1e-3 else f"± {band:.0%} of the published figure"
+    return f"± {band:g}" if band < 1e-3 else f"± {band:.0%} of the {theirs} figure"
 
 
 def is_met(row: dict[str, Any], band: float | str) -> bool:

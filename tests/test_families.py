@@ -245,6 +245,28 @@ def test_batch_topk_keeps_k_for_each_image_in_training_and_about_as_many_in_eval
     assert counts.min() < 4 < counts.max()
 
 
+def test_the_threshold_of_batch_topk_follows_the_smallest_positive_number_that_is_kept():
+    module = create("batch_topk[k=40,width=40]")
+    x = images(64)
+    z = module.encoder(x)
+    assert (z == 0).any()
+    module.training_forward(x)
+    torch.testing.assert_close(module.threshold, z[z > 0].min())
+    with torch.no_grad():
+        module.encoder[1].bias.fill_(-100.0)  # nothing is positive any more
+    before = module.threshold.clone()
+    module.training_forward(x)
+    torch.testing.assert_close(module.threshold, before)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_each_layer_of_a_siren_starts_in_the_papers_limits(depth):
+    painter = create(f"coordinate[depth={depth},features=siren,width=64]").decoder
+    largest = [float(layer.weight.detach().abs().max()) for layer in (*painter.layers, painter.last)]
+    limits = [1 / 2, *[math.sqrt(6 / 64) / 30] * depth]
+    assert all(0.8 * limit < found <= limit for found, limit in zip(largest, limits, strict=True)), largest
+
+
 def test_a_gate_passes_what_its_magnitude_says_and_nothing_where_it_is_closed():
     module = create("gated[width=20]")
     x = images()

@@ -7,44 +7,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aezoo.architecture import Architecture, ImageShape, Variant
-    from aezoo.benchmark import Run, bench
-    from aezoo.dataset import Dataset, Images
+    from aezoo.contract.architecture import Architecture, ImageShape, Variant
+    from aezoo.contract.dataset import Dataset, Images
+    from aezoo.contract.executor import Executor, Outcome, Task
+    from aezoo.contract.hooks import API_VERSION, hookimpl
+    from aezoo.contract.metric import Evaluation, Metric
+    from aezoo.contract.network import Autoencoder, Flat, TrainingOutput
+    from aezoo.contract.recipe import Recipe, read_recipe
     from aezoo.errors import AezooError
-    from aezoo.hookspecs import API_VERSION, hookimpl
-    from aezoo.metric import Evaluation, Metric
-    from aezoo.modules import Autoencoder, Flat, TrainingOutput
-    from aezoo.observer import Observer
-    from aezoo.recipe import Recipe, read_recipe
-    from aezoo.records import TrialRecord
-    from aezoo.registry import create, list_architectures
-    from aezoo.task import Executor, Outcome, Task
+    from aezoo.harness.call import Run, bench
+    from aezoo.harness.observer import Observer
+    from aezoo.registry.names import create, list_architectures
+    from aezoo.run.records import TrialRecord
 
 _HOME = {
-    "API_VERSION": "hookspecs",
+    "API_VERSION": "contract.hooks",
     "AezooError": "errors",
-    "Architecture": "architecture",
-    "Autoencoder": "modules",
-    "Dataset": "dataset",
-    "Evaluation": "metric",
-    "Executor": "task",
-    "Flat": "modules",
-    "ImageShape": "architecture",
-    "Images": "dataset",
-    "Metric": "metric",
-    "Observer": "observer",
-    "Outcome": "task",
-    "Recipe": "recipe",
-    "Run": "benchmark",
-    "Task": "task",
-    "TrainingOutput": "modules",
-    "TrialRecord": "records",
-    "Variant": "architecture",
-    "bench": "benchmark",
-    "create": "registry",
-    "hookimpl": "hookspecs",
-    "list_architectures": "registry",
-    "read_recipe": "recipe",
+    "Architecture": "contract.architecture",
+    "Autoencoder": "contract.network",
+    "Dataset": "contract.dataset",
+    "Evaluation": "contract.metric",
+    "Executor": "contract.executor",
+    "Flat": "contract.network",
+    "ImageShape": "contract.architecture",
+    "Images": "contract.dataset",
+    "Metric": "contract.metric",
+    "Observer": "harness.observer",
+    "Outcome": "contract.executor",
+    "Recipe": "contract.recipe",
+    "Run": "harness.call",
+    "Task": "contract.executor",
+    "TrainingOutput": "contract.network",
+    "TrialRecord": "run.records",
+    "Variant": "contract.architecture",
+    "bench": "harness.call",
+    "create": "registry.names",
+    "hookimpl": "contract.hooks",
+    "list_architectures": "registry.names",
+    "read_recipe": "contract.recipe",
 }
 
 __all__ = [

@@ -9,11 +9,11 @@ class TestTiny(aezoo.testing.ArchitectureTests):
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from aezoo.architecture import Architecture, ImageShape, Variant
-from aezoo.case import Case
-from aezoo.conformance import IMAGE_SHAPES, Finding, examine, sample_images, variants_of
+from aezoo.check.case import Case
+from aezoo.check.suite import IMAGE_SHAPES, Finding, examine, sample_images, variants_of
+from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.errors import ContractError
-from aezoo.registry import discover
+from aezoo.registry.names import discover
 
 if TYPE_CHECKING:
     import pytest

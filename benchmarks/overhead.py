@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aezoo
-from aezoo.environment import capture, configure
-from aezoo.execution import default_jobs, run_tasks
-from aezoo.measurement import image_errors
-from aezoo.observer import Observer
-from aezoo.recipe import Recipe, read_recipe
-from aezoo.records import TrialPlan, TrialRecord
-from aezoo.registry import discover
-from aezoo.task import Task
-from aezoo.throughput import ROUND_SECONDS
-from aezoo.training import batch_indices, train
+from aezoo.contract.executor import Task
+from aezoo.contract.recipe import Recipe, read_recipe
+from aezoo.harness.local import default_jobs, run_tasks
+from aezoo.harness.observer import Observer
+from aezoo.harness.throughput import ROUND_SECONDS
+from aezoo.machine import capture, configure
+from aezoo.registry.names import discover
+from aezoo.run.records import TrialPlan, TrialRecord
+from aezoo.train.loop import batch_indices, train
+from aezoo.train.measurement import image_errors
 
 
 def bare_loop(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int) -> None:

@@ -39,13 +39,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aezoo
-from aezoo.environment import capture, configure
-from aezoo.measurement import image_errors, matmul_flops_per_s
-from aezoo.observer import Observer
-from aezoo.recipe import Recipe
-from aezoo.records import TrialPlan, TrialRecord
-from aezoo.registry import discover
-from aezoo.training import Trainer, batch_indices, train
+from aezoo.contract.recipe import Recipe
+from aezoo.harness.observer import Observer
+from aezoo.machine import capture, configure
+from aezoo.registry.names import discover
+from aezoo.run.records import TrialPlan, TrialRecord
+from aezoo.train.loop import Trainer, batch_indices, train
+from aezoo.train.measurement import image_errors, matmul_flops_per_s
 
 BATCH, LR, TRIALS = 128, 1e-3, 8
 EPOCHS = {"mlp": 20, "conv": 2}

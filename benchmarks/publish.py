@@ -13,9 +13,9 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
-from aezoo import rendering
-from aezoo.store import RunDirectory
-from aezoo.tables import by_code
+from aezoo.run.store import RunDirectory
+from aezoo.table import render
+from aezoo.table.rows import by_code
 
 LEAST = 4
 """Variants of a group that is drawn: fewer are no comparison."""
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="without a suffix")
     given = parser.parse_args()
     run = RunDirectory(given.run).require()
-    rendering.write(run)
+    render.write(run)
     for suffix in (".csv", ".md"):
         shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
     info = run.info()

@@ -36,12 +36,12 @@ import psutil
 import tabulate
 
 import aezoo
-from aezoo.environment import capture
-from aezoo.execution import default_jobs
-from aezoo.observer import Observer
-from aezoo.recipe import read_recipe
-from aezoo.records import TrialPlan, TrialRecord
-from aezoo.registry import Plugin, discover
+from aezoo.contract.recipe import read_recipe
+from aezoo.harness.local import default_jobs
+from aezoo.harness.observer import Observer
+from aezoo.machine import capture
+from aezoo.registry.names import Plugin, discover
+from aezoo.run.records import TrialPlan, TrialRecord
 
 ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7}
 SAMPLE_SECONDS = 0.1

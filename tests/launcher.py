@@ -100,10 +100,10 @@ def serve() -> None:
 
     import torch._dynamo  # noqa: F401
 
-    import aezoo.benchmark
     import aezoo.cli
-    import aezoo.progress
-    import aezoo.trial  # noqa: F401
+    import aezoo.cli.progress
+    import aezoo.harness.call
+    import aezoo.harness.trial  # noqa: F401
 
     multiprocessing.util.spawnv_passfds = fork_in_place_of_exec
     signal.signal(signal.SIGCHLD, tell_of_the_dead)

@@ -11,14 +11,14 @@ import pytest
 from conftest import FAULTY, TINY
 
 import aezoo
-from aezoo.benchmark import preview
-from aezoo.compare import compare, notes
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ComparisonRefusedError
-from aezoo.notes import notes as notes_of
-from aezoo.observer import Observer
-from aezoo.recipe import Recipe
-from aezoo.records import SCHEMA
-from aezoo.store import RunDirectory
+from aezoo.harness.call import preview
+from aezoo.harness.observer import Observer
+from aezoo.run.records import SCHEMA
+from aezoo.run.store import RunDirectory
+from aezoo.table.compare import compare, notes
+from aezoo.table.notes import notes as notes_of
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=60, batch_size=16, lr=1e-2, seeds=2, timing_rounds=2)
 LOSSES = [
@@ -266,7 +266,7 @@ def test_a_changed_plugin_is_another_trial(tiny, distribute, tmp_path):
     bench(["faulty"], tmp_path / "run")
     path.write_text(path.read_text().replace("nn.Linear(2, 36)", "nn.Linear(2, 36, bias=False)"))
     sys.modules.pop("faulty_dist")
-    aezoo.registry.discover.cache_clear()
+    aezoo.registry.names.discover.cache_clear()
     run, log = bench(["faulty"], tmp_path / "run")
     assert log.order == [(0, "faulty"), (1, "faulty")]
     assert row(run, "faulty")["num_params"] == 36 * 2 + 2 + 2 * 36

@@ -6,8 +6,8 @@ import pytest
 from launcher import Launcher
 
 import aezoo
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.recipe import Recipe
 from aezoo.testing import check_architecture
 
 PLUGIN = """

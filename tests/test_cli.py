@@ -12,9 +12,11 @@ import pytest
 from conftest import hear_ctrl_c
 
 import aezoo
-from aezoo import cli, execution, printing, progress
-from aezoo.recipe import Recipe
-from aezoo.registry import discover
+from aezoo import cli
+from aezoo.cli import printing, progress
+from aezoo.contract.recipe import Recipe
+from aezoo.harness import local
+from aezoo.registry.names import discover
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_plugins_works_when_everything_fails(call, monkeypatch):
     def fail(point):
         raise ImportError("nothing works")
 
-    monkeypatch.setattr("aezoo.registry.load", fail)
+    monkeypatch.setattr("aezoo.registry.names.load", fail)
     discover.cache_clear()
     status, out, _ = call("plugins")
     discover.cache_clear()
@@ -372,7 +374,7 @@ def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
 def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     from rich.console import Console
 
-    from aezoo.store import RunDirectory
+    from aezoo.run.store import RunDirectory
 
     wide = Console(force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(printing, "console_on", lambda stderr: wide)
@@ -396,18 +398,15 @@ def test_bench_fails_only_for_what_it_was_asked(call, tiny, tmp_path, monkeypatc
 def test_hostile_texts_are_harmless_in_every_format():
     import pandas as pd
 
-    from aezoo import rendering
+    from aezoo.table import render
 
     table = pd.DataFrame({"variant": ["=cmd|'x'", "\x1b[31mred\n|"], "test_mse": [0.1, None]})
-    assert rendering.render(table, "csv").splitlines()[1].startswith("'=cmd")
-    assert (
-        rendering.render(table, "github").splitlines()[2].count("|") - rendering.render(table, "github").count("\\|")
-        <= 3
-    )
+    assert render.render(table, "csv").splitlines()[1].startswith("'=cmd")
+    assert render.render(table, "github").splitlines()[2].count("|") - render.render(table, "github").count("\\|") <= 3
     for fmt in ("simple", "github", "csv"):
-        assert "\x1b" not in rendering.render(table, fmt)
-    assert "\\|" in rendering.render(table, "github")
-    assert "&lt;" in rendering.render(pd.DataFrame({"variant": ["<script>"]}), "html")
+        assert "\x1b" not in render.render(table, fmt)
+    assert "\\|" in render.render(table, "github")
+    assert "&lt;" in render.render(pd.DataFrame({"variant": ["<script>"]}), "html")
 
 
 def test_ctrl_c_while_variants_are_tried_prints_no_traceback(launcher, tiny, tmp_path):
@@ -421,7 +420,7 @@ def test_ctrl_c_while_variants_are_tried_prints_no_traceback(launcher, tiny, tmp
 def test_ctrl_c_while_a_process_is_asked_for_waits_until_the_server_knows_all():
     asked = []
 
-    @execution._uninterrupted()
+    @local._uninterrupted()
     def ask():
         os.kill(os.getpid(), signal.SIGINT)
         asked.append(True)

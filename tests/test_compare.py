@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aezoo.compare import compare, notes, regressions
+from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import ComparisonRefusedError
-from aezoo.recipe import Recipe, fingerprint
-from aezoo.records import DatasetInfo, Environment, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
-from aezoo.store import RunDirectory
+from aezoo.run.records import DatasetInfo, Environment, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.store import RunDirectory
+from aezoo.table.compare import compare, notes, regressions
 
 ENVIRONMENT = Environment(
     aezoo="0.1", python="3.11", torch="2.15", platform="here", device="cpu", device_name="Some CPU", threads=1

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import aezoo
-from aezoo import checks
-from aezoo.architecture import EXCUSABLE, Architecture, Variant
-from aezoo.case import Case
-from aezoo.conformance import CHECKS, IMAGE_SHAPES, examine, sample_images
+from aezoo.check import checks
+from aezoo.check.case import Case
+from aezoo.check.suite import CHECKS, IMAGE_SHAPES, examine, sample_images
+from aezoo.contract.architecture import EXCUSABLE, Architecture, Variant
 from aezoo.errors import AezooError, ContractError
-from aezoo.registry import discover
+from aezoo.registry.names import discover
 
 SHAPE = (1, 6, 5)
 PIXELS = 30

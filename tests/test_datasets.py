@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aezoo.data import share
-from aezoo.dataset import Images, check_images, sha256
+from aezoo.contract.data import share
+from aezoo.contract.dataset import Images, check_images, sha256
 from aezoo.errors import AezooError
-from aezoo.registry import discover
+from aezoo.registry.names import discover
 
 NOWHERE = Path("nowhere-at-all")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import aezoo
-from aezoo.architecture import EXCUSABLE
-from aezoo.conformance import CHECKS
-from aezoo.quick import extend
-from aezoo.recipe import Recipe
-from aezoo.registry import discover
+from aezoo.check.suite import CHECKS
+from aezoo.contract.architecture import EXCUSABLE
+from aezoo.contract.recipe import Recipe
+from aezoo.registry.names import discover
+from aezoo.registry.outside import extend
 from aezoo.testing import check_architecture
 
 ROOT = Path(__file__).parent.parent

@@ -22,12 +22,14 @@ from conftest import FAULTY
 from launcher import Bench
 
 import aezoo
-from aezoo import rendering, store
-from aezoo.benchmark import Run
+from aezoo import machine
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
-from aezoo.notes import notes
-from aezoo.recipe import Recipe
-from aezoo.store import RunDirectory
+from aezoo.harness.call import Run
+from aezoo.run import store
+from aezoo.run.store import RunDirectory
+from aezoo.table import render
+from aezoo.table.notes import notes
 
 KILLS = 50
 SETTINGS = "--dataset tiny --steps 60 --batch-size 16 --lr 1e-2 --no-timing --device cpu --format csv".split()
@@ -264,10 +266,9 @@ def test_a_worker_killed_from_outside_costs_its_own_trial_and_the_run_goes_on(ha
 
 
 def test_a_worker_that_the_kernel_kills_for_want_of_memory_is_out_of_memory(tiny, distribute, tmp_path, monkeypatch):
-    from aezoo import environment
 
     distribute(FAULTY, name="faulty-dist")
-    monkeypatch.setattr(environment, "oom_kills", iter(range(1000)).__next__)
+    monkeypatch.setattr(machine, "oom_kills", iter(range(1000)).__next__)
     run = bench(["faulty[fault=killed]"], tmp_path / "run")
     assert row(run, "faulty[fault=killed]")["status"] == "out_of_memory"
     (record,) = (one for one in run.records() if one.architecture == "faulty")
@@ -292,7 +293,7 @@ def test_a_variant_that_draws_from_urandom_says_in_its_row_that_it_is_not_determ
     run = bench(["faulty[fault=dice]", "faulty"], tmp_path / "run")
     assert row(run, "faulty[fault=dice]")["deterministic"] == "no"
     assert set(run.table()["deterministic"]) == {"yes", "no"}
-    _, rows = rendering.cells(run.table())
+    _, rows = render.cells(run.table())
     assert {cells[1]: cells[-3] for cells in rows}["faulty[fault=dice]"] == "ok, not deterministic"
     assert any(
         line.startswith("not deterministic: faulty[fault=dice]:") for line in notes(RunDirectory(run.path), run.table())

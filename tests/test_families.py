@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo.modules import num_params
-from aezoo.recipe import Recipe
-from aezoo.training import train
+from aezoo.contract.network import num_params
+from aezoo.contract.recipe import Recipe
+from aezoo.train.loop import train
 from aezoo_plugins.architectures.dc_ae import to_channels
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.architectures.vae import divergence

@@ -13,22 +13,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import aezoo
-from aezoo import measurement
-from aezoo.architecture import Architecture, Variant
+from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.measurement import image_errors
-from aezoo.preflight import preflight
-from aezoo.recipe import Recipe
-from aezoo.training import (
-    DivergedError,
-    Stream,
-    Trainer,
-    arithmetic,
-    batch_indices,
-    seed_stream,
-    stream_seed,
-    train,
-)
+from aezoo.harness.preflight import preflight
+from aezoo.train import measurement
+from aezoo.train.loop import DivergedError, Stream, Trainer, arithmetic, batch_indices, seed_stream, stream_seed, train
+from aezoo.train.measurement import image_errors
 
 RECIPE = Recipe(name="t", steps=120, batch_size=16, lr=1e-2)
 IMAGES = torch.randint(0, 256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -347,7 +338,7 @@ def test_each_breach_of_the_contract_is_named_before_the_bench(case, told):
 
 
 def test_the_same_checks_pass_what_keeps_the_contract(monkeypatch):
-    monkeypatch.setattr("aezoo.environment.is_own_process", lambda: True)
+    monkeypatch.setattr("aezoo.machine.is_own_process", lambda: True)
     found = check(Small)
     assert (found.num_params, found.latent_shape, found.latent_size, found.objective) == (82, (2,), 2, "mse")
     assert found.flops_per_image == 2 * (16 * 2 + 2 * 16)

@@ -9,16 +9,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import aezoo
-from aezoo.data import share
-from aezoo.dataset import check_images, sha256
+from aezoo.contract.data import share
+from aezoo.contract.dataset import check_images, sha256
+from aezoo.contract.executor import Executor, Outcome, Task
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
-from aezoo.evaluation import TrainedNetwork
-from aezoo.execution import LOCAL
-from aezoo.observer import Observer
-from aezoo.recipe import Recipe
-from aezoo.registry import discover, find_metric
-from aezoo.store import RunDirectory
-from aezoo.task import Executor, Outcome, Task
+from aezoo.harness.local import LOCAL
+from aezoo.harness.observer import Observer
+from aezoo.registry.names import discover, find_metric
+from aezoo.run.store import RunDirectory
+from aezoo.train.evaluation import TrainedNetwork
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=5)
 METRICS = """

@@ -6,10 +6,10 @@ from types import NoneType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aezoo.architecture import Architecture, Hyperparameter, Variant
-from aezoo.case import Case
-from aezoo.conformance import examine, sample_images
-from aezoo.registry import discover
+from aezoo.check.case import Case
+from aezoo.check.suite import examine, sample_images
+from aezoo.contract.architecture import Architecture, Hyperparameter, Variant
+from aezoo.registry.names import discover
 
 ZOO = [architecture for architecture, _ in discover().architectures.values()]
 # The U-Net is there to be refused, whatever its hyperparameters are.

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.matching import match_params
-from aezoo.measurement import active_units
-from aezoo.modules import halves, num_params, to_float
-from aezoo.notes import notes
-from aezoo.observer import Observer
-from aezoo.recipe import Recipe
-from aezoo.registry import discover
-from aezoo.store import RunDirectory
-from aezoo.tables import by_code, rate_distortion
+from aezoo.contract.network import halves, num_params, to_float
+from aezoo.contract.recipe import Recipe
+from aezoo.harness.matching import match_params
+from aezoo.harness.observer import Observer
+from aezoo.registry.names import discover
+from aezoo.run.store import RunDirectory
+from aezoo.table.notes import notes
+from aezoo.table.rows import by_code, rate_distortion
+from aezoo.train.measurement import active_units
 
 VARIANTS = [
     "linear[latent_dim=2]", "linear[latent_dim=3]", "one_hidden[latent_dim=3]", "topk[k=3,width=9]",

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import aezoo
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
-from aezoo.quick import FromFile, _from_memory, extend, load_registry
-from aezoo.recipe import Recipe
-from aezoo.registry import discover
+from aezoo.registry.names import discover
+from aezoo.registry.outside import FromFile, _from_memory, extend, load_registry
 
 NET = """
     from torch import nn

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aezoo.contract.recipe import BUILT_IN, Recipe, fingerprint, read_recipe
 from aezoo.errors import AezooError
-from aezoo.recipe import BUILT_IN, Recipe, fingerprint, read_recipe
 
 BASE = Recipe(name="base", steps=100)
 

@@ -5,11 +5,11 @@ import textwrap
 
 import pytest
 
-from aezoo import hookspecs
+from aezoo.contract import hooks
 from aezoo.errors import AezooError
-from aezoo.plugin import module_files
-from aezoo.registry import discover
-from aezoo.source import source_sha256
+from aezoo.registry.names import discover
+from aezoo.registry.plugin import module_files
+from aezoo.registry.source import source_sha256
 
 GOOD = """
     import aezoo
@@ -231,8 +231,8 @@ def test_the_plugin_api_is_checked_in_both_directions(declared, told, distribute
 
 def test_a_deprecated_hook_is_told_of_with_its_plugin(distribute, monkeypatch):
     monkeypatch.setattr(
-        hookspecs.aezoo_architectures, "aezoo_spec",
-        {**hookspecs.aezoo_architectures.aezoo_spec, "warn_on_impl": DeprecationWarning("use aezoo_nets")},
+        hooks.aezoo_architectures, "aezoo_spec",
+        {**hooks.aezoo_architectures.aezoo_spec, "warn_on_impl": DeprecationWarning("use aezoo_nets")},
     )  # fmt: skip
     distribute(good("fine"))
     registry = discover("aezoo")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from aezoo.cli.scaffold import new_plugin
 from aezoo.errors import AezooError, StorageError
-from aezoo.registry import discover
-from aezoo.scaffold import new_plugin
+from aezoo.registry.names import discover
 
 
 def test_a_new_plugin_installs_passes_its_tests_and_stands_in_a_table(launcher, tmp_path):

@@ -1,6 +1,6 @@
 """The files of a run as JSON Schema: those of today are what pydantic writes, those of every version can be read.
 
-`python tests/test_schema.py` writes the schemas of today, after a model and `aezoo.records.SCHEMA` changed.
+`python tests/test_schema.py` writes the schemas of today, after a model and `aezoo.run.records.SCHEMA` changed.
 """
 
 import io
@@ -14,10 +14,11 @@ import pydantic
 import pytest
 
 import aezoo
-from aezoo import rendering, store, tables
 from aezoo.errors import StorageError
-from aezoo.records import SCHEMA, Repetition, RunInfo, Timing, TrialRecord
-from aezoo.store import RunDirectory
+from aezoo.run import store
+from aezoo.run.records import SCHEMA, Repetition, RunInfo, Timing, TrialRecord
+from aezoo.run.store import RunDirectory
+from aezoo.table import render, rows
 
 SCHEMAS = Path(aezoo.__file__).parent / "schemas"
 RUNS = Path(__file__).parent / "runs"
@@ -58,7 +59,7 @@ def test_a_run_of_every_version_fits_its_schema_and_can_be_read(version, tmp_pat
     run = RunDirectory(shutil.copytree(kept, tmp_path / "run"))
     assert {record.status for record in run.records().values()} == {"ok"}
     before = pd.read_csv(kept / "table.csv")
-    now = pd.read_csv(io.StringIO(rendering.render(tables.summarise(run), "csv")))
+    now = pd.read_csv(io.StringIO(render.render(rows.summarise(run), "csv")))
     pd.testing.assert_frame_equal(now[before.columns], before)
 
 

@@ -6,9 +6,9 @@ import sys
 from collections import Counter
 
 import aezoo
-from aezoo.benchmark import Run
-from aezoo.recipe import Recipe
-from aezoo.store import RunDirectory
+from aezoo.contract.recipe import Recipe
+from aezoo.harness.call import Run
+from aezoo.run.store import RunDirectory
 
 COUNTED = """
     import os
@@ -44,7 +44,8 @@ def test_a_claim_is_one_owners_until_it_lets_go_or_dies(tmp_path):
     assert run.claim("another") is not None
     mine.release()
     script = (
-        "import sys, time; from aezoo.store import RunDirectory; kept = RunDirectory(sys.argv[1]).claim('a-trial'); "
+        "import sys, time; from aezoo.run.store import RunDirectory; "
+        "kept = RunDirectory(sys.argv[1]).claim('a-trial'); "
         "print(kept is not None, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aezoo.statistics import Errors, holm, paired_ratio, rank_intervals, spread
+from aezoo.table.statistics import Errors, holm, paired_ratio, rank_intervals, spread
 
 
 def draw(rng, means, *, seeds, images, seed_std=0.0, image_std=1.0, own_std=0.5):

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import aezoo
-from aezoo.measurement import image_errors
-from aezoo.modules import to_float
-from aezoo.recipe import Recipe
-from aezoo.training import fit, train
+from aezoo.contract.network import to_float
+from aezoo.contract.recipe import Recipe
+from aezoo.train.loop import fit, train
+from aezoo.train.measurement import image_errors
 from aezoo_plugins.architectures.denoising import Denoising
 from aezoo_plugins.architectures.wasserstein import discrepancy, sliced_distance
 

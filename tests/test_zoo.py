@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 import aezoo
-from aezoo.case import Case
-from aezoo.conformance import examine, sample_images
+from aezoo.check.case import Case
+from aezoo.check.suite import examine, sample_images
+from aezoo.contract.network import num_params, to_float
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.modules import num_params, to_float
-from aezoo.preflight import preflight
-from aezoo.recipe import Recipe
-from aezoo.registry import discover
-from aezoo.training import Trainer
+from aezoo.harness.preflight import preflight
+from aezoo.registry.names import discover
+from aezoo.train.loop import Trainer
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(name="test", steps=1, batch_size=8)

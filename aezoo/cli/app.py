@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from aezoo.registry import Registry
+    from aezoo.registry.names import Registry
 
 app = typer.Typer(
     name="aezoo",
@@ -50,7 +50,7 @@ def _options(
 
 def registry_of(plugins: list[str] | None, block: list[str] | None) -> "Registry":
     """Return what is installed and what is named, and say on standard error what is wrong with it."""
-    from aezoo.quick import load_registry
+    from aezoo.registry.outside import load_registry
 
     registry = load_registry(plugins or [], block or [])
     for told in registry.warnings:

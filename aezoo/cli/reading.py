@@ -23,8 +23,8 @@ def table(
 
     Example: aezoo table results/my-run --format latex
     """
-    from aezoo.printing import print_run
-    from aezoo.store import RunDirectory
+    from aezoo.cli.printing import print_run
+    from aezoo.run.store import RunDirectory
 
     print_run(RunDirectory(run), fmt, sort=sort, view=view)
 
@@ -44,10 +44,10 @@ def compare(
     """
     import pandas as pd
 
-    from aezoo import compare as comparison
-    from aezoo.printing import print_table
-    from aezoo.rendering import check_format
-    from aezoo.store import RunDirectory
+    from aezoo.cli.printing import print_table
+    from aezoo.run.store import RunDirectory
+    from aezoo.table import compare as comparison
+    from aezoo.table.render import check_format
 
     check_format(fmt)
     if len(runs) < 2:

@@ -25,10 +25,10 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import Tensor, nn
 
 import aezoo
-from aezoo.measurement import image_errors
-from aezoo.modules import to_float
-from aezoo.registry import discover
-from aezoo.training import Stream, batch_indices, seed_stream, train
+from aezoo.contract.network import to_float
+from aezoo.registry.names import discover
+from aezoo.train.loop import Stream, batch_indices, seed_stream, train
+from aezoo.train.measurement import image_errors
 
 SHAPE = (1, 28, 28)
 PIXELS = 784

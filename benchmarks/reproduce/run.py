@@ -20,8 +20,8 @@ import tabulate
 import tomli_w
 
 import aezoo
-from aezoo.environment import capture
-from aezoo.store import RunDirectory
+from aezoo.machine import capture
+from aezoo.run.store import RunDirectory
 
 HERE = Path(__file__).parent
 HEAD = """# Held to something outside
@@ -93,7 +93,7 @@ def measure(path: Path, data_dir: Path | None, jobs: int | None) -> None:
 
 def aezoo_text(variant: str) -> str:
     """Return the canonical text of a variant."""
-    from aezoo.quick import load_registry
+    from aezoo.registry.outside import load_registry
 
     return load_registry([HERE / "networks.py"]).resolve(variant).text
 

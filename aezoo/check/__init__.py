@@ -1,0 +1,1 @@
+"""Is it an honest autoencoder? The suite that holds an architecture to the contract."""

@@ -1,0 +1,142 @@
+"""`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aezoo.check.suite import CHECKS, IMAGE_SHAPES, Finding, variants_of
+from aezoo.contract.architecture import ImageShape, Variant
+from aezoo.contract.executor import Task
+from aezoo.harness.local import default_jobs, run_tasks
+from aezoo.harness.trial import check_variant
+from aezoo.registry.names import Registry
+from aezoo.run.records import PluginSource
+
+TIMEOUT = 300.0
+"""Seconds for the suite on one variant and image shape."""
+_MARKS = {"ok": "ok", "failed": "FAIL", "refused": "no", "excepted": "except", "skipped": "-", "note": "note"}
+_WORST_FIRST = ("failed", "refused", "excepted", "skipped", "note", "ok")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """How an architecture came out: where it is from, and a finding for each check, variant and image shape."""
+
+    architecture: str
+    summary: str
+    plugin: PluginSource
+    findings: list[Finding]
+
+    @property
+    def failures(self) -> list[Finding]:
+        """The checks that failed, and what it refused on the first image shape that it was tried on."""
+        first = self.findings[0].image_shape
+        return [one for one in self.findings if one.status == "failed" or _refused_on(one, first)]
+
+    def lines(self) -> list[str]:
+        """Return the card as a person reads it: a line a check, below it what was found where it was not simply met."""
+        shapes = dict.fromkeys(_size(one.image_shape) for one in self.findings)
+        variants = dict.fromkeys(one.variant for one in self.findings)
+        lines = [
+            f"{self.architecture} of {self.plugin.distribution} {self.plugin.version}: {self.summary}",
+            f"{len(variants)} variant{'s' * (len(variants) > 1)}, images {', '.join(shapes)}",
+        ]
+        summaries = {check.name: check.summary for check in CHECKS}
+        for name in dict.fromkeys(one.check for one in self.findings):
+            found = [one for one in self.findings if one.check == name]
+            worst = min((one.status for one in found), key=_WORST_FIRST.index)
+            lines.append(f"{_MARKS[worst]:6}  {name:13}  {summaries.get(name, '')}".rstrip())
+            lines += [f"{'':23}{text}" for text in _told(found, len(variants) * len(shapes))]
+        failed = len({one.check for one in self.failures})
+        verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "meets the contract"
+        lines.append(f"{self.architecture}: {verdict}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it, for a program."""
+        return {
+            "architecture": self.architecture,
+            "plugin": self.plugin.model_dump(),
+            "passed": not self.failures,
+            "findings": [asdict(one) for one in self.findings],
+        }
+
+
+def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
+    """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
+
+    Raises:
+        AezooError: nothing is called so.
+    """
+    chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        tasks = {
+            f"{number}": (variant, shape)
+            for number, (variant, shape) in enumerate(
+                (variant, shape) for variant in chosen.values() for shape in image_shapes
+            )
+        }
+        outcomes = run_tasks(
+            [
+                Task(
+                    id=task_id, function=check_variant, args=(variant.text, registry.plugin(variant).origin, shape),
+                    threads=1, output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
+                )
+                for task_id, (variant, shape) in tasks.items()
+            ],
+            default_jobs("cpu"),
+        )  # fmt: skip
+        found = {outcome.task.id: outcome for outcome in outcomes}
+    findings: dict[str, list[Finding]] = {}
+    for task_id, (variant, shape) in tasks.items():
+        outcome = found[task_id]
+        dead = Finding(
+            check="process", variant=variant.text, image_shape=shape, status="failed",
+            told=f"{outcome.status}: {outcome.reason}",
+        )  # fmt: skip
+        findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
+    return [
+        Card(
+            architecture=label,
+            summary=registry.architectures[label][0].summary,
+            plugin=registry.architectures[label][1].source,
+            findings=some,
+        )
+        for label, some in findings.items()
+    ]
+
+
+def _chosen(text: str, registry: Registry) -> list[Variant]:
+    """Return the variants that a text stands for: also the defaults, and all of a distribution's."""
+    of_distribution = [label for label, (_, plugin) in registry.architectures.items() if plugin.distribution == text]
+    named = [label for label in registry.architectures if label == text]
+    if labels := named or of_distribution:
+        return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
+    found = registry.select([text])
+    if "[" in text:
+        return found
+    labels = list(dict.fromkeys(variant.label for variant in found))
+    return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
+
+
+def _refused_on(finding: Finding, shape: ImageShape) -> bool:
+    return finding.status == "refused" and finding.image_shape == shape
+
+
+def _told(found: Sequence[Finding], total: int) -> list[str]:
+    """Say what was found, once where it is the same for several; what was simply met says nothing."""
+    where: dict[str, list[str]] = {}
+    for one in found:
+        # What was skipped for another one's fault says nothing that that one does not.
+        if one.told and one.status != "ok" and not one.told.startswith("needs '"):
+            where.setdefault(one.told, []).append(f"{one.variant} on {_size(one.image_shape)}")
+    return [
+        told if len(places) == total > 1 else f"{places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}: {told}"
+        for told, places in where.items()
+    ]
+
+
+def _size(shape: ImageShape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,207 @@
+"""A variant under examination: how it is built for it, and what can be told of it without training it."""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aezoo.contract.architecture import Variant
+from aezoo.contract.network import Flat, discrete, halves, to_float
+from aezoo.contract.recipe import Recipe
+from aezoo.errors import AezooError, ContractError
+from aezoo.train.loop import Stream, Trainer, arithmetic, seed_stream
+
+BATCH = 8
+"""Images of a case: enough to tell batches apart."""
+RECIPE = Recipe(name="check", steps=1, batch_size=BATCH)
+DISTURBANCE = 0.2
+"""The noise that is added to a tensor of weights, over its own standard deviation. To one that is constant it is added
+as it stands: what starts at zero must move too."""
+HALVINGS = 4
+"""How often the disturbance of a network that it takes to NaN or infinity is halved."""
+
+
+class RefusedError(ContractError):
+    """A build function that says, in a line, that it cannot build what was asked for."""
+
+
+class SkipCheck(Exception):  # noqa: N818 - no error: there is nothing to check
+    """A check that has nothing to check here, and why."""
+
+
+class Case:
+    """A variant and a few images, uint8, on the device; every module that it gives has the same weights."""
+
+    def __init__(self, variant: Variant, images_NCHW: Tensor, recipe: Recipe = RECIPE) -> None:
+        self.variant = variant
+        self.images_NCHW = images_NCHW
+        self.recipe = recipe
+        self._x_BCHW = to_float(images_NCHW[:BATCH])
+
+    @property
+    def x_BCHW(self) -> Tensor:  # noqa: N802
+        """The images, float32: a copy, so that what one check does to it is no other's business."""
+        return self._x_BCHW.clone()
+
+    @cached_property
+    def _state(self) -> dict[str, Tensor]:
+        return build(self.variant, self.images_NCHW, seed=0).state_dict()
+
+    def module(self, *, disturbed: bool = False) -> nn.Module:
+        """Build the network anew, in evaluation mode; where it is `disturbed`, with other weights than it starts from.
+
+        Else what starts at zero, and opens as it trains, would not show.
+        """
+        state = self._state
+        module = build(self.variant, self.images_NCHW, seed=0)
+        module.load_state_dict(state)
+        if not disturbed:
+            return module.eval()
+        for halvings in range(HALVINGS):
+            module.load_state_dict(state)
+            disturb(module, DISTURBANCE / 2**halvings)
+            if bool(torch.isfinite(evaluated(module.eval())(self.x_BCHW)).all()):
+                break
+        return module
+
+    def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """Return the module's encode and decode, without gradients; skip where there are none."""
+        found = halves(module)
+        if found is None:
+            raise SkipCheck("it has no encoder and decoder, so that its table row has no latent size")
+        encode, decode = (evaluated(half) for half in found)
+        if not isinstance(encode(self.x_BCHW), Tensor):
+            raise SkipCheck("its latent is no tensor")
+        return encode, decode
+
+
+def disturb(module: nn.Module, share: float) -> None:
+    """Add noise to every parameter, `share` of its standard deviation, or where it is constant of that size itself."""
+    seed_stream(0, Stream.TRAINING_NOISE)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            size = float(parameter.std(correction=0)) if parameter.numel() else 0.0
+            parameter.add_(share * (size or 1.0) * torch.randn_like(parameter))
+
+
+def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
+    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
+
+    Raises:
+        RefusedError: its build function refused, in a line.
+        ContractError: it returned something else than an ``nn.Module``.
+    """
+    seed_stream(seed, Stream.INITIALISATION)
+    channels, height, width = images_NCHW.shape[1:]
+    try:
+        module = variant.build((channels, height, width))
+    except (AezooError, ValueError) as error:
+        raise RefusedError(str(error)) from error
+    if not isinstance(module, nn.Module):
+        raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
+    return module.to(images_NCHW.device)
+
+
+def objective(module: nn.Module) -> str:
+    """Return what the module says is optimised.
+
+    Raises:
+        ContractError: it is not a line of text.
+    """
+    text = getattr(module, "objective", "mse")
+    if not isinstance(text, str) or not text.strip():
+        raise ContractError(f"objective must be a line of text such as 'mse + kl', but is {text!r}")
+    return text
+
+
+def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
+    """Return the shape of one image's latent, or None where the module has no two halves.
+
+    Raises:
+        ContractError: the encoder returned something else than a tensor (B, ...).
+    """
+    found = halves(module)
+    if found is None:
+        return None
+    latent = evaluated(found[0])(x_BCHW)
+    if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
+        given = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+        raise ContractError(
+            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {given}"
+            + look_at(module, "encode", "encoder")
+        )
+    return tuple(latent.shape[1:])
+
+
+def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
+    """Return the bits that the codes of an image take, count × log2 K, or None where the latent is not discrete.
+
+    Raises:
+        ContractError: the codes are not int64 (B, count), from 0 to K - 1.
+    """
+    found = discrete(module)
+    if found is None:
+        return None
+    codes, where = evaluated(found.codes)(x_BCHW), look_at(module, "codes")
+    if not isinstance(codes, Tensor) or codes.ndim != 2 or len(codes) != len(x_BCHW) or codes.dtype != torch.int64:
+        given = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
+        raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {given}{where}")
+    low, high = (int(one) for one in codes.aminmax())
+    if low < 0 or high >= found.codebook_size:
+        raise ContractError(
+            f"codebook_size={found.codebook_size}, so that codes are 0 to {found.codebook_size - 1}, but they go from "
+            f"{low} to {high}{where}"
+        )
+    return codes.shape[1] * math.log2(found.codebook_size)
+
+
+def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:
+    """Build the variant and take a step twice, from one seed, and say whether both came to the same, bit by bit.
+
+    A closed form is built twice, not fitted.
+    """
+    x_BCHW = to_float(images_NCHW[: recipe.batch_size])
+    found = []
+    for _ in range(2):
+        module = build(variant, images_NCHW, seed=0)
+        seed_stream(0, Stream.TRAINING_NOISE)
+        if not hasattr(module, "fit"):
+            Trainer(module, recipe).step(x_BCHW.clone())
+        seed_stream(0, Stream.EVALUATION)
+        with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
+            found.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
+    # Compared as bytes: a NaN that comes twice is the same.
+    return all(torch.equal(_bytes(one), _bytes(other)) for one, other in zip(*found, strict=True))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
+
+
+def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable[[Tensor], Any]:
+    """Return a network or a half that is called without gradients, from one random state where it is `seeded`."""
+
+    def evaluate(given: Tensor) -> Any:
+        if seeded:
+            seed_stream(0, Stream.EVALUATION)
+        with torch.no_grad():
+            return call(given)
+
+    return evaluate
+
+
+def look_at(module: nn.Module, *names: str) -> str:
+    """Return where to look: the first of these methods that the module's own class, not torch's, defines."""
+    inner = module.module if isinstance(module, Flat) else module
+    for owner in (inner, *inner.children()):
+        for name in names:
+            method = getattr(type(owner), name, None)
+            if inspect.isfunction(method) and not method.__module__.startswith(("torch.", "aezoo.")):
+                path = Path(inspect.getfile(method)).name
+                return f"; look at {method.__qualname__}, {path}:{method.__code__.co_firstlineno}"
+    return f"; look at {type(inner).__qualname__}"

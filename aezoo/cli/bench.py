@@ -1,0 +1,232 @@
+"""The commands that train: bench, status of what was trained, and reproduce."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
+from aezoo.errors import AezooError
+
+
+@app.command()
+def bench(
+    variants: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VARIANT|PATTERN|FILE.py|MODULE:NAME]...",
+            help="mlp, 'conv*', 'conv[latent_dim=16]', ./my_model.py, my_package.models:build",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
+    recipe: Annotated[str, typer.Option(help="default, quick, or a TOML file.")] = "default",
+    quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="A data set; `aezoo list --datasets` shows them.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    latent_dim: Annotated[str | None, typer.Option(help="Bottlenecks in place of the declared ones: 2,8,32")] = None,
+    match_params: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Choose each width for so many parameters: 200k, 1.5M.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 of every variant.")] = None,
+    steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns beside the score: psnr,ssim; `aezoo list --metrics` shows them.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
+    executor: Annotated[
+        str, typer.Option(help="How trials are run; `aezoo list --executors` shows the ways.")
+    ] = "local",
+    threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A plugin that is broken or deprecated is an error.")
+    ] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try each variant, say what would run, stop.")] = False,
+    fmt: FormatOption = "rich",
+) -> None:
+    """Train, score and time variants under identical settings, and print the table.
+
+    The same command on the same folder goes on where it stopped, and trains nothing twice.
+
+    Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
+    """
+    from aezoo.cli.printing import console_on, print_run, print_table
+    from aezoo.cli.progress import LiveObserver, PlainObserver
+    from aezoo.contract.recipe import read_recipe
+    from aezoo.harness.call import bench as run_bench
+    from aezoo.harness.call import preview
+    from aezoo.run.store import RunDirectory
+    from aezoo.table.render import check_format
+    from aezoo.table.rows import is_swept, rate_distortion
+    from aezoo.text import duration
+
+    check_format(fmt)
+    if quick and recipe not in ("default", "quick"):
+        raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
+    chosen = read_recipe("quick" if quick else recipe).change(
+        dataset=dataset,
+        seeds=seeds,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        precision=precision,
+        metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+    )
+    dims = _integers(latent_dim)
+    console = console_on(stderr=True)
+    observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
+    interrupted = False
+    settings: dict[str, Any] = {
+        "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen, "latent_dims": dims,
+        "match_params": _count(match_params), "out": out, "data_dir": data_dir, "device": device, "jobs": jobs,
+        "executor": executor, "threads": threads, "compiled": compiled, "timeout": timeout, "timing": not no_timing,
+        "retry_failed": retry_failed, "strict": strict, "observer": observer,
+    }  # fmt: skip
+    expected = None
+    try:
+        with _stop_at_signals():
+            if dry_run:
+                expected = preview(variants or [], **settings)
+            else:
+                path = run_bench(variants or [], **settings).path
+    except KeyboardInterrupt:
+        if observer.run is None:
+            raise
+        path, interrupted = observer.run, True
+    finally:
+        if isinstance(observer, LiveObserver):
+            observer.stop()
+    if expected is not None:
+        print_table(expected.table(), fmt)
+        print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
+        if expected.refused:
+            raise typer.Exit(1)
+        return
+    found = print_run(RunDirectory(path), fmt)
+    if dims and is_swept(RunDirectory(path)) and fmt not in ("csv", "json"):
+        # A program that reads one table does not expect another one behind it.
+        print()
+        print_table(rate_distortion(RunDirectory(path)), fmt)
+    mine = found[found["variant"].isin(observer.variants)]
+    if interrupted or (mine["status"] != "ok").any():
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _stop_at_signals() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM stop a bench well, and the second one at once."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        if stopped:
+            # Every trial's process ends with this one.
+            os.write(2, b"\x1b[?25h" if sys.stderr.isatty() else b"")
+            os._exit(130)
+        stopped = True
+        os.write(2, b"\nstopping; once more stops at once, without a table\n")
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        # A shell lets what it starts in the background ignore Ctrl-C.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    number, scale = (
+        (text[:-1], {"k": 1e3, "m": 1e6}[text[-1].lower()]) if text[-1:].lower() in ("k", "m") else (text, 1)
+    )
+    try:
+        found = round(float(number) * scale)
+    except (ValueError, OverflowError):
+        found = 0
+    if found < 1:
+        raise AezooError(f"--match-params takes a number of parameters, such as 200k or 1.5M, but got {text!r}")
+    return found
+
+
+def _integers(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        raise AezooError(
+            f"--latent-dim takes whole numbers with commas between, such as 2,8,32, but got {text!r}"
+        ) from None
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    fmt: FormatOption = "rich",
+    every: Annotated[bool, typer.Option("--all", help="Also the trials that are simply done.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Say which trials of a run are done, missing or stale, and why.
+
+    Example: aezoo status results/my-run
+    """
+    from aezoo.cli.printing import print_table
+    from aezoo.harness.status import status as status_of
+    from aezoo.run.store import RunDirectory
+    from aezoo.table.render import check_format
+
+    check_format(fmt)
+    found = status_of(RunDirectory(run), registry_of(plugin, no_plugin))
+    shown = found if every else found[found["state"] != "done"]
+    if len(shown) or every or fmt in ("csv", "json"):
+        print_table(shown, fmt)
+    counts = found["state"].value_counts()
+    print(f"{len(found)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
+    if set(counts.index) & {"missing", "stale", "interrupted"}:
+        print("the same `aezoo bench` command runs what is missing, stale or interrupted", file=sys.stderr)
+
+
+@app.command()
+def reproduce(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's id, or enough of its beginning")],
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Run a trial again from its record; exit status 1 where it does not come out as it did.
+
+    Example: aezoo reproduce results/my-run mlp-s0
+    """
+    from aezoo.cli.printing import console_on
+    from aezoo.cli.progress import PlainObserver
+    from aezoo.harness.reproduce import reproduce as run_again
+
+    observer = PlainObserver(console_on(stderr=True))
+    found = run_again(run, trial, plugins=plugin or [], block=no_plugin or [], data_dir=data_dir, observer=observer)
+    typer.echo(f"recorded  {found.recorded}")
+    typer.echo(f"now       {found.repeated}")
+    typer.echo(f"{found.trial_id}: {found.verdict}")
+    typer.echo(f"circumstances: {'; '.join(found.differences) or 'the same'}")
+    if found.verdict == "not reproduced":
+        raise typer.Exit(1)

@@ -1,0 +1,233 @@
+"""The commands that say what there is, and whether it works: list, show, plugins, doctor."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
+from aezoo.errors import AezooError, reason_of
+
+if TYPE_CHECKING:
+    from aezoo.contract.architecture import Hyperparameter, Variant
+    from aezoo.registry.names import Registry
+
+
+@app.command("list")
+def list_(
+    patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
+    variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
+    datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
+    executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """List the architectures that are installed, or their variants, or the data sets, metrics or executors.
+
+    Example: aezoo list 'conv*'
+    """
+    import fnmatch
+
+    from aezoo.cli.printing import print_rows
+    from aezoo.harness.local import LOCAL
+
+    if variants + datasets + metrics + executors > 1:
+        raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
+    registry = registry_of(plugin, no_plugin)
+    if variants:
+        print_rows([_variant_row(one) for one in registry.select(patterns or ["*"])], as_json=as_json)
+        return
+
+    def matches(name: str) -> bool:
+        return not patterns or any(fnmatch.fnmatch(name, one) for one in patterns)
+
+    rows: list[dict[str, object]]
+    if datasets:
+        rows = [
+            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_datasets")
+        ]
+    elif metrics:
+        rows = [
+            {
+                "metric": one.name,
+                "better": "higher" if one.higher_is_better else "lower",
+                "summary": one.summary,
+                "reference": one.reference,
+                "origin": owner.distribution,
+            }
+            for one, owner in registry.contributed("aezoo_metrics")
+        ]
+    elif executors:
+        own = [{"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"}]
+        rows = own + [
+            {"executor": one.name, "summary": one.summary, "origin": owner.distribution}
+            for one, owner in registry.contributed("aezoo_executors")
+        ]
+    else:
+        rows = [
+            {
+                "architecture": label,
+                "objective": _objective(registry, label),
+                "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
+                "variants": len(found.variants),
+                "summary": found.summary,
+                "reference": found.reference,
+                "origin": f"{owner.distribution} {owner.version}",
+            }
+            for label, (found, owner) in registry.architectures.items()
+            if matches(label)
+        ]
+    rows = [row for row in rows if matches(str(next(iter(row.values()))))]
+    if not rows:
+        kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
+        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
+    print_rows(rows, as_json=as_json)
+
+
+def _objective(registry: "Registry", label: str) -> str:
+    """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
+    from aezoo.check.case import objective
+    from aezoo.contract.network import on_meta
+
+    try:
+        variant = registry.resolve(f"{label}[]")
+        return objective(on_meta(lambda: variant.build((1, 28, 28))) or variant.build((1, 28, 28)))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        return f"unknown: {reason_of(error)}"
+
+
+def _variant_row(variant: "Variant") -> dict[str, object]:
+    """Return what a variant is on images of MNIST's shape."""
+    import torch
+
+    from aezoo.check.case import latent_bits, latent_shape, objective
+    from aezoo.contract.network import num_params
+
+    row: dict[str, object] = {"variant": variant.text, "objective": "unknown", "latent": "unknown", "num_params": "-"}
+    try:
+        module = variant.build((1, 28, 28)).eval()
+        row |= {"objective": objective(module), "num_params": num_params(module)}
+        x_BCHW = torch.zeros(2, 1, 28, 28)
+        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
+        row["latent"] = "-" if shape is None else "x".join(map(str, shape))
+        if bits is not None:
+            row["latent"] = f"{row['latent']}, {bits:.1f} bits"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        what = "objective" if row["objective"] == "unknown" else "latent"
+        row[what] = f"unknown: {reason_of(error)}"
+    return {**row, "reference": variant.architecture.reference}
+
+
+@app.command()
+def show(
+    variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")],
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show one variant: what it is, where it comes from, its hyperparameters and its network.
+
+    Example: aezoo show 'conv[latent_dim=16]'
+    """
+    from aezoo.contract.architecture import format_value
+    from aezoo.contract.network import num_params
+    from aezoo.registry.outside import extend
+
+    registry, texts = extend(registry_of(plugin, no_plugin), [variant])
+    if len(texts) > 1:
+        raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
+    found = registry.resolve(texts[0])
+    architecture, owner = registry.architectures[found.label]
+    try:
+        module = found.build((1, 28, 28))
+    except (Exception, SystemExit) as error:
+        raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
+    typer.echo(f"{found.text}: {architecture.summary}")
+    typer.echo(f"reference  {architecture.reference}")
+    typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
+    typer.echo(f"objective  {getattr(module, 'objective', 'mse')}")
+    typer.echo("hyperparameters")
+    for one in architecture.hyperparameters.values():
+        value = format_value(found.hyperparameters[one.name])
+        typer.echo(f"  {one.name} = {value}   ({one.accepted}; default {_default(one)})")
+    typer.echo("variants   " + "  ".join(one.text for one in registry.select([found.label])))
+    typer.echo(f"on 1x28x28 images: {num_params(module):,} parameters")
+    typer.echo(str(module))
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
+
+    Exit status 1 where one was left out because it is broken. The variable AEZOO_NO_PLUGINS names plugins or
+    distributions to be left out of every command.
+
+    Example: aezoo plugins
+    """
+    from aezoo.cli.printing import print_rows
+    from aezoo.contract.hooks import API_VERSION
+    from aezoo.registry.outside import load_registry
+
+    registry = load_registry(plugin or [], no_plugin or [])
+    for told in registry.told:
+        print(f"warning: {told}", file=sys.stderr)
+    found: list[tuple[Any, str, list[str], str]] = [
+        (
+            one,
+            "deprecated: " + "; ".join(one.warnings) if one.warnings else "ok",
+            one.contributions,
+            str(one.api or "-"),
+        )
+        for one in registry.plugins
+    ]
+    found += [(one, one.reason, [], "-") for one in registry.blocked]
+    found += [(one, f"left out: {one.reason}", [], "-") for one in registry.broken]
+    rows: list[dict[str, object]] = [
+        {
+            "plugin": one.name,
+            "distribution": one.distribution,
+            "version": one.version,
+            "place": one.place,
+            "api": api,
+            "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
+            "status": status,
+        }
+        for one, status, contributions, api in found
+    ]
+    if rows:
+        print_rows(rows, as_json=as_json)
+    print(
+        f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
+        f"plugin API {API_VERSION}",
+        file=sys.stderr,
+    )
+    if registry.broken:
+        raise typer.Exit(1)
+
+
+def _default(hyperparameter: "Hyperparameter") -> str:
+    from aezoo.contract.architecture import format_value
+
+    return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
+
+    Example: aezoo doctor
+    """
+    from aezoo.cli.doctor import examine
+
+    failed = False
+    for finding in examine():
+        failed |= not finding.ok
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,131 @@
+"""What an executor runs and returns, and the contract of an executor."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aezoo import machine
+from aezoo.contract.architecture import NAME
+from aezoo.errors import AezooError, ContractError, reason_of, traceback_of
+from aezoo.run.records import Status
+
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A function of some module, to be called as ``function(*args, report)`` by whatever process `run` is called in.
+
+    It can be pickled, as can what it returns; the images that it reads lie in a file of this machine. `output` is
+    where an executor puts what the process prints. After `timeout` seconds it is to be killed with all it started.
+    """
+
+    id: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    threads: int
+    output: Path
+    timeout: float | None = None
+
+    def run(self, report: Report) -> "Outcome":
+        """Run it here and now, and return how it ended; it raises nothing but KeyboardInterrupt.
+
+        Args:
+            report: Told, now and then, how many steps a trial has taken.
+        """
+        try:
+            with machine.configured(self.threads):
+                return Outcome(task=self, status="ok", value=self.function(*self.args, report))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            status: Status = "invalid" if isinstance(error, ContractError) else "error"
+            status = "out_of_memory" if machine.is_out_of_memory(error) else status
+            return Outcome(task=self, status=status, reason=reason_of(error), traceback=traceback_of(error))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a task ended: with a value, or with a status that says why there is none."""
+
+    task: Task
+    status: Status
+    value: Any = None
+    reason: str | None = None
+    traceback: str | None = None
+
+
+OnStart = Callable[[Task], None]
+OnStep = Callable[[Task, int], None]
+MayStart = Callable[[Task], bool]
+RunTasks = Callable[[Sequence[Task], int, OnStart, OnStep, MayStart], Iterator[Outcome]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """A way to run tasks, as a plugin declares it. Clocks are never its business: throughput is measured without it.
+
+    Args:
+        name: Letters, digits, ``_``, ``-`` and ``.``; what ``--executor`` takes.
+        run: Called as ``run(tasks, jobs, on_start, on_step, may_start)``; yields the `Outcome` of each task as it
+            comes. It runs `jobs` side by side, in the order of `tasks`. When a task's turn comes it asks
+            ``may_start(task)``, and leaves the task out where that is False, else calls ``on_start(task)``; what the
+            task reports it hands to ``on_step(task, steps)``. All three are called in the process that iterates. Where
+            the iteration is closed before its end, what still runs must be killed.
+        summary: One line that says what it does.
+    """
+
+    name: str
+    run: RunTasks
+    summary: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ContractError(f"an executor's name is letters, digits, '_', '-' and '.', but got {self.name!r}")
+        if not callable(self.run):
+            raise ContractError(f"{self.name}: run must be callable, but is {type(self.run).__name__}")
+
+    def outcomes(
+        self,
+        tasks: Sequence[Task],
+        jobs: int,
+        on_start: OnStart = lambda _: None,
+        on_step: OnStep = lambda *_: None,
+        may_start: MayStart = lambda _: True,
+    ) -> Generator[Outcome]:
+        """Run tasks, and yield one outcome of each that may start, whatever becomes of the executor.
+
+        Raises:
+            AezooError: the executor cannot do what it is asked to.
+        """
+        left = {task.id: task for task in tasks}
+        allowed: dict[str, bool] = {}
+        started: set[str] = set()
+
+        def ask(task: Task) -> bool:
+            allowed[task.id] = may_start(task)
+            return allowed[task.id]
+
+        def start(task: Task) -> None:
+            started.add(task.id)
+            on_start(task)
+
+        reason = f"the executor {self.name} ended without an outcome for it"
+        found = None
+        try:
+            found = self.run(tasks, jobs, start, on_step, ask)
+            for outcome in found:
+                if left.pop(outcome.task.id, None):
+                    yield outcome
+        except AezooError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an executor is a plugin, and may raise anything
+            reason = f"the executor {self.name} raised {reason_of(error)}"
+        finally:
+            getattr(found, "close", lambda: None)()
+        for task in left.values():
+            if allowed[task.id] if task.id in allowed else ask(task):
+                if task.id not in started:
+                    start(task)
+                yield Outcome(task=task, status="error", reason=reason)

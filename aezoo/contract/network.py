@@ -1,0 +1,188 @@
+"""The network side of the contract: what a build function may return, and how the harness finds its two halves.
+
+Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from aezoo.contract.architecture import ImageShape
+from aezoo.errors import ContractError
+
+Half = Callable[[Tensor], Tensor]
+
+
+class TrainingOutput(NamedTuple):
+    """What ``training_forward(x)`` returns.
+
+    The harness adds its own MSE between `reconstruction`, (B, C, H, W), and the clean x to `penalty`, a scalar
+    that is minimised as it stands; None for none.
+    """
+
+    reconstruction: Tensor
+    penalty: Tensor | None = None
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder in a row.
+
+    Args:
+        encoder: Maps (B, C, H, W) to a latent (B, ...).
+        decoder: Maps the latent back to (B, C, H, W).
+    """
+
+    objective = "mse"
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to their latent (B, ...)."""
+        return cast("Tensor", self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Map latents (B, ...) to images (B, C, H, W)."""
+        return cast("Tensor", self.decoder(z))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct images (B, C, H, W)."""
+        return self.decode(self.encode(x))
+
+
+class Flat(nn.Module):
+    """Wrap a module that works on flat images (B, C·H·W), such as the classic tutorial class, as it stands.
+
+    Its ``training_forward``, ``fit`` and ``objective`` go with it, on flat images too.
+
+    Args:
+        module: Maps (B, C·H·W) to (B, C·H·W).
+        image_shape: (channels, height, width).
+    """
+
+    def __init__(self, module: nn.Module, image_shape: ImageShape) -> None:
+        super().__init__()
+        self.module = module
+        self.image_shape = tuple(image_shape)
+        self.objective = getattr(module, "objective", "mse")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fit":
+            # Only where the module has one: whoever has a fit is not trained.
+            fit = cast("Any", self.module).fit
+            return lambda images: fit(images.flatten(1))
+        return super().__getattr__(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct images (B, C, H, W)."""
+        return self._image(self.module(x.flatten(1)))
+
+    def training_forward(self, x: Tensor) -> TrainingOutput:
+        """Reconstruct images (B, C, H, W) as the module does while it trains."""
+        output = training_forward(self.module, x.flatten(1))
+        return TrainingOutput(self._image(output.reconstruction), output.penalty)
+
+    def _image(self, flat: Tensor) -> Tensor:
+        pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        if flat.ndim != 2 or flat.shape[1] != pixels:
+            raise ContractError(
+                f"expected flat images of shape (B, {pixels}) from {type(self.module).__name__}, "
+                f"got {tuple(flat.shape)}"
+            )
+        return flat.reshape(len(flat), *self.image_shape)
+
+
+def training_forward(module: nn.Module, x: Tensor) -> TrainingOutput:
+    """Call the module's own ``training_forward`` where it has one, else its ``forward``.
+
+    Raises:
+        ContractError: ``training_forward`` returned something else than a `TrainingOutput`.
+    """
+    own = getattr(module, "training_forward", None)
+    if own is None:
+        return TrainingOutput(module(x))
+    output = own(x)
+    if not isinstance(output, TrainingOutput):
+        raise ContractError(
+            f"training_forward must return aezoo.TrainingOutput(reconstruction, penalty), "
+            f"but returned {type(output).__name__}"
+        )
+    return output
+
+
+def halves(module: nn.Module) -> tuple[Half, Half] | None:
+    """Return the module's encode and decode, or None where it has no two halves.
+
+    Methods ``encode`` and ``decode`` come first, then children ``encoder`` and ``decoder``.
+    """
+    if isinstance(module, Flat):
+        inner = halves(module.module)
+        if inner is None:
+            return None
+        encode, decode = inner
+        return (lambda x: encode(x.flatten(1))), (lambda z: module._image(decode(z)))
+    for names in (("encode", "decode"), ("encoder", "decoder")):
+        found = [getattr(module, name, None) for name in names]
+        if all(callable(half) for half in found):
+            return cast("Half", found[0]), cast("Half", found[1])
+    return None
+
+
+class Discrete(NamedTuple):
+    """What a module with a discrete latent offers: each image is told by its codes alone.
+
+    `codes` maps images (B, C, H, W) to codes (B, count), int64, 0 to `codebook_size` - 1; `from_codes` maps codes to
+    the latent that the decoder gets.
+    """
+
+    codes: Half
+    from_codes: Half
+    codebook_size: int
+
+
+def discrete(module: nn.Module) -> Discrete | None:
+    """Return the module's codes, or None where its latent is not discrete.
+
+    Raises:
+        ContractError: it has a part of what a discrete latent needs.
+    """
+    inner = module.module if isinstance(module, Flat) else module
+    codes, from_codes, codebook_size = (getattr(inner, name, None) for name in Discrete._fields)
+    if not callable(codes):
+        return None
+    if not callable(from_codes):
+        raise ContractError("a discrete latent has codes, from_codes and codebook_size, but there is no from_codes")
+    if not isinstance(codebook_size, int) or codebook_size < 1:
+        raise ContractError(f"codebook_size must be a whole number, at least 1, but is {codebook_size!r}")
+    if inner is not module:
+        return Discrete(lambda x: codes(x.flatten(1)), from_codes, codebook_size)
+    return Discrete(codes, from_codes, codebook_size)
+
+
+def is_sparse(module: nn.Module) -> bool:
+    """Say whether the module declares, ``sparse = True``, that its latent is read in numbers that are not 0."""
+    return getattr(module.module if isinstance(module, Flat) else module, "sparse", False) is True
+
+
+def num_params(module: nn.Module) -> int:
+    """Count the numbers in the module's parameters, fitted ones included, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
+    try:
+        with torch.device("meta"):
+            found = build()
+        return found if isinstance(found, nn.Module) else None
+    except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
+        return None
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """Turn uint8 pixels, 0 to 255, into float32 in [0, 1], as every network sees them."""
+    return pixels.to(torch.float32).div_(255)

@@ -1,0 +1,132 @@
+"""The recipe: the settings that are identical for every variant, read from and written to TOML, and fingerprinted."""
+
+import hashlib
+import json
+import math
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import tomli_w
+
+from aezoo.errors import AezooError, did_you_mean
+
+BUILT_IN = ("default", "quick")
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How products are computed; `aezoo.train.loop.arithmetic` says what each means."""
+_BUDGET = ("steps", "epochs", "images")
+_NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
+
+
+class Recipe(pydantic.BaseModel):
+    """The settings that are identical for every variant.
+
+    Exactly one of `steps`, `epochs` and `images` is given: the budget. A step is one update from one batch; an
+    epoch is a pass over the training images; images are counted as often as they are seen. Batches are always full:
+    they are cut from an endless run of shuffled epochs, so a batch may span two of them.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = pydantic.Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    dataset: str = "mnist-5k"
+    seeds: int = pydantic.Field(default=1, ge=1, description="seeds 0 to N-1 of every variant are run")
+    timing_rounds: int = pydantic.Field(default=5, ge=1, description="rounds of the throughput measurement")
+    steps: int | None = pydantic.Field(default=None, ge=1)
+    epochs: float | None = pydantic.Field(default=None, gt=0)
+    images: int | None = pydantic.Field(default=None, ge=1)
+    batch_size: int = pydantic.Field(default=128, ge=1)
+    loss: Literal["mse"] = "mse"
+    optimizer: Literal["adam"] = "adam"
+    lr: float = pydantic.Field(default=1e-3, gt=0)
+    schedule: Literal["constant"] = "constant"
+    precision: Precision = "float32"
+    metrics: list[str] = pydantic.Field(default=[], description="computed after the score; a column each")
+
+    @pydantic.model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        given = [unit for unit in _BUDGET if getattr(self, unit) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give the budget once, as steps, epochs or images, but got {given or 'none'}")
+        return self
+
+    def num_steps(self, num_train: int) -> int:
+        """Convert the budget to steps, for a data set of `num_train` training images; rounded up."""
+        if self.steps is not None:
+            return self.steps
+        images = self.images if self.images is not None else (self.epochs or 0) * num_train
+        return math.ceil(images / self.batch_size)
+
+    def loss_settings(self, *, num_train: int, dataset_sha256: str) -> dict[str, Any]:
+        """Return everything that can change a loss, by name, the budget in steps."""
+        settings = self.model_dump(exclude=_NO_EFFECT_ON_A_LOSS | set(_BUDGET))
+        return settings | {"steps": self.num_steps(num_train), "dataset_sha256": dataset_sha256}
+
+    def change(self, **changes: Any) -> "Recipe":
+        """Return a copy with some settings changed; a budget in one unit replaces one in another.
+
+        Raises:
+            AezooError: a value is not accepted.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        settings = self.model_dump(exclude_none=True)
+        if any(unit in given for unit in _BUDGET):
+            settings = {name: value for name, value in settings.items() if name not in _BUDGET}
+        return _validated(settings | given, f"recipe {self.name}")
+
+    def to_toml(self) -> str:
+        """Write the recipe as TOML; `read_recipe` reads it back."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def fingerprint(loss_settings: dict[str, Any]) -> str:
+    """Return 12 hex digits over everything that can change a loss. Two losses compare only where they agree."""
+    text = json.dumps(loss_settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a built-in recipe by name, or a TOML file.
+
+    Raises:
+        AezooError: no such recipe or file, not TOML, or a setting that is not accepted.
+    """
+    text = str(name_or_path)
+    if text in BUILT_IN:
+        source = resources.files("aezoo").joinpath("recipes", f"{text}.toml").read_text(encoding="utf-8")
+        where = f"recipe {text}"
+    else:
+        path = Path(text)
+        if not path.is_file():
+            raise AezooError(
+                f"no recipe {text!r}: give {' or '.join(BUILT_IN)}, or the path of a TOML file."
+                + did_you_mean(text, BUILT_IN)
+            )
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AezooError(f"recipe {path}: {error}") from error
+        where = f"recipe {path}"
+    try:
+        settings = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise AezooError(f"{where}: not TOML: {error}") from error
+    return _validated({"name": Path(text).stem} | settings, where)
+
+
+def _validated(settings: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(settings)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            accepted = ", ".join(Recipe.model_fields)
+            raise AezooError(
+                f"{where}: no setting {name!r}; it accepts {accepted}." + did_you_mean(name, Recipe.model_fields)
+            ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        given = f", but got {first['input']!r}" if name else ""
+        raise AezooError(f"{where}: {name + ': ' if name else ''}{message}{given}") from error

@@ -1,0 +1,1 @@
+"""A call becomes a grid of trials, and the grid a run."""

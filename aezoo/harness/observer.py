@@ -1,0 +1,89 @@
+"""Who is told what a bench does, as it does it; and how plugins that listen are told without harm to the run."""
+
+import contextlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aezoo.contract.recipe import Recipe
+from aezoo.errors import reason_of
+from aezoo.registry.plugin import Plugin, quiet
+from aezoo.run.records import TrialPlan, TrialRecord
+
+
+class Observer:
+    """Told what a bench does, as it does it; it does nothing about it. Subclass it to show or log."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know went otherwise than asked."""
+
+    def chosen(self, lines: Sequence[str]) -> None:
+        """Something was chosen for the caller, who asked for it: what, a line each."""
+
+    def stage(self, text: str) -> None:
+        """A part of the bench begins."""
+
+    def requested(self, run: Path, variants: Sequence[str]) -> None:
+        """The run's folder is there; these variants were asked for, their baselines among them."""
+
+    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+        """These trials will run, in this order; `seconds` estimates what each adds to the bench's time, by trial id."""
+
+    def started(self, plan: TrialPlan) -> None:
+        """A trial starts."""
+
+    def stepped(self, plan: TrialPlan, steps: int) -> None:
+        """A trial has taken so many steps."""
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial ended, and its record is written."""
+
+    def timed(self, done: int, total: int) -> None:
+        """So many measurements of throughput are done."""
+
+
+class WarningObserver(Observer):
+    """Gives out as Python's warnings what the user should know, and keeps quiet about the rest."""
+
+    def warn(self, text: str) -> None:
+        """Warn."""
+        warnings.warn(text, stacklevel=2)
+
+
+class Trackers:
+    """The plugins that listen to events. One that raises is told to the user, and not called again."""
+
+    def __init__(self, plugins: Sequence[Plugin], observer: Observer) -> None:
+        self._observer = observer
+        self._hooks = [(plugin, name, hook) for plugin in plugins for name, hook in plugin.events.items()]
+        self._silent: set[str] = set()
+        self._run: Path | None = None
+
+    def run_started(self, run: Path, recipe: Recipe, variants: Sequence[str]) -> None:
+        """The run's folder is there."""
+        self._run = run
+        self._tell("aezoo_run_started", run=run, recipe=recipe, variants=list(variants))
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        """A trial ended, and its record is written."""
+        self._tell("aezoo_trial_finished", run=self._run, record=record)
+
+    def run_finished(self) -> None:
+        """The table is written."""
+        if self._run is not None:
+            self._tell("aezoo_run_finished", run=self._run)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        for plugin, name, hook in self._hooks:
+            if name == event and str(plugin) not in self._silent:
+                try:
+                    with quiet(), contextlib.chdir(Path.cwd()):
+                        hook(**facts)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+                    self._silent.add(str(plugin))
+                    self._observer.warn(
+                        f"{plugin}: {event} raised {reason_of(error)}; it is told nothing more of this bench"
+                    )

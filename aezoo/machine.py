@@ -1,0 +1,181 @@
+"""What a figure depends on beside the recipe: versions, the device, its name. It chooses the device too."""
+
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.run.records import Environment
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> str:
+    """Return the device to run on; ``auto`` takes the accelerator where there is one.
+
+    Raises:
+        AezooError: no such device, or it is not on this machine.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}." + did_you_mean(name, DEVICES))
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    present = found.type if found is not None and found.type in DEVICES else "cpu"
+    if name in ("auto", present):
+        return present
+    if name == "cpu":
+        return name
+    raise AezooError(f"device {name!r} is not on this machine (torch {torch.__version__} sees {present}); use auto")
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a precision that the device does not have: nothing is computed otherwise than asked.
+
+    Raises:
+        AezooError: the device has no such arithmetic.
+    """
+    import torch
+
+    if precision == "tf32":
+        if device != "cuda":
+            raise AezooError(
+                f"precision tf32 is for NVIDIA devices, but the device is {device}; use float32 or bfloat16"
+            )
+        if torch.cuda.get_device_capability() < (8, 0):
+            raise AezooError(f"{torch.cuda.get_device_name()} has no tf32; use float32")
+
+
+def capture(device: str, threads: int) -> Environment:
+    """Describe this process's software, and the device that it computes on."""
+    import torch
+
+    cuda = device == "cuda"
+    return Environment(
+        aezoo=version(),
+        git_commit=git_commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=platform.platform(),
+        device=device,
+        device_name=torch.cuda.get_device_name() if cuda else _processor(),
+        threads=threads,
+        cuda=torch.version.cuda if cuda else None,
+        driver=_nvidia_driver() if cuda else None,
+    )
+
+
+@contextmanager
+def configured(threads: int) -> Iterator[None]:
+    """Give a process, while the context lasts, what makes its figures repeat, and leave it as it was."""
+    import torch
+
+    before = (
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    _configure(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.use_deterministic_algorithms(before[3], warn_only=before[4])
+
+
+def _configure(threads: int) -> None:
+    """Set threads, true float32, no denormals, deterministic kernels."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    # Else convolutions alone would run in TF32 on a GPU, under a recipe that says float32.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Trials run side by side as it is: torch.compile shall start no pool of processes of its own.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    inductor: Any = sys.modules.get("torch._inductor.config")
+    if inductor is not None:
+        inductor.compile_threads = 1
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def is_own_process() -> bool:
+    """Tell whether this process was started for one task alone, so that its peak memory is that task's."""
+    return multiprocessing.parent_process() is not None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell out of memory, host or device, from every other error."""
+    import torch
+
+    # The host's allocator has no error class of its own.
+    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return host or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+def oom_kills() -> int:
+    """Count the processes that the kernel has killed for want of memory since it started; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def version() -> str:
+    """Return the version of the installed aezoo."""
+    return metadata.version("aezoo")
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of the checkout that aezoo runs from (with ``+`` where it was changed), or None."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _nvidia_driver() -> str | None:
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.split()[0] if found.stdout.split() else None

@@ -1,0 +1,1 @@
+"""Which plugins there are, where they come from, and what their code is."""

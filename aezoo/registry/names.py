@@ -1,0 +1,336 @@
+"""Discovery: every plugin is loaded, registered and asked on its own; one that fails leaves the rest standing."""
+
+import fnmatch
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aezoo.contract.architecture import Architecture, ImageShape, Variant, VariantText, parse_variant
+from aezoo.contract.dataset import Dataset
+from aezoo.contract.executor import Executor
+from aezoo.contract.metric import Metric
+from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
+from aezoo.registry.plugin import GROUP, Origin, Plugin, load, owner
+from aezoo.run.records import PluginSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+T = TypeVar("T")
+BLOCKING = "AEZOO_NO_PLUGINS"
+"""The environment variable that names plugins, or distributions, to be left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A plugin that was left out whole, broken or blocked, and why, in one line."""
+
+    name: str
+    distribution: str
+    version: str
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.name} of {self.distribution} {self.version} was left out: {self.reason}"
+
+
+class Registry:
+    """What all plugins contribute, under the names by which it is asked for."""
+
+    def __init__(
+        self,
+        plugins: Sequence[Plugin],
+        broken: Sequence[LeftOut] = (),
+        blocked: Sequence[LeftOut] = (),
+        told: Sequence[str] = (),
+    ) -> None:
+        self.plugins = tuple(plugins)
+        self.broken = tuple(broken)
+        self.blocked = tuple(blocked)
+        self.told = tuple(told)
+
+    def plus(self, plugin: Plugin) -> "Registry":
+        """Return a registry with one more plugin.
+
+        Raises:
+            ContractError: it claims what another one has.
+        """
+        _refuse_claims(plugin, self.plugins)
+        return Registry([*self.plugins, plugin], self.broken, self.blocked, self.told)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of the plugins, a line each: those left out, and what is deprecated in others."""
+        deprecated = [f"{plugin}: {text}" for plugin in self.plugins for text in plugin.warnings]
+        return [*self.told, *map(str, self.broken), *deprecated]
+
+    @cached_property
+    def architectures(self) -> dict[str, tuple[Architecture, Plugin]]:
+        """Each architecture by its label: its name, with ``distribution:`` before it where several claim one."""
+        claims = [(architecture, plugin) for plugin in self.plugins for architecture in plugin.architectures]
+        names = [architecture.name for architecture, _ in claims]
+        return {
+            (f"{plugin.distribution}:" if names.count(architecture.name) > 1 else "") + architecture.name: (
+                architecture,
+                plugin,
+            )
+            for architecture, plugin in claims
+        }
+
+    def plugin(self, variant: Variant) -> Plugin:
+        """Return the plugin that contributes a variant's architecture."""
+        return self.architectures[variant.label][1]
+
+    def baseline(self, kind: str) -> str | None:
+        """Return the label of the architecture that stands for a baseline, or None where its plugin is missing."""
+        return next((label for label, (found, _) in self.architectures.items() if found.baseline == kind), None)
+
+    def speed_reference(self) -> Variant | None:
+        """Return the variant that speeds are given relative to, or None where its plugin is missing."""
+        labels = (label for label, (found, _) in self.architectures.items() if found.speed_reference)
+        return next((self._variant(label, {}) for label in labels), None)
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a data set by name, or by ``distribution:name``.
+
+        Raises:
+            AezooError: there is none, or several plugins claim the name.
+        """
+        found: Dataset = self._named("aezoo_datasets", "data set", name)[0]
+        return found
+
+    def metric(self, name: str) -> tuple[Metric, Plugin]:
+        """Return a metric, with its plugin, by name, or by ``distribution:name``.
+
+        Raises:
+            AezooError: there is none, or several plugins claim the name.
+        """
+        return self._named("aezoo_metrics", "metric", name)
+
+    def executor(self, name: str) -> Executor:
+        """Return an executor by name, or by ``distribution:name``.
+
+        Raises:
+            AezooError: there is none, or several plugins claim the name.
+        """
+        found: Executor = self._named("aezoo_executors", "executor", name)[0]
+        return found
+
+    def contributed(self, hook: str) -> list[tuple[Any, Plugin]]:
+        """Return all that plugins contribute through a hook, each with its plugin."""
+        return [(one, plugin) for plugin in self.plugins for one in plugin.contributed.get(hook, ())]
+
+    def _named(self, hook: str, kind: str, name: str) -> tuple[Any, Plugin]:
+        asked = parse_variant(name)
+        if asked.settings is not None:
+            raise AezooError(f"a {kind} has no hyperparameters, but got {name!r}; give {name.partition('[')[0]}")
+        everything = self.contributed(hook)
+        claims = [
+            (one, plugin)
+            for one, plugin in everything
+            if one.name == asked.name and asked.distribution in (None, plugin.distribution)
+        ]
+        if not claims:
+            option = hook.removeprefix("aezoo_")
+            names = sorted(one.name for one, _ in everything)
+            raise AezooError(f"no {kind} {name!r}; `aezoo list --{option}` shows them all." + did_you_mean(name, names))
+        return _only(claims, kind, name)
+
+    def resolve(self, text: str) -> Variant:
+        """Return the one variant that a text names; a bare name is the architecture with its defaults.
+
+        Raises:
+            AezooError: no such architecture, an ambiguous one, or a wrong hyperparameter.
+        """
+        asked = parse_variant(text)
+        label = self._label(asked, text)
+        return self._variant(label, asked.settings or {})
+
+    def select(self, texts: Iterable[str], *, latent_dims: Sequence[int] = ()) -> list[Variant]:
+        """Return the variants that texts name, each once, in the order of the registry's architectures.
+
+        A bare name or a pattern such as ``conv*`` stands for the declared variants of the architectures that match;
+        brackets, also empty ones, name one variant. With `latent_dims`, each architecture that has the
+        hyperparameter ``latent_dim`` takes those values in place of what was declared or given.
+
+        Raises:
+            AezooError: nothing matches a text, or a text is wrong.
+        """
+        found: dict[str, Variant] = {}
+        for text in texts:
+            for variant in self._matching(text):
+                for swept in self._sweep(variant, latent_dims):
+                    found.setdefault(swept.text, swept)
+        order = list(self.architectures)
+        return sorted(found.values(), key=lambda variant: order.index(variant.label))
+
+    def _matching(self, text: str) -> Iterator[Variant]:
+        if "[" not in text and any(character in text for character in "*?"):
+            labels = fnmatch.filter(self.architectures, text)
+            if not labels:
+                raise AezooError(f"no architecture matches {text!r}; `aezoo list` shows them all")
+            for label in labels:
+                yield from self._declared(label)
+            return
+        asked = parse_variant(text)
+        label = self._label(asked, text)
+        if asked.settings is None and self.architectures[label][0].variants:
+            yield from self._declared(label)
+        else:
+            yield self._variant(label, asked.settings or {})
+
+    def _declared(self, label: str) -> Iterator[Variant]:
+        for settings in self.architectures[label][0].variants:
+            yield self._variant(label, settings)
+
+    def _sweep(self, variant: Variant, latent_dims: Sequence[int]) -> Iterator[Variant]:
+        if not latent_dims or "latent_dim" not in variant.hyperparameters:
+            yield variant
+            return
+        for latent_dim in latent_dims:
+            yield self._variant(variant.label, {**variant.hyperparameters, "latent_dim": latent_dim})
+
+    def _label(self, asked: VariantText, text: str) -> str:
+        claims = [
+            (label, plugin)
+            for label, (architecture, plugin) in self.architectures.items()
+            if architecture.name == asked.name and asked.distribution in (None, plugin.distribution)
+        ]
+        if not claims:
+            given = f"{asked.distribution}:{asked.name}" if asked.distribution else asked.name
+            left_out = [one for one in (*self.blocked, *self.broken) if one.name == asked.name]
+            if left_out:
+                raise AezooError(f"no architecture {given!r}: {left_out[0]}")
+            raise AezooError(
+                f"no architecture {given!r}; `aezoo list` shows them all." + did_you_mean(given, self.architectures)
+            )
+        return _only(claims, "architecture", text)[0]
+
+    def _variant(self, label: str, settings: Mapping[str, Any]) -> Variant:
+        architecture = self.architectures[label][0]
+        return Variant(architecture=architecture, hyperparameters=architecture.check(settings), label=label)
+
+
+def _only(claims: Sequence[tuple[T, Plugin]], kind: str, name: str) -> tuple[T, Plugin]:
+    if len(claims) > 1:
+        owners = [f"{plugin.distribution}:{name}" for _, plugin in claims]
+        raise AezooError(f"{len(claims)} plugins claim the {kind} {name!r}: say which, {' or '.join(owners)}")
+    return claims[0]
+
+
+@cache
+def discover(*block: str) -> Registry:
+    """Load every plugin that is installed, once in a process, but for those to be left out, by name or distribution.
+
+    Raises:
+        AezooError: nothing is called as what is to be left out.
+    """
+    with _without_garbage_collection():
+        return _discover(block)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep the collector from looking again and again at the many objects that importing torch makes, all of use."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _discover(block: Sequence[str]) -> Registry:
+    points = metadata.entry_points(group=GROUP)
+    # aezoo's own come first: nobody takes a baseline from it. The rest in an order that the path does not change.
+    ordered = sorted(points, key=lambda point: (owner(point)[0] != "aezoo", *owner(point), point.name))
+    blocked_by = {"--no-plugin": set(block), BLOCKING: set(os.environ.get(BLOCKING, "").replace(",", " ").split())}
+    names = {name for point in points for name in (point.name, owner(point)[0])}
+    for name in sorted(blocked_by["--no-plugin"] - names):
+        raise AezooError(
+            f"no plugin or distribution {name!r} to leave out; `aezoo plugins` shows what is installed."
+            + did_you_mean(name, names)
+        )
+    told = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
+    plugins: list[Plugin] = []
+    broken: list[LeftOut] = []
+    blocked: list[LeftOut] = []
+    for point in ordered:
+        distribution, version = owner(point)
+        known = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
+        blocker = next((by for by, listed in blocked_by.items() if {point.name, distribution} & listed), None)
+        if blocker is not None:
+            blocked.append(LeftOut(**known, reason=f"blocked by {blocker}"))
+            continue
+        try:
+            plugin = load(point)
+            _refuse_claims(plugin, plugins)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            broken.append(LeftOut(**known, reason=reason_of(error)))
+        else:
+            plugins.append(plugin)
+    return Registry(plugins, broken, blocked, told)
+
+
+def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
+    """Refuse a name that the same distribution gave already, and a part in every table that is taken."""
+    if any(one.name == "local" for one in plugin.contributed.get("aezoo_executors", ())):
+        raise ContractError("the executor 'local' is aezoo's own; choose another name")
+    for other in earlier:
+        mine, theirs = plugin.architectures, other.architectures
+        names = {one.name for one in mine} & {one.name for one in theirs}
+        if names and other.distribution == plugin.distribution:
+            raise ContractError(f"plugin {other.name} of the same distribution has {min(names)!r} already")
+        baselines = {one.baseline for one in mine if one.baseline} & {one.baseline for one in theirs}
+        if baselines:
+            raise ContractError(f"the baseline {min(map(str, baselines))!r} belongs to {other.distribution}")
+        if all(any(one.speed_reference for one in some) for some in (mine, theirs)):
+            raise ContractError(f"the reference for speeds belongs to {other.distribution}")
+
+
+def find(variant: str, origin: Origin, source: PluginSource | None = None) -> Variant:
+    """Return a variant from the one plugin that contributes it, and load no other.
+
+    So a trial's process starts soon, and what another plugin does while it is imported cannot touch the trial.
+
+    Args:
+        variant: Its text.
+        origin: Where the plugin is had from.
+        source: What the plugin must still be.
+
+    Raises:
+        AezooError: the plugin is not there any more, or not the same.
+        BaseException: whatever its import or its hooks raise.
+    """
+    plugin = origin.load()
+    if source is not None and plugin.source.source_sha256 != source.source_sha256:
+        raise AezooError(f"the source of {plugin} changed while the bench ran; the same command trains it as it is now")
+    return Registry([plugin]).resolve(variant)
+
+
+def find_metric(name: str, origin: Origin) -> Metric:
+    """Return a metric from the one plugin that contributes it, and load no other."""
+    return Registry([origin.load()]).metric(name)[0]
+
+
+def list_architectures(pattern: str = "*") -> list[str]:
+    """Return the names of the installed architectures that match a pattern such as ``conv*``."""
+    return fnmatch.filter(discover().architectures, pattern)
+
+
+def create(variant: str, *, image_shape: ImageShape) -> "nn.Module":
+    """Build the untrained network of a variant for images of shape (channels, height, width).
+
+    Raises:
+        AezooError: no such architecture, or a wrong hyperparameter.
+    """
+    return discover().resolve(variant).build(image_shape)

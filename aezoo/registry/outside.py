@@ -1,0 +1,355 @@
+"""Plugins that are not installed: a file, a module, or a function or class at hand, such as in a notebook."""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from aezoo.contract.architecture import NAME, Architecture, format_value, parse_value, parse_variant
+from aezoo.errors import AezooError, did_you_mean, reason_of
+from aezoo.registry.memory import AtHand, at_hand
+from aezoo.registry.names import Registry, discover
+from aezoo.registry.plugin import Plugin, ask, hook_names, module_files, quiet
+from aezoo.registry.source import source_files, source_sha256
+from aezoo.run.records import PluginSource
+
+VERSION = "(not installed)"
+_FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<factory>[A-Za-z_]\w*))?\s*(?P<settings>\[.*\])?", re.DOTALL)
+_MODULE = re.compile(r"(?P<place>[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)\s*(?P<settings>\[.*\])?", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFile:
+    """A file, or a function or class in it, with the settings, each ``[key=value]``, in which it was asked for."""
+
+    path: str
+    factory: str | None = None
+    settings: tuple[str, ...] = ()
+
+    def load(self) -> Plugin:
+        """Run the file as a module, with its folder on the path, as ``python FILE`` would."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise AezooError(f"no file {path}; give the path of a Python file")
+        # Not by its own name: a file called conv.py must not stand in the way of a module of that name.
+        name = f"aezoo_file_{path.stem}"
+        files = source_files(name, path, beside=path.parent)
+        _put_first(path.parent, files)
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise AezooError(f"cannot load {path}: it is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
+        return _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromModule:
+    """A module that can be imported, or a function or class in it; from `folder` too."""
+
+    module: str
+    factory: str | None = None
+    settings: tuple[str, ...] = ()
+    folder: str
+
+    def load(self) -> Plugin:
+        """Import the module, with the folder on the path."""
+        _put_first(Path(self.folder), {})
+        module: ModuleType = _run(lambda: importlib.import_module(self.module), f"module {self.module}")
+        sha256 = source_sha256(module_files(module, beside=Path(self.folder)))
+        return _plugin(
+            module, self.module.rpartition(".")[2], self.factory, self.settings, sha256, self, self.module
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromMemory:
+    """A function, a class or an `Architecture` of the calling program."""
+
+    object: AtHand
+
+    def load(self) -> Plugin:
+        """Make an architecture of it."""
+        one = self.object
+        source = PluginSource(name=one.name, distribution=one.module, version=VERSION, source_sha256=one.sha256)
+        place = f"{one.module}.{one.name}"
+        return _of(source, self, _architecture(one.get(), one.name, (), place), place)
+
+
+def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ()) -> Registry:
+    """Return all that is installed, without what is blocked, and with plugins that are not installed.
+
+    Raises:
+        AezooError: one of those cannot be loaded, or nothing is called as what is blocked.
+    """
+    return extend(discover(*block), (), plugins)[0]
+
+
+def extend(
+    registry: Registry,
+    asked: Iterable[str | Path | Callable[..., Any] | Architecture],
+    plugins: Sequence[str | Path] = (),
+) -> tuple[Registry, list[str]]:
+    """Add plugins that are not installed to a registry, and return it with the variants that were asked for, as texts.
+
+    Args:
+        registry: What is installed.
+        asked: Variants and patterns as they are; ``FILE.py[:NAME][settings]``; ``module.path:NAME[settings]``, where no
+            installed distribution has the module's name; a function or class that builds a network; an Architecture.
+        plugins: Files and modules; all that each contributes is added.
+
+    Raises:
+        AezooError: one cannot be loaded.
+    """
+    check_list(asked, "variants")
+    check_list(plugins, "plugins")
+    found = [_place(one, registry) for one in asked]
+    # Each place is loaded once, with all settings in which it was asked for.
+    together: dict[Any, tuple[str, ...]] = {_plain_place(plugin): () for plugin in plugins}
+    for place, settings in found:
+        if place is not None:
+            together[place] = (*together.get(place, ()), settings)
+    loaded: dict[Any, Plugin] = {}
+    for place, given in together.items():
+        loaded[place] = _load(place, tuple(dict.fromkeys(given)))
+        try:
+            registry = registry.plus(loaded[place])
+        except AezooError as error:
+            raise AezooError(
+                f"{loaded[place].place}: {error}; an architecture is called after its file, its NAME in FILE.py:NAME "
+                "or its function: give one of them another name"
+            ) from error
+    texts = []
+    for place, text in found:
+        texts += [text] if place is None else _texts(loaded[place], text, registry)
+    return registry, texts
+
+
+def check_list(given: Any, what: str) -> None:
+    """Raise AezooError where one thing was given in place of a list of them."""
+    if isinstance(given, str | Path) or callable(given):
+        told = repr(str(given)) if isinstance(given, str | Path) else str(getattr(given, "__name__", given))
+        raise AezooError(f"give a list of {what}, such as [{told}], but got {told} itself")
+
+
+def _place(asked: Any, registry: Registry) -> tuple[Any, str]:
+    """Return where something that was asked for is had from, None where it is installed, and its text or settings."""
+    if not isinstance(asked, str | Path):
+        return _from_memory(asked), ""
+    text = str(asked).strip()
+    if match := _FILE.fullmatch(text):
+        return _file(match), match["settings"] or ""
+    match = _MODULE.fullmatch(text)
+    if match and match["place"] not in {plugin.distribution for plugin in registry.plugins}:
+        return _module(match), match["settings"] or ""
+    name = text.partition("[")[0]
+    if "/" in name or os.sep in name or re.search(r"\.(py|ipynb)(:|$)", name):
+        raise AezooError(f"not a variant: {text!r}; a network in a file is ./FILE.py or ./FILE.py:NAME[key=value, ...]")
+    installed = {architecture.name for architecture, _ in registry.architectures.values()}
+    if name not in installed and Path(f"{name}.py").is_file():
+        settings = text.removeprefix(name)
+        raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give ./{name}.py{settings}")
+    return None, text
+
+
+def _file(match: re.Match[str]) -> FromFile:
+    return FromFile(path=str(Path(match["place"]).absolute()), factory=match["factory"])
+
+
+def _module(match: re.Match[str]) -> FromModule:
+    return FromModule(module=match["place"], factory=match["factory"], folder=str(Path.cwd()))
+
+
+def _plain_place(plugin: str | Path) -> FromFile | FromModule:
+    """Return where a plugin that is not installed is had from, as ``--plugin`` names it."""
+    text = str(plugin)
+    if match := _FILE.fullmatch(text):
+        return _file(match)
+    if match := _MODULE.fullmatch(text):
+        return _module(match)
+    if os.sep in text:
+        raise AezooError(f"not a plugin: {text!r}; give a file, ./FILE.py, or a module's name")
+    return FromModule(module=text, folder=str(Path.cwd()))
+
+
+def _load(place: Any, settings: tuple[str, ...]) -> Plugin:
+    if isinstance(place, FromFile | FromModule):
+        place = replace(place, settings=settings)
+    return place.load()  # type: ignore[no-any-return]  # one of the three above
+
+
+def _texts(plugin: Plugin, settings: str, registry: Registry) -> list[str]:
+    """Return the variants that a place and its settings stand for."""
+    labels = [label for label, (_, owner) in registry.architectures.items() if owner is plugin]
+    if not labels:
+        raise AezooError(f"{plugin.place} contributes no architecture; use it with --plugin")
+    if settings and len(labels) > 1:
+        raise AezooError(f"{plugin.place} contributes {', '.join(labels)}: give it with --plugin, and name the one")
+    return [f"{label}{settings}" for label in labels]
+
+
+def _from_memory(given: Any) -> FromMemory:
+    from_torch = sys.modules.get("torch")
+    if from_torch and isinstance(given, from_torch.nn.Module):
+        kind = type(given).__name__
+        raise AezooError(
+            f"got a network that is built already, a {kind}; give {kind} itself, or a function that builds one: each "
+            "trial builds its own, from its own seed"
+        )
+    if not isinstance(given, Architecture) and not callable(given):
+        raise AezooError(f"give variants as texts, or functions or classes that build one, but got {given!r:.60}")
+    build = given.build if isinstance(given, Architecture) else given
+    inner = build.func if isinstance(build, functools.partial) else build
+    name = given.name if isinstance(given, Architecture) else str(getattr(inner, "__name__", type(inner).__name__))
+    if not NAME.fullmatch(name):
+        raise AezooError(f"{name} is no name for an architecture; give a function with a name: `def my_net(): ...`")
+    _signature(build)  # read before anything is pickled
+    return FromMemory(object=at_hand(given, inner, name))
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError) as error:
+        raise AezooError(f"cannot read which arguments {factory!r:.60} takes: {reason_of(error)}") from error
+
+
+def _plugin(
+    module: ModuleType, stem: str, factory: str | None, settings: Sequence[str], sha256: str, origin: Any, place: str
+) -> Plugin:
+    """Make a plugin of a module: by its hooks where it has any, else of the function or class that builds a network."""
+    source = PluginSource(name=stem, distribution=stem, version=VERSION, source_sha256=sha256)
+    if factory is None and (hook_names(module) or hasattr(module, "AEZOO_API")):
+        return _run(lambda: ask(module, source, origin, place), place)  # type: ignore[no-any-return]
+    name = factory or _only_factory(module, place)
+    found = getattr(module, name, None)
+    if not callable(found) and not isinstance(found, Architecture):
+        there = [one for one, value in vars(module).items() if _is_own(value, module) and not one.startswith("_")]
+        what = f"it has {', '.join(there)}" if there else "it has none"
+        raise AezooError(f"{place} has no function or class {name!r}; {what}." + did_you_mean(name, there))
+    return _of(source, origin, _architecture(found, factory or stem, settings, place), place)
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == module.__name__
+
+
+def _only_factory(module: ModuleType, place: str) -> str:
+    """Return the name of what builds a network: ``build``, or else the one network class that is defined there."""
+    if callable(getattr(module, "build", None)):
+        return "build"
+    from torch import nn
+
+    own = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, nn.Module) and _is_own(value, module)
+    ]
+    if len(own) == 1:
+        return own[0]
+    what = f"but defines {', '.join(own)}: say which, {place}:{own[-1]}" if own else "and defines no nn.Module"
+    raise AezooError(f"{place} has no hook and no function `build`, {what}")
+
+
+def _architecture(found: Any, name: str, settings: Sequence[str], place: str) -> Architecture:
+    """Make an architecture of a function or class; it is given the image shape where it has an argument for it."""
+    if isinstance(found, Architecture):
+        return found
+    if not NAME.fullmatch(name):
+        raise AezooError(f"{name!r} is no name for an architecture: letters, digits, '_', '-' and '.'; rename it")
+    variants = [parse_variant(name + text).settings or {} for text in settings] or [{}]
+    build = _builder(found)
+    missing = [
+        one.name
+        for one in inspect.signature(build).parameters.values()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty
+        if any(one.name not in given for given in variants)
+    ]
+    if missing:
+        raise AezooError(
+            f"{place}: {name} needs {', '.join(missing)}: give {place}[{missing[0]}=...], or a default in the code; "
+            "the image's shape comes in an argument that is called image_shape"
+        )
+    document = (found.__doc__ or "").strip().partition("\n")[0]
+    return Architecture(
+        name=name,
+        build=build,
+        summary=document or f"{name}, as it was given",
+        reference="not installed",
+        variants=variants,
+    )
+
+
+def _builder(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a build function: the image shape first, and a keyword for each argument that a text can give."""
+    inner = factory.func if isinstance(factory, functools.partial) else factory
+    try:
+        hints = typing.get_type_hints(vars(inner).get("__init__", inner) if isinstance(inner, type) else inner)
+    except Exception:  # noqa: BLE001 - an annotation may be anything; the default's type then says what is accepted
+        hints = {}
+    parameters = {
+        parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in _signature(factory).parameters.values()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+    takes_shape = parameters.pop("image_shape", None) is not None
+    hyperparameters = {name: one for name, one in parameters.items() if _can_be_written(one.default)}
+
+    def build(image_shape: Any, **settings: Any) -> Any:
+        return factory(image_shape=image_shape, **settings) if takes_shape else factory(**settings)
+
+    first = inspect.Parameter("image_shape", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    build.__signature__ = inspect.Signature([first, *hyperparameters.values()])  # type: ignore[attr-defined]
+    build.__annotations__ = {name: hints[name] for name in hyperparameters if name in hints}
+    return build
+
+
+def _can_be_written(default: Any) -> bool:
+    """Tell whether a default can stand in a variant's text; what cannot, stays as it is."""
+    return default is inspect.Parameter.empty or parse_value(format_value(default)) == default
+
+
+def _of(source: PluginSource, origin: Any, architecture: Architecture, place: str) -> Plugin:
+    return Plugin(
+        name=source.name, distribution=source.distribution, version=source.version, place=place, origin=origin,
+        source=source, contributed={"aezoo_architectures": (architecture,)},
+    )  # fmt: skip
+
+
+_FOLDERS: set[Path] = set()
+"""The folders that files were loaded from."""
+
+
+def _put_first(folder: Path, files: Mapping[str, Path]) -> None:
+    """Let modules be imported from a folder first, also where one of that name came from another such folder."""
+    for name, path in files.items():
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded and Path(loaded).parent in _FOLDERS and Path(loaded) != path:
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
+
+
+def _run(call: Callable[[], Any], what: str) -> Any:
+    """Run what belongs to a plugin, and turn what it raises into one line."""
+    try:
+        with quiet():
+            return call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        relative = "relative import" in str(error)
+        hint = "; what is in a package is named by its module, package.module:NAME" if relative else ""
+        raise AezooError(f"cannot load {what}: {reason_of(error)}{hint}") from error

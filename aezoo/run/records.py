@@ -1,0 +1,310 @@
+"""What is written down: the plan, the record and the timing of trials, as frozen models. No file is touched here.
+
+aezoo/schemas/ holds what pydantic says of these models as JSON Schema, one file for each version.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+import pydantic
+
+from aezoo.contract.recipe import Recipe
+
+Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
+SCHEMA: Final = 4
+"""The version of the files. Whoever changes a model raises it, teaches `upgrade` to read what was, and writes the
+schemas again (tests/test_schema.py)."""
+SchemaVersion = Literal[4]
+TOLERANCE = 0.01
+"""Training follows another path on another device or torch: two losses this close, of the first, are one finding."""
+TrialId = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9_=][a-z0-9_=.-]{0,99}$")]
+"""The name of files, so nothing that leads anywhere else is accepted."""
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+Amount = Annotated[float, pydantic.Field(ge=0)]
+LatentKind = Literal["continuous", "sparse", "discrete"]
+"""What the size of a latent is read in: its numbers, those that are not 0, or the bits that its codes take."""
+Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class PluginSource(_Model):
+    """Where an architecture came from. `source_sha256` covers the plugin's file and what it imports beside itself."""
+
+    name: str
+    distribution: str
+    version: str
+    source_sha256: str
+
+
+class DatasetInfo(_Model):
+    """The data set of a run. `image_shape` is (channels, height, width)."""
+
+    name: str
+    sha256: str
+    image_shape: tuple[Count, Count, Count]
+    num_train: Count
+    num_test: Count
+
+
+class Environment(_Model):
+    """The software and the machine. `device_name` is the processor's or the accelerator's own name."""
+
+    aezoo: str
+    git_commit: str | None = None
+    python: str
+    torch: str
+    platform: str
+    device: str
+    device_name: str
+    threads: Count
+    cuda: str | None = None
+    driver: str | None = None
+
+
+class TrialPlan(_Model):
+    """One variant × one recipe × one seed, before it runs.
+
+    `metric_plugins` holds where each metric that was asked for comes from.
+    """
+
+    trial_id: TrialId
+    architecture: str
+    variant: str
+    hyperparameters: dict[str, Any]
+    baseline: Literal["mean", "pca"] | None = None
+    plugin: PluginSource
+    recipe: Recipe
+    fingerprint: str
+    dataset: DatasetInfo
+    seed: Count
+    device: str
+    threads: Count
+    compiled: bool = False
+    metric_plugins: dict[str, PluginSource] = {}
+    executor: str = "local"
+
+
+def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
+    """Return whatever can change a trial's result, by name: with another value it is another trial."""
+    found = {
+        "variant": plan.variant,
+        "fingerprint": plan.fingerprint,
+        "seed": plan.seed,
+        "plugin source": plan.plugin.source_sha256,
+        "aezoo": environment.aezoo,
+        "torch": environment.torch,
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+    if plan.compiled:
+        found["compiled"] = "compiled"
+    if plan.metric_plugins:
+        found["metrics"] = {name: source.source_sha256 for name, source in sorted(plan.metric_plugins.items())}
+    return found
+
+
+class TrialRecord(TrialPlan):
+    """What became of a trial. MSE are means over N·C·H·W, pixels in [0, 1]; a number that does not exist is null.
+
+    `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
+    the test images' own errors. `deterministic` says whether the preflight, which takes the same steps twice, came to
+    the same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
+    each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take; `active_units`,
+    of a sparse one, how many of a test image's numbers are not 0, on average. `metrics` are those that were asked for,
+    by plugins; `metric_errors` says why one is missing. `peak_memory_bytes` is what the trial added to its process's
+    resident memory at its peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for
+    building the network and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of
+    training with the backward pass. `compile_seconds` are apart from `train_seconds`.
+    """
+
+    schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
+    status: Status
+    reason: str | None = None
+    traceback: str | None = None
+    objective: str | None = None
+    test_mse: Amount | None = None
+    test_errors_sha256: Sha256 | None = None
+    train_mse: Amount | None = None
+    curve: list[tuple[Count, Amount]] = []
+    num_params: Count | None = None
+    latent_shape: tuple[Count, ...] | None = None
+    latent_size: Count | None = None
+    latent_kind: LatentKind | None = None
+    latent_bits: Amount | None = None
+    active_units: Amount | None = None
+    deterministic: bool | None = None
+    exceptions: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    metric_errors: dict[str, str] = {}
+    flops_per_image: Count | None = None
+    train_flops_per_image: Count | None = None
+    train_seconds: Amount | None = None
+    compile_seconds: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    peak_device_memory_bytes: Count | None = None
+    infer_peak_memory_bytes: Count | None = None
+    infer_peak_device_memory_bytes: Count | None = None
+    environment: Environment
+    started_at: str
+    finished_at: str
+
+    @pydantic.model_validator(mode="after")
+    def _a_loss_where_it_is_ok(self) -> Self:
+        for name in ("test_mse", "test_errors_sha256"):
+            if (getattr(self, name) is not None) != (self.status == "ok"):
+                raise ValueError(f"a trial has {name} where it is ok, and nowhere else")
+        return self
+
+
+class Preflight(_Model):
+    """What building a variant, without training it, tells about it.
+
+    `step_seconds` is the fastest of a few real steps; `peak_memory_bytes` is what they added to the process's resident
+    memory, `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
+    """
+
+    objective: str
+    num_params: Count
+    latent_shape: tuple[Count, ...] | None
+    latent_size: Count | None
+    latent_kind: LatentKind | None = None
+    latent_bits: Amount | None = None
+    deterministic: bool
+    exceptions: dict[str, str] = {}
+    flops_per_image: Count
+    train_flops_per_image: Count | None = None
+    closed_form: bool
+    step_seconds: Amount
+    compile_seconds: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    peak_device_memory_bytes: Count | None = None
+    infer_peak_memory_bytes: Count | None = None
+    infer_peak_device_memory_bytes: Count | None = None
+
+
+Rates = list[Annotated[float, pydantic.Field(gt=0)]]
+
+
+class Timing(_Model):
+    """Throughput of a variant on a device that did nothing else: images/s, one figure a round.
+
+    In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second.
+    """
+
+    schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
+    variant: str
+    environment: Environment
+    batch_size: Count
+    precision: str
+    compiled: bool = False
+    train_images_per_s: Rates
+    infer_images_per_s: Rates
+    reference: str | None = None
+    reference_train_images_per_s: Rates = []
+    reference_infer_images_per_s: Rates = []
+    matmul_flops_per_s: Rates = []
+    measured_at: str
+
+
+class Repetition(_Model):
+    """A recorded trial that was run again before variants were added to its run, and how it came out.
+
+    `verdict` is `bit-equal`, every test image's error among it; `within the band` of 1 %; or `not reproduced`.
+    `differences` names what is not as it was when the trial was recorded.
+    """
+
+    schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
+    trial_id: TrialId
+    variant: str
+    seed: Count
+    verdict: Literal["bit-equal", "within the band", "not reproduced"]
+    recorded: str
+    repeated: str
+    differences: list[str]
+    environment: Environment
+    repeated_at: str
+
+    @property
+    def told(self) -> str:
+        """The repetition in a line."""
+        circumstances = "; ".join(self.differences) or "in the same circumstances"
+        return (
+            f"{self.variant} seed {self.seed}, recorded with {self.recorded}, was repeated before variants were added "
+            f"({self.repeated_at}) and gave {self.repeated}: {self.verdict}; {circumstances}"
+        )
+
+
+class RunInfo(_Model):
+    """A run: its settings, and the variants and seeds that were asked for, by every call that shared it.
+
+    `requested` holds, for each variant, the ids of its trials in the order of their seeds.
+    """
+
+    schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
+    recipe: Recipe
+    fingerprint: str
+    loss_settings: dict[str, Any]
+    dataset: DatasetInfo
+    device: str
+    requested: dict[str, list[TrialId]] = {}
+    environment: Environment
+    created_at: str
+
+
+def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring what an older aezoo wrote, of any of these models, to the schema of today.
+
+    Raises:
+        ValueError: it is of a newer schema, or of none.
+    """
+    version = content.get("schema")
+    if type(version) is not int or not 1 <= version <= SCHEMA:
+        raise ValueError(f"it is of schema {version!r}; this aezoo reads 1 to {SCHEMA}")
+    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors; 3 added `exceptions`;
+    # 4 the kinds of latents: those of earlier ones were all read in numbers.
+    kind = {"latent_kind": "continuous"} if content.get("latent_size") is not None else {}
+    return {**kind, **content, "schema": SCHEMA}
+
+
+def repeated(before: TrialRecord, after: TrialRecord) -> Repetition:
+    """Hold a trial's repetition against its record."""
+    return Repetition(
+        trial_id=before.trial_id,
+        variant=before.variant,
+        seed=before.seed,
+        verdict=_verdict(before, after),
+        recorded=_result(before),
+        repeated=_result(after),
+        differences=_differences(before, after),
+        environment=after.environment,
+        repeated_at=after.finished_at,
+    )
+
+
+def _verdict(before: TrialRecord, after: TrialRecord) -> Literal["bit-equal", "within the band", "not reproduced"]:
+    if before.status != after.status:
+        return "not reproduced"
+    if before.test_mse is None or after.test_mse is None:
+        return "bit-equal" if before.reason == after.reason else "within the band"
+    if (before.test_mse, before.test_errors_sha256) == (after.test_mse, after.test_errors_sha256):
+        return "bit-equal"
+    close = abs(after.test_mse - before.test_mse) <= TOLERANCE * before.test_mse
+    return "within the band" if close else "not reproduced"
+
+
+def _result(record: TrialRecord) -> str:
+    return f"{record.status}: {record.reason}" if record.test_mse is None else f"test_mse {record.test_mse!r}"
+
+
+def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
+    one, other = ({**record.environment.model_dump(), **record.plugin.model_dump()} for record in (before, after))
+    return [
+        "plugin source changed" if name == "source_sha256" else f"{name} {value} → {other[name]}"
+        for name, value in one.items()
+        if value != other[name]
+    ]

@@ -1,0 +1,355 @@
+"""A run on disk: JSON files written whole or not at all, each with a checksum, and read strictly.
+
+Nothing that a run's files say leads out of its folder, and no pickle is ever read.
+"""
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import pydantic
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from aezoo.errors import AezooError, StorageError, reason_of, told
+from aezoo.run.records import Environment, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
+
+TEST_ERRORS = "test_errors.safetensors"
+_TEMPORARY = ".tmp-"
+_NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+class DamagedFileError(StorageError):
+    """A file of a run that is torn, changed, or not what aezoo wrote."""
+
+
+class RunDirectory:
+    """One results directory.
+
+    run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant; anchors/ how
+    recorded trials came out again; artifacts/ what is too big for a record; claims/ a lock a trial, for processes that
+    share the run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run here."""
+        return (self.path / "run.json").is_file()
+
+    def require(self) -> "RunDirectory":
+        """Return itself.
+
+        Raises:
+            AezooError: there is no run here.
+        """
+        if not self.exists:
+            what = "has no run.json" if self.path.is_dir() else "does not exist"
+            raise AezooError(f"no run at {self.path}: the folder {what}; give a folder that `aezoo bench` wrote")
+        return self
+
+    def info(self) -> RunInfo:
+        """Read run.json.
+
+        Raises:
+            AezooError: it is missing or damaged, or of a newer aezoo.
+        """
+        self.require()
+        try:
+            return _read(self._inside("run.json"), RunInfo)
+        except DamagedFileError as error:
+            raise StorageError(f"{error}; restore it, or bench into another folder with --out") from error
+
+    def request(self, info: RunInfo, requested: Mapping[str, list[str]]) -> None:
+        """Write run.json with what a call asks for, beside what others asked for, also while it runs.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = self._inside("run.lock").open("w")
+        except OSError as error:
+            raise StorageError(
+                f"cannot write into {self.path}: {told(error)}; give another folder with --out"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            merged = dict(self.info().requested) if self.exists else {}
+            for variant, ids in requested.items():
+                earlier = merged.get(variant, [])
+                # An earlier call may have asked for more seeds; one of another plugin source is another trial.
+                merged[variant] = earlier if earlier[: len(ids)] == ids else ids
+            write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
+
+    def trial_path(self, trial_id: str) -> Path:
+        """Return where the record of a trial lies."""
+        return self._inside("trials", f"{trial_id}.json")
+
+    def artifacts(self, trial_id: str) -> Path:
+        """Return the folder of what is too big for a record."""
+        return self._inside("artifacts", trial_id)
+
+    def write_test_errors(self, trial_id: str, errors: NDArray[np.float64]) -> str:
+        """Write the mean squared error of each test image, float64, and return the SHA-256 of the file."""
+        content = safetensors.numpy.save({"test_errors": errors})
+        write_bytes(self.artifacts(trial_id) / TEST_ERRORS, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
+        """Read the mean squared error of each test image.
+
+        Raises:
+            DamagedFileError: the file is missing, or not the one that the trial wrote.
+        """
+        path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{path} is damaged: it is not there") from error
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {told(error)}") from error
+        if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        try:
+            errors = safetensors.numpy.load(content)["test_errors"]
+        except Exception as error:
+            raise DamagedFileError(f"{path} is damaged: {reason_of(error)}") from error
+        if errors.dtype != np.float64 or errors.shape != (record.dataset.num_test,):
+            raise DamagedFileError(f"{path} is damaged: it has {errors.dtype} of shape {errors.shape}")
+        if not math.isclose(errors.mean(), record.test_mse or 0.0, rel_tol=1e-9, abs_tol=1e-300):
+            raise DamagedFileError(f"{path} is damaged: its mean is not the test_mse of its record")
+        return errors
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Write the record of a trial that ended."""
+        write_json(self.trial_path(record.trial_id), record)
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Read all records, by trial id.
+
+        One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
+        """
+        found = (self._read_record(path) for path in _json_files(self._inside("trials")))
+        return {record.trial_id: record for record in found if record is not None}
+
+    def _read_record(self, path: Path) -> TrialRecord | None:
+        def check(record: TrialRecord) -> None:
+            if f"{record.trial_id}.json" != path.name:
+                raise DamagedFileError(f"{path} is the record of another trial, {record.trial_id}")
+            if record.test_errors_sha256 is not None:
+                self.read_test_errors(record)
+
+        return _read_or_set_aside(self._unlinked(path), TrialRecord, check)
+
+    def claim(self, trial_id: str) -> "Claim | None":
+        """Claim a trial for this process, or return None where another one, on any machine, has it.
+
+        A claim is a lock on a file: the system lets go of it when its owner dies, however that happens.
+
+        Raises:
+            StorageError: the folder cannot be written, or takes no locks.
+        """
+        path = self._inside("claims", f"{trial_id}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError as error:
+            file.close()
+            raise StorageError(
+                f"cannot lock {path}: {error.strerror}; give a folder on another disk with --out"
+            ) from error
+        return Claim(file)
+
+    def read_record(self, trial_id: str) -> TrialRecord | None:
+        """Read the record of one trial, or return None where there is none, as `records` does."""
+        path = self.trial_path(trial_id)
+        return self._read_record(path) if path.is_file() else None
+
+    def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
+        """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
+        env = environment
+        machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
+        key = digest(plan.variant, plan.plugin.source_sha256, *machine)
+        return self._inside("timings", f"{slug(plan.variant)}-{key}.json")
+
+    def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
+        """Read the timing of a variant as it was measured in this environment, or None."""
+        path = self.timing_path(plan, environment)
+        return _read_or_set_aside(path, Timing) if path.is_file() else None
+
+    def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
+        """Write the timing of a variant."""
+        write_json(self.timing_path(plan, timing.environment), timing)
+
+    def anchors(self) -> list[Repetition]:
+        """Read how recorded trials came out when they were repeated."""
+        found = (_read_or_set_aside(self._unlinked(path), Repetition) for path in _json_files(self._inside("anchors")))
+        return [one for one in found if one is not None]
+
+    def write_anchor(self, anchor: Repetition) -> None:
+        """Write how a recorded trial came out: the last time that it was repeated on such a machine."""
+        key = digest(anchor.environment.model_dump(exclude={"git_commit"}))
+        write_json(self._inside("anchors", f"{anchor.trial_id}-{key}.json"), anchor)
+
+    def _inside(self, *parts: str) -> Path:
+        """Return a path in the run.
+
+        Raises:
+            StorageError: a part of it is not a name of this project's, or a link leads out of the run.
+        """
+        path = self.path.joinpath(*parts)
+        if not all(_NAME.fullmatch(part) for part in parts):
+            raise StorageError(f"{str(path)!r} is no name of a file in a run: those are of a-z, 0-9, _ = . and -")
+        return self._unlinked(path)
+
+    def _unlinked(self, path: Path) -> Path:
+        """Return a path in the run that no link leads out of it."""
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with NUL
+            inside = False
+        if not inside:
+            raise StorageError(f"{path} leads out of the run: it is neither read nor written; remove it")
+        return path
+
+
+class Claim:
+    """A trial that this process runs, and no other does."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def release(self) -> None:
+        """Let others have it. The file stays: removing it would leave two owners of one name."""
+        self._file.close()
+
+
+def slug(text: str) -> str:
+    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters."""
+    return re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")[:60].rstrip("-.") or "variant"
+
+
+def digest(*parts: Any) -> str:
+    """Return 10 hex digits over some values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def write_json(path: Path, model: pydantic.BaseModel) -> None:
+    """Write a model as JSON with its checksum, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    content = model.model_dump(mode="json", by_alias=True)
+    write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: temporary file, fsync, rename.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for their owner alone; a run is for whoever may read the folder.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(_TEMPORARY))
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _read(path: Path, model: type[M]) -> M:
+    try:
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("checksum")
+        if checksum != _checksum(content):
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+    except DamagedFileError:
+        raise
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {told(error)}") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
+    try:
+        content = upgrade(content)
+    except ValueError as error:
+        # Whole, and not this aezoo's to judge: nothing to set aside.
+        raise StorageError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
+    try:
+        return model.model_validate_json(json.dumps(content), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedFileError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
+
+
+def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = lambda _: None) -> M | None:
+    try:
+        found = _read(path, model)
+        check(found)
+        return found
+    except FileNotFoundError:
+        # Another process has just set it aside.
+        return None
+    except DamagedFileError as error:
+        number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
+        aside = path.with_suffix(f".damaged{number or ''}")
+        try:
+            path.replace(aside)
+            what = f"set aside as {aside.name}"
+        except OSError as failure:
+            what = f"not set aside, {told(failure)}"
+        warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
+        return None

@@ -1,0 +1,1 @@
+"""What the records of a run say: in numbers, in rows, side by side, in text."""

@@ -1,0 +1,152 @@
+"""Write tables as text: for a terminal, for a file, for a program. It needs no torch."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import tabulate
+
+from aezoo.contract.columns import COLUMNS, HIDDEN
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.run.store import RunDirectory, write_text
+from aezoo.table.notes import notes
+from aezoo.table.rows import UNSTEADY, WORST_FIRST, by_code, is_swept, rate_distortion, summarise
+from aezoo.text import plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
+
+
+def write(run: RunDirectory) -> pd.DataFrame:
+    """Write table.csv and table.md beside the records, and return the table.
+
+    table.md also has the table in groups, where it has latents that are not compared by their size, and test_mse by
+    latent_dim, where a variant was run with several.
+
+    Raises:
+        AezooError: there is no run, or it cannot be written.
+    """
+    table = summarise(run)
+    write_text(run.path / "table.csv", render(table, "csv"))
+    parts = [render(table, "github"), "\n".join(f"- {line}" for line in notes(run, table))]
+    if table[["bits", "active_units"]].notna().any(axis=None):
+        parts += ["By the size of the code:", render(by_code(run), "github")]
+    if is_swept(run):
+        parts += ["test_mse by latent_dim:", render(rate_distortion(run), "github")]
+    write_text(run.path / "table.md", "\n\n".join(parts) + "\n")
+    return table
+
+
+def render(table: pd.DataFrame, fmt: str) -> str:
+    """Write a table as text: csv and json with every digit, any of tabulate's formats with readable ones.
+
+    Raises:
+        AezooError: there is no such format.
+    """
+    check_format(fmt)
+    if fmt == "json":
+        rows = json.loads(table.to_json(orient="records", double_precision=15))
+        return json.dumps(rows, indent=1) + "\n"
+    if fmt == "csv":
+        safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
+        return str(safe.to_csv(index=False, lineterminator="\n"))
+    headers, rows = cells(table)
+    if fmt in ("github", "pipe"):
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    aligned = ["left" if _is_text(table, name) else "right" for name in headers]
+    return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
+
+
+def check_format(fmt: str) -> None:
+    """Raise AezooError where `fmt` is not among FORMATS."""
+    if fmt not in FORMATS:
+        raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
+
+
+def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of some of a table's columns as a person reads them.
+
+    A spread becomes a mark on its speed, an interval of ranks stands behind the rank, and a status says where the
+    variant is not deterministic. Columns for latents that no row has are left out.
+    """
+    shown = [
+        str(name)
+        for name in table
+        if name not in HIDDEN and (columns is None or name in columns)
+        if name not in ("bits", "active_units") or table[name].notna().any()
+    ]
+    rows = []
+    for _, row in table.iterrows():
+        texts = [_cell(name, row[name]) for name in shown]
+        for part in ("train", "infer"):
+            name = f"{part}_images_per_s"
+            if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
+                texts[shown.index(name)] = "~" + texts[shown.index(name)]
+        if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
+            texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
+        if "status" in shown and row.get("deterministic") == "no":
+            texts[shown.index("status")] += ", not deterministic"
+        if "status" in shown and not pd.isna(row.get("exceptions")):
+            texts[shown.index("status")] += f", except {plain(row['exceptions'])}"
+        rows.append(texts)
+    return shown, rows
+
+
+def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Table":
+    """Return a table, or some of its columns, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    headers, rows = cells(table, shown)
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for name in headers:
+        drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
+    statuses = table["status"] if "status" in table else ["ok"] * len(rows)
+    for texts, status in zip(rows, statuses, strict=True):
+        drawn.add_row(*(Text(text) for text in texts), style="red" if status in WORST_FIRST[:-1] else "")
+    return drawn
+
+
+ESSENTIAL = (
+    "rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status",
+    "verdict", "test_mse_a", "test_mse_b", "change_percent", "seed", "state", "why",
+)  # fmt: skip
+"""The columns for a narrow terminal, of a table, a comparison and a status."""
+
+_STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("mse", lambda value: f"{value:.5f}"),
+    ("vs_pca", lambda value: f"{value:.3f}"),
+    ("seconds", lambda value: f"{value:.1f}"),
+    ("percent", lambda value: f"{value:+z.1f}"),
+    ("bits", lambda value: f"{value:,.1f}"),
+    ("active_units", lambda value: f"{value:,.1f}"),
+    ("ratio", lambda value: f"{value:.2f}"),
+    ("vs_reference", lambda value: f"{value:.3g}"),
+    ("", lambda value: f"{value:,.0f}"),
+)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "-"
+    if isinstance(value, str):
+        return plain(value)
+    if not math.isfinite(value):
+        return "-"
+    if name not in COLUMNS and isinstance(value, float) and not any(part in name for part, _ in _STYLES if part):
+        return f"{value:#.4g}"  # a metric's number, of any size
+    return next(style for part, style in _STYLES if part in name)(float(value))
+
+
+def _is_text(table: pd.DataFrame, name: str) -> bool:
+    return not pd.api.types.is_numeric_dtype(table[name])
+
+
+def _csv_safe(text: str) -> str:
+    """Keep a spreadsheet from reading a text as a formula."""
+    text = plain(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,0 +1,262 @@
+"""Derive the table of a run from its records. It runs nothing, writes nothing, and needs no torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from aezoo.contract.architecture import format_settings, parse_variant
+from aezoo.contract.columns import COLUMNS, GROUPED_COLUMNS
+from aezoo.errors import AezooError, did_you_mean
+from aezoo.run.records import Status, Timing, TrialRecord
+from aezoo.run.store import RunDirectory
+from aezoo.table.statistics import Errors, paired_ratio, rank_intervals, spread
+
+_INTEGERS = (
+    "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
+    "rank_low", "rank_high",
+)  # fmt: skip
+_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic", "exceptions")
+
+WORST_FIRST: tuple[Status, ...] = (
+    "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
+)  # fmt: skip
+RANKED = ("ok", "interrupted")
+_MEMORY = {
+    "peak_memory_mb": "peak_memory_bytes",
+    "infer_memory_mb": "infer_peak_memory_bytes",
+    "device_memory_mb": "peak_device_memory_bytes",
+    "infer_device_memory_mb": "infer_peak_device_memory_bytes",
+}
+UNSTEADY = 0.10
+"""A throughput whose rounds lie further apart than this says little; it is marked."""
+
+
+def summarise(run: RunDirectory) -> pd.DataFrame:
+    """Return the table of a run: a row for every variant that was asked for, best first, failed ones last.
+
+    Raises:
+        AezooError: there is no run, or its run.json is damaged.
+    """
+    requested = run.info().requested
+    by_variant = records_by_variant(run)
+    pca = {
+        found[0].latent_size: _test_mse(found)
+        for found in by_variant.values()
+        if found and found[0].baseline == "pca" and any(record.status == "ok" for record in found)
+    }
+    errors = errors_by_variant(run)
+    rows = [
+        _row(variant, found, errors[variant], asked=len(requested[variant]), pca=pca, timing=timing_of(run, found))
+        for variant, found in by_variant.items()
+    ]
+    rows.sort(key=lambda row: (row["status"] not in RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
+    ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
+    for place, row in enumerate(rows):
+        row["rank"] = min(place, len(ranked)) + 1
+    for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
+        row |= {"rank_low": low, "rank_high": high}
+    asked_for = {name: None for found in by_variant.values() for record in found for name in record.metric_plugins}
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *asked_for])
+    return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
+        {str(name): "Float64" for name in table if name not in (*_INTEGERS, *_TEXTS)}
+    )
+
+
+def _row(
+    variant: str,
+    records: Sequence[TrialRecord],
+    errors: Errors | None,
+    *,
+    asked: int,
+    pca: Mapping[int | None, float],
+    timing: Timing | None,
+) -> dict[str, Any]:
+    ok = [record for record in records if record.status == "ok"]
+    statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
+    known = next((record for record in records if record.num_params is not None), None)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in WORST_FIRST if one in statuses)}
+    if records:
+        one = records[0]
+        row |= {"batch_size": one.recipe.batch_size, "precision": one.recipe.precision, "device": one.device}
+        row |= {"threads": one.threads, "compiled": "yes" if one.compiled else "no"}
+    if known:
+        told = {record.deterministic for record in records}
+        row["exceptions"] = ", ".join(known.exceptions) or None
+        row["deterministic"] = "no" if False in told else "yes" if told == {True} else None
+        names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
+        row |= {name: getattr(known, name) for name in names} | {"bits": known.latent_bits}
+    if ok:
+        mse = row["test_mse"] = _test_mse(records)
+        half = errors.estimate().half if errors else None
+        if half is not None:
+            row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
+        against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
+        row["vs_pca"] = mse / against if against else None
+        counts = [record.active_units for record in ok if record.active_units is not None]
+        row["active_units"] = fmean(counts) if counts else None
+        row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
+        row |= {name: _mean(ok, name) for record in ok for name in record.metrics}
+        row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
+    if timing:
+        row |= _speeds(timing, row["train_flops_per_image"])
+    return row
+
+
+def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, float | None]:
+    """Return the columns that come from a timing."""
+    found: dict[str, float | None] = {}
+    for part in ("train", "infer"):
+        rounds = getattr(timing, f"{part}_images_per_s")
+        if rounds:
+            figure = spread(rounds)
+            found |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
+            against = getattr(timing, f"reference_{part}_images_per_s")
+            found[f"{part}_vs_reference"] = paired_ratio(rounds, against)
+    if timing.train_images_per_s and train_flops_per_image is not None:
+        per_image = paired_ratio(timing.train_images_per_s, timing.matmul_flops_per_s)
+        found["matmul_share"] = None if per_image is None else per_image * train_flops_per_image
+    return found
+
+
+def _mean(records: Sequence[TrialRecord], metric: str) -> float | None:
+    """Return the mean of a metric over the seeds; None where one of them has none."""
+    values = [record.metrics.get(metric) for record in records]
+    return None if None in values else fmean(value for value in values if value is not None)
+
+
+def _largest(records: Sequence[TrialRecord], field: str) -> float | None:
+    peaks = [peak for record in records if (peak := getattr(record, field)) is not None]
+    return max(peaks) / 1e6 if peaks else None
+
+
+def _test_mse(records: Sequence[TrialRecord]) -> float:
+    return fmean(record.test_mse for record in records if record.status == "ok" and record.test_mse is not None)
+
+
+def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
+    """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
+    found = {}
+    for variant, records in records_by_variant(run).items():
+        known = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
+        found[variant] = Errors(known) if known else None
+    return found
+
+
+def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
+    records = run.records()
+    return {
+        variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
+        for variant, trial_ids in run.info().requested.items()
+    }
+
+
+def timing_of(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
+    return run.read_timing(records[0], records[0].environment) if records else None
+
+
+def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the table sorted by a column; rows without a value last.
+
+    Raises:
+        AezooError: there is no such column.
+    """
+    if column not in table:
+        raise AezooError(
+            f"no column {column!r} to sort by; it accepts {', '.join(map(str, table))}."
+            + did_you_mean(column, map(str, table))
+        )
+    return table.sort_values(column, kind="stable", na_position="last", ignore_index=True)
+
+
+def by_code(run: RunDirectory) -> pd.DataFrame:
+    """Return the table of a run in groups of variants whose codes are of one size: what may be compared.
+
+    Continuous latents are grouped by their numbers, sparse ones by their active units, discrete ones by their bits, the
+    latter two rounded to a power of 2. Best first in a group; what has no latent, or failed, comes last.
+    """
+    table = summarise(run)
+    kinds = {variant: found[0].latent_kind for variant, found in records_by_variant(run).items() if found}
+    keys = [_code_group(kinds.get(row["variant"]), row) for _, row in table.iterrows()]
+    order = sorted(range(len(table)), key=lambda place: (keys[place][:2], place))
+    grouped = table.iloc[order].reset_index(drop=True)
+    grouped.insert(0, "code", [keys[place][2] for place in order])
+    return grouped[list(GROUPED_COLUMNS)]
+
+
+def _code_group(kind: str | None, row: "pd.Series[Any]") -> tuple[int, float, str]:
+    """Return where a row's group stands among the others, and what it is called."""
+    if row["status"] in RANKED and not pd.isna(row["test_mse"]):
+        if kind == "continuous" and not pd.isna(row["latent_size"]):
+            return 0, float(row["latent_size"]), f"{row['latent_size']} number{'' if row['latent_size'] == 1 else 's'}"
+        for place, name, what in ((1, "active_units", "active units"), (2, "bits", "bits")):
+            if not pd.isna(row[name]):
+                near = 2 ** round(math.log2(max(1.0, float(row[name]))))
+                return place, float(near), f"about {near} {what.removesuffix('s') if near == 1 else what}"
+        return 3, 0.0, "no latent"
+    return (3, 1.0, "not run yet") if row["status"] in RANKED else (3, 2.0, "failed")
+
+
+def rate_distortion(run: RunDirectory) -> pd.DataFrame:
+    """Return test_mse by latent_dim: a row for what is otherwise one variant, a column for each size; best first.
+
+    Only variants with the hyperparameter ``latent_dim`` are in it.
+
+    Raises:
+        AezooError: none of the run's variants has it.
+    """
+    losses_of: dict[tuple[str, int], list[tuple[str, Any, float]]] = {}
+    for variant, records in records_by_variant(run).items():
+        known = records[0].hyperparameters if records else {}
+        latent_dim = known.get("latent_dim")
+        if isinstance(latent_dim, int) and any(record.status == "ok" for record in records):
+            # A width that was chosen for each size makes no other variant, unless one size has several.
+            losses_of.setdefault((_without(variant, "latent_dim", "width"), latent_dim), []).append(
+                (_without(variant, "latent_dim"), known.get("width"), _test_mse(records))
+            )
+    ambiguous = {label for (label, _), several in losses_of.items() if len(several) > 1}
+    widths: dict[str, list[Any]] = {}
+    for (short, _), several in sorted(losses_of.items()):
+        widths.setdefault(short, []).extend(width for _, width, _ in several)
+    found: dict[str, dict[int, float]] = {}
+    for (short, latent_dim), several in losses_of.items():
+        chosen = f" (width {', '.join(map(str, widths[short]))})" if len(set(widths[short])) > 1 else ""
+        for label, _, mse in several:
+            found.setdefault(label if short in ambiguous else short + chosen, {})[latent_dim] = mse
+    if not found:
+        raise AezooError(f"{run.path}: no variant with the hyperparameter latent_dim has a loss; nothing to sweep over")
+    sizes = sorted({size for losses in found.values() for size in losses})
+    rows: list[dict[str, Any]] = [
+        {"variant": label, **{f"mse_{size}": losses.get(size) for size in sizes}} for label, losses in found.items()
+    ]
+    # By the sizes that it has, against the best there: whoever lacks one is not the better for it.
+    best = {size: min(losses[size] for losses in found.values() if size in losses) for size in sizes}
+
+    def behind(row: dict[str, Any]) -> float:
+        losses = found[row["variant"]]
+        return fmean(math.log(losses[size] / best[size]) if best[size] else 0.0 for size in losses)
+
+    rows.sort(key=behind)
+    return pd.DataFrame(rows).astype({f"mse_{size}": "Float64" for size in sizes})
+
+
+def _without(variant: str, *names: str) -> str:
+    """Return the text of a variant without some hyperparameters."""
+    settings = {name: value for name, value in (parse_variant(variant).settings or {}).items() if name not in names}
+    return variant.partition("[")[0] + (f"[{format_settings(settings)}]" if settings else "")
+
+
+def is_swept(run: RunDirectory) -> bool:
+    """Say whether something of a run, other than a baseline, was run with several values of latent_dim."""
+    seen: dict[str, set[Any]] = {}
+    for records in records_by_variant(run).values():
+        if records and records[0].baseline is None and "latent_dim" in records[0].hyperparameters:
+            seen.setdefault(records[0].architecture, set()).add(records[0].hyperparameters["latent_dim"])
+    return any(len(sizes) > 1 for sizes in seen.values())
+
+
+VIEWS = {"rank": summarise, "code": by_code, "rate": rate_distortion}
+"""The ways to look at a run, as ``aezoo table --view`` names them."""

@@ -1,0 +1,1 @@
+"""How a network comes to be, is trained and is scored."""

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 import traceback
 from collections.abc import Iterable
 
@@ -56,3 +57,13 @@ def _storable(text: str, length: int) -> str:
     """Return a text that every encoding takes, shortened aloud where it is longer than that."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= length else f"{text[:length]} [... {len(text) - length:,} characters left out]"
+
+
+def plain(text: str) -> str:
+    """Return a text without control characters, so that a name cannot move a terminal's cursor or break a row."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one would say it: seconds, or minutes from 100 s on."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

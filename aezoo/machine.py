@@ -1,8 +1,9 @@
-"""What a figure depends on beside the recipe: versions, the device, its name. It chooses the device too."""
+"""The machine and its software: what a figure depends on beside the recipe. It chooses the device too."""
 
 import multiprocessing
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,38 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import psutil
+import pydantic
 
 from aezoo.errors import AezooError, did_you_mean
-from aezoo.run.records import Environment
+
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+
+
+class FrozenModel(pydantic.BaseModel):
+    """What is written down: frozen, and nothing in it that was not declared."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Environment(FrozenModel):
+    """The software and the machine. `device_name` is the processor's or the accelerator's own name."""
+
+    aezoo: str
+    git_commit: str | None = None
+    python: str
+    torch: str
+    platform: str
+    device: str
+    device_name: str
+    threads: Count
+    cuda: str | None = None
+    driver: str | None = None
+
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -179,3 +208,39 @@ def _nvidia_driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.split()[0] if found.stdout.split() else None
+
+
+class PeakMemory:
+    """The memory that this process came to hold since this object was made: host and device, in bytes."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._before = psutil.Process().memory_info().rss
+        if device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+
+    def host(self) -> int | None:
+        """Return what it added to the resident memory at its peak; None where this process is not the trial's own."""
+        if not is_own_process():
+            return None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return max(0, peak * (1 if sys.platform == "darwin" else 1024) - self._before)
+
+    def device(self) -> int | None:
+        """Return the most that tensors held on the accelerator; None on a CPU or where torch does not count."""
+        if self._device != "cuda":
+            return None
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+
+
+def default_jobs(device: str, threads: int = 1) -> int:
+    """Return how many trials run side by side: as many as the cores hold on a CPU, one on an accelerator."""
+    if device != "cpu":
+        return 1
+    # Inside a container or a batch job, fewer cores are ours than the machine has.
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
+    return max(1, cores // threads)

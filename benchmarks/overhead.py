@@ -27,14 +27,14 @@ from torch.nn import functional as F
 import aezoo
 from aezoo.contract.executor import Task
 from aezoo.contract.recipe import Recipe, read_recipe
-from aezoo.harness.local import default_jobs, run_tasks
+from aezoo.harness.local import run_tasks
 from aezoo.harness.observer import Observer
-from aezoo.harness.throughput import ROUND_SECONDS
-from aezoo.machine import capture, configure
+from aezoo.harness.timing import ROUND_SECONDS
+from aezoo.machine import capture, configure, default_jobs
 from aezoo.registry.names import discover
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.train.loop import batch_indices, train
-from aezoo.train.measurement import image_errors
+from aezoo.train.score import image_errors
 
 
 def bare_loop(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int) -> None:

@@ -41,11 +41,13 @@ from torch.nn import functional as F
 import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.observer import Observer
+from aezoo.harness.timing import matmul_flops_per_s
 from aezoo.machine import capture, configure
 from aezoo.registry.names import discover
 from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.train.loop import Trainer, batch_indices, train
-from aezoo.train.measurement import image_errors, matmul_flops_per_s
+from aezoo.train.engine import Trainer
+from aezoo.train.loop import batch_indices, train
+from aezoo.train.score import image_errors
 
 BATCH, LR, TRIALS = 128, 1e-3, 8
 EPOCHS = {"mlp": 20, "conv": 2}

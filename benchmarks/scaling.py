@@ -37,9 +37,8 @@ import tabulate
 
 import aezoo
 from aezoo.contract.recipe import read_recipe
-from aezoo.harness.local import default_jobs
 from aezoo.harness.observer import Observer
-from aezoo.machine import capture
+from aezoo.machine import capture, default_jobs
 from aezoo.registry.names import Plugin, discover
 from aezoo.run.records import TrialPlan, TrialRecord
 

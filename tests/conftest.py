@@ -148,6 +148,6 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
 @pytest.fixture
 def tiny(distribute: Distribute, monkeypatch: pytest.MonkeyPatch) -> str:
     """Install a data set of 160 images of 6x6, and return its name. Clocks run shortly: no test reads a speed."""
-    monkeypatch.setattr("aezoo.harness.throughput.ROUND_SECONDS", 0.02)
+    monkeypatch.setattr("aezoo.harness.timing.ROUND_SECONDS", 0.02)
     distribute(TINY, name="tiny-data")
     return "tiny"

@@ -101,7 +101,7 @@ def serve() -> None:
     import torch._dynamo  # noqa: F401
 
     import aezoo.cli
-    import aezoo.cli.progress
+    import aezoo.cli.screen
     import aezoo.harness.call
     import aezoo.harness.trial  # noqa: F401
 

@@ -9,7 +9,8 @@ import pytest
 
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import ComparisonRefusedError
-from aezoo.run.records import DatasetInfo, Environment, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.machine import Environment
+from aezoo.run.records import DatasetInfo, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table.compare import compare, notes, regressions
 

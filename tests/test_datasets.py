@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aezoo.contract.data import share
-from aezoo.contract.dataset import Images, check_images, sha256
+from aezoo.contract.dataset import Images, check_images, sha256, share
 from aezoo.errors import AezooError
 from aezoo.registry.names import discover
 

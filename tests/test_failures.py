@@ -29,7 +29,7 @@ from aezoo.harness.call import Run
 from aezoo.run import store
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
-from aezoo.table.notes import notes
+from aezoo.table.render import notes
 
 KILLS = 50
 SETTINGS = "--dataset tiny --steps 60 --batch-size 16 --lr 1e-2 --no-timing --device cpu --format csv".split()

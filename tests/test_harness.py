@@ -16,10 +16,12 @@ import aezoo
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.harness.preflight import preflight
+from aezoo.harness.trial import preflight
 from aezoo.train import measurement
-from aezoo.train.loop import DivergedError, Stream, Trainer, arithmetic, batch_indices, seed_stream, stream_seed, train
-from aezoo.train.measurement import image_errors
+from aezoo.train.build import Stream, seed_stream, stream_seed
+from aezoo.train.engine import Trainer, arithmetic
+from aezoo.train.loop import DivergedError, batch_indices, train
+from aezoo.train.score import image_errors
 
 RECIPE = Recipe(name="t", steps=120, batch_size=16, lr=1e-2)
 IMAGES = torch.randint(0, 256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

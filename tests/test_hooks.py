@@ -9,8 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import aezoo
-from aezoo.contract.data import share
-from aezoo.contract.dataset import check_images, sha256
+from aezoo.contract.dataset import check_images, sha256, share
 from aezoo.contract.executor import Executor, Outcome, Task
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
@@ -18,7 +17,7 @@ from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.registry.names import discover, find_metric
 from aezoo.run.store import RunDirectory
-from aezoo.train.evaluation import TrainedNetwork
+from aezoo.train.score import TrainedNetwork
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=5)
 METRICS = """

@@ -13,9 +13,9 @@ from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory
-from aezoo.table.notes import notes
+from aezoo.table.render import notes
 from aezoo.table.rows import by_code, rate_distortion
-from aezoo.train.measurement import active_units
+from aezoo.train.score import active_units
 
 VARIANTS = [
     "linear[latent_dim=2]", "linear[latent_dim=3]", "one_hidden[latent_dim=3]", "topk[k=3,width=9]",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aezoo.cli.scaffold import new_plugin
+from aezoo.cli.author import write_plugin
 from aezoo.errors import AezooError, StorageError
 from aezoo.registry.names import discover
 
@@ -76,7 +76,7 @@ def site_packages() -> list[str]:
 
 
 def test_what_it_writes_is_clean_for_linters_and_type_checkers(tmp_path):
-    path = new_plugin("tiny", tmp_path, discover())
+    path = write_plugin("tiny", tmp_path, discover())
     assert tomllib.loads((path / "pyproject.toml").read_text())["project"]["entry-points"]["aezoo"] == {
         "tiny": "aezoo_tiny"
     }
@@ -97,16 +97,16 @@ def test_what_it_writes_is_clean_for_linters_and_type_checkers(tmp_path):
 )
 def test_a_name_that_will_not_do_is_one_line_and_nothing_is_written(name, told, tmp_path):
     with pytest.raises(AezooError, match=told.replace("(", r"\(")):
-        new_plugin(name, tmp_path, discover())
+        write_plugin(name, tmp_path, discover())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_ever_overwritten(tmp_path):
-    path = new_plugin("tiny", tmp_path, discover())
+    path = write_plugin("tiny", tmp_path, discover())
     (path / "aezoo_tiny.py").write_text("mine")
     with pytest.raises(AezooError, match="is there already, and not empty"):
-        new_plugin("tiny", tmp_path, discover())
+        write_plugin("tiny", tmp_path, discover())
     assert (path / "aezoo_tiny.py").read_text() == "mine"
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write .*file"):
-        new_plugin("other", Path(tmp_path / "file"), discover())
+        write_plugin("other", Path(tmp_path / "file"), discover())

@@ -11,7 +11,7 @@ import aezoo
 from aezoo.contract.network import to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.train.loop import fit, train
-from aezoo.train.measurement import image_errors
+from aezoo.train.score import image_errors
 from aezoo_plugins.architectures.denoising import Denoising
 from aezoo_plugins.architectures.wasserstein import discrepancy, sliced_distance
 

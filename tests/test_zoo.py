@@ -16,9 +16,9 @@ from aezoo.check.suite import examine, sample_images
 from aezoo.contract.network import num_params, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.harness.preflight import preflight
+from aezoo.harness.trial import preflight
 from aezoo.registry.names import discover
-from aezoo.train.loop import Trainer
+from aezoo.train.engine import Trainer
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(name="test", steps=1, batch_size=8)

@@ -1,21 +1,13 @@
 """`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
 
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from aezoo.check.suite import CHECKS, IMAGE_SHAPES, Finding, variants_of
-from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.executor import Task
-from aezoo.harness.local import default_jobs, run_tasks
-from aezoo.harness.trial import check_variant
-from aezoo.registry.names import Registry
+from aezoo.check.suite import CHECKS, Finding
+from aezoo.contract.architecture import ImageShape
 from aezoo.run.records import PluginSource
 
-TIMEOUT = 300.0
-"""Seconds for the suite on one variant and image shape."""
 _MARKS = {"ok": "ok", "failed": "FAIL", "refused": "no", "excepted": "except", "skipped": "-", "note": "note"}
 _WORST_FIRST = ("failed", "refused", "excepted", "skipped", "note", "ok")
 
@@ -62,63 +54,6 @@ class Card:
             "passed": not self.failures,
             "findings": [asdict(one) for one in self.findings],
         }
-
-
-def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
-    """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
-
-    Raises:
-        AezooError: nothing is called so.
-    """
-    chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
-        tasks = {
-            f"{number}": (variant, shape)
-            for number, (variant, shape) in enumerate(
-                (variant, shape) for variant in chosen.values() for shape in image_shapes
-            )
-        }
-        outcomes = run_tasks(
-            [
-                Task(
-                    id=task_id, function=check_variant, args=(variant.text, registry.plugin(variant).origin, shape),
-                    threads=1, output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
-                )
-                for task_id, (variant, shape) in tasks.items()
-            ],
-            default_jobs("cpu"),
-        )  # fmt: skip
-        found = {outcome.task.id: outcome for outcome in outcomes}
-    findings: dict[str, list[Finding]] = {}
-    for task_id, (variant, shape) in tasks.items():
-        outcome = found[task_id]
-        dead = Finding(
-            check="process", variant=variant.text, image_shape=shape, status="failed",
-            told=f"{outcome.status}: {outcome.reason}",
-        )  # fmt: skip
-        findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
-    return [
-        Card(
-            architecture=label,
-            summary=registry.architectures[label][0].summary,
-            plugin=registry.architectures[label][1].source,
-            findings=some,
-        )
-        for label, some in findings.items()
-    ]
-
-
-def _chosen(text: str, registry: Registry) -> list[Variant]:
-    """Return the variants that a text stands for: also the defaults, and all of a distribution's."""
-    of_distribution = [label for label, (_, plugin) in registry.architectures.items() if plugin.distribution == text]
-    named = [label for label in registry.architectures if label == text]
-    if labels := named or of_distribution:
-        return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
-    found = registry.select([text])
-    if "[" in text:
-        return found
-    labels = list(dict.fromkeys(variant.label for variant in found))
-    return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
 
 
 def _refused_on(finding: Finding, shape: ImageShape) -> bool:

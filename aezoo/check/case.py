@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import Flat, discrete, halves, to_float
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import AezooError, ContractError
-from aezoo.train.loop import Stream, Trainer, arithmetic, seed_stream
+from aezoo.errors import ContractError
+from aezoo.train.build import Stream, build, seed_stream
+from aezoo.train.engine import Trainer, arithmetic
 
 BATCH = 8
 """Images of a case: enough to tell batches apart."""
@@ -24,10 +25,6 @@ DISTURBANCE = 0.2
 as it stands: what starts at zero must move too."""
 HALVINGS = 4
 """How often the disturbance of a network that it takes to NaN or infinity is halved."""
-
-
-class RefusedError(ContractError):
-    """A build function that says, in a line, that it cannot build what was asked for."""
 
 
 class SkipCheck(Exception):  # noqa: N818 - no error: there is nothing to check
@@ -87,24 +84,6 @@ def disturb(module: nn.Module, share: float) -> None:
         for parameter in module.parameters():
             size = float(parameter.std(correction=0)) if parameter.numel() else 0.0
             parameter.add_(share * (size or 1.0) * torch.randn_like(parameter))
-
-
-def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
-    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
-
-    Raises:
-        RefusedError: its build function refused, in a line.
-        ContractError: it returned something else than an ``nn.Module``.
-    """
-    seed_stream(seed, Stream.INITIALISATION)
-    channels, height, width = images_NCHW.shape[1:]
-    try:
-        module = variant.build((channels, height, width))
-    except (AezooError, ValueError) as error:
-        raise RefusedError(str(error)) from error
-    if not isinstance(module, nn.Module):
-        raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
-    return module.to(images_NCHW.device)
 
 
 def objective(module: nn.Module) -> str:

@@ -13,20 +13,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from aezoo.check.case import (
-    Case,
-    SkipCheck,
-    build,
-    evaluated,
-    is_deterministic,
-    latent_bits,
-    latent_shape,
-    look_at,
-    objective,
-)
+from aezoo.check.case import Case, SkipCheck, evaluated, is_deterministic, latent_bits, latent_shape, look_at, objective
 from aezoo.contract.network import Flat, TrainingOutput, discrete, halves, num_params, training_forward
 from aezoo.errors import ContractError, reason_of
-from aezoo.train.loop import Stream, Trainer, fit, seed_stream
+from aezoo.train.build import Stream, build, seed_stream
+from aezoo.train.engine import Trainer
+from aezoo.train.loop import fit
 
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5

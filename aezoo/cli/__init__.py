@@ -5,11 +5,11 @@ import sys
 import warnings
 
 # Each of these adds its commands, in the order in which the help lists them.
-from aezoo.cli import bench, reading, look, author  # isort: skip
+from aezoo.cli import bench, look, author  # isort: skip
 from aezoo.cli.app import app
 from aezoo.errors import AezooError
 
-__all__ = ["app", "author", "bench", "look", "main", "reading"]
+__all__ = ["app", "author", "bench", "look", "main"]
 
 
 def main() -> None:

@@ -1,12 +1,25 @@
-"""The commands for authors of plugins: check and new-plugin."""
+"""The commands that help authors: check, new-plugin and doctor. Nothing heavy is imported before it is needed."""
 
 import json
+import keyword
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, resources
 from pathlib import Path
-from typing import Annotated
+from string import Template
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aezoo import machine
 from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
+from aezoo.errors import AezooError, StorageError, plain, reason_of, told
+
+if TYPE_CHECKING:
+    from aezoo.registry.names import Registry
 
 
 @app.command()
@@ -23,9 +36,8 @@ def check(
 
     Example: aezoo check mlp
     """
-    from aezoo.check.card import check as check_all
+    from aezoo.harness.call import check as check_all
     from aezoo.registry.outside import extend
-    from aezoo.text import plain
 
     registry, texts = extend(registry_of(plugin, no_plugin), names)
     cards = check_all(texts, registry)
@@ -46,8 +58,134 @@ def new_plugin(
 
     Example: aezoo new-plugin tiny
     """
-    from aezoo.cli.scaffold import new_plugin as write
-
-    path = write(name, folder, registry_of(None, None))
+    path = write_plugin(name, folder, registry_of(None, None))
     typer.echo(f"wrote {path}: change build in {path / f'aezoo_{name}.py'}")
     typer.echo(f"next: pip install -e '{path}[test]' && aezoo check {name} && aezoo bench {name} mlp conv")
+
+
+_FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "{module}.py": "plugin.py",
+    "tests/test_{name}.py": "test_plugin.py",
+    "README.md": "README.md",
+    ".github/workflows/test.yml": "ci.yml",
+}
+
+
+def write_plugin(name: str, folder: Path, registry: "Registry") -> Path:
+    """Write the distribution ``aezoo-NAME`` into a folder of that name in `folder`, and return its path.
+
+    Raises:
+        AezooError: the name is not one for a module, or is taken; or the folder is there and not empty.
+        StorageError: it cannot be written.
+    """
+    if keyword.iskeyword(name):
+        raise AezooError(f"{name!r} is a word of Python's own; choose another name")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+        raise AezooError(f"a plugin's name is a small letter, then small letters, digits and '_', but got {name!r}")
+    taken = [plugin.distribution for found, plugin in registry.architectures.values() if found.name == name]
+    if taken:
+        raise AezooError(f"{taken[0]} has an architecture {name!r} already; choose another name")
+    module, distribution = f"aezoo_{name}", f"aezoo-{name.replace('_', '-')}"
+    if module in sys.stdlib_module_names or module == "aezoo_plugins":
+        raise AezooError(f"the module {module} is aezoo's own; choose another name")
+    path = folder / distribution
+    names = {
+        "name": name,
+        "module": module,
+        "distribution": distribution,
+        "title": "".join(part.capitalize() for part in name.split("_")),
+    }
+    templates = resources.files("aezoo").joinpath("templates")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise AezooError(f"{path} is there already, and not empty; choose another name, or remove it")
+        for target, source in _FILES.items():
+            file = path / target.format(**names)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(Template(templates.joinpath(f"{source}.txt").read_text(encoding="utf-8")).substitute(names))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {told(error)}") from error
+    return path
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
+
+    Example: aezoo doctor
+    """
+    failed = False
+    for finding in conditions():
+        failed |= not finding.ok
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    told: str
+
+
+def conditions() -> Iterator[Condition]:
+    """Yield the findings, one after another; none of them raises."""
+    from aezoo.registry.names import discover
+
+    yield Condition(name="python", ok=True, told=f"{sys.version.split()[0]}, {sys.executable}")
+    yield Condition(name="aezoo", ok=True, told=machine.version())
+    yield from _torch()
+    yield _torchvision()
+    registry = discover()
+    count = len(registry.architectures)
+    yield Condition(name="plugins", ok=count > 0, told=f"{len(registry.plugins)} loaded, {count} architectures")
+    for broken in registry.broken:
+        yield Condition(name=f"plugin {broken.name}", ok=False, told=str(broken))
+    yield _process()
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Condition(name="disk", ok=free > 1e9, told=f"{free / 1e9:.0f} GB free in {Path.cwd()}")
+
+
+def _torch() -> Iterator[Condition]:
+    try:
+        device = machine.choose_device("auto")
+        env = machine.capture(device, 1)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with torch is what we are here to say
+        yield Condition(name="torch", ok=False, told=f"{reason_of(error)}; reinstall: pip install torch torchvision")
+        return
+    yield Condition(name="torch", ok=True, told=env.torch)
+    jobs = machine.default_jobs(device)
+    yield Condition(name="device", ok=True, told=f"{device}: {env.device_name}; {jobs} trials side by side")
+
+
+def _torchvision() -> Condition:
+    try:
+        import torchvision
+    except Exception as error:  # noqa: BLE001 - a mismatch shows as any of three kinds of error
+        told = f"{reason_of(error)}; install it with torch: pip install --upgrade torch torchvision"
+        return Condition(name="torchvision", ok=False, told=told)
+    return Condition(name="torchvision", ok=True, told=str(torchvision.__version__))
+
+
+def _process() -> Condition:
+    """Run one task as a trial would be run."""
+    import tempfile
+
+    from aezoo.contract.executor import Task
+    from aezoo.harness.local import run_tasks
+
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        task = Task(
+            id="doctor", function=_ping, args=(), threads=1, output=Path(folder) / "task" / "output.txt", timeout=60
+        )
+        (outcome,) = run_tasks([task], 1)
+    told = "a trial's process starts and answers" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
+    return Condition(name="processes", ok=outcome.status == "ok", told=told)
+
+
+def _ping(on_step: object) -> str:  # noqa: ARG001 - every task is told how to report its steps
+    return metadata.version("torch")

@@ -65,15 +65,14 @@ def bench(
 
     Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
     """
-    from aezoo.cli.printing import console_on, print_run, print_table
-    from aezoo.cli.progress import LiveObserver, PlainObserver
+    from aezoo.cli.screen import LiveObserver, PlainObserver, console_on, print_run, print_table
     from aezoo.contract.recipe import read_recipe
+    from aezoo.errors import duration
     from aezoo.harness.call import bench as run_bench
     from aezoo.harness.call import preview
     from aezoo.run.store import RunDirectory
     from aezoo.table.render import check_format
     from aezoo.table.rows import is_swept, rate_distortion
-    from aezoo.text import duration
 
     check_format(fmt)
     if quick and recipe not in ("default", "quick"):
@@ -190,8 +189,8 @@ def status(
 
     Example: aezoo status results/my-run
     """
-    from aezoo.cli.printing import print_table
-    from aezoo.harness.status import status as status_of
+    from aezoo.cli.screen import print_table
+    from aezoo.harness.plan import status as status_of
     from aezoo.run.store import RunDirectory
     from aezoo.table.render import check_format
 
@@ -218,9 +217,8 @@ def reproduce(
 
     Example: aezoo reproduce results/my-run mlp-s0
     """
-    from aezoo.cli.printing import console_on
-    from aezoo.cli.progress import PlainObserver
-    from aezoo.harness.reproduce import reproduce as run_again
+    from aezoo.cli.screen import PlainObserver, console_on
+    from aezoo.harness.call import reproduce as run_again
 
     observer = PlainObserver(console_on(stderr=True))
     found = run_again(run, trial, plugins=plugin or [], block=no_plugin or [], data_dir=data_dir, observer=observer)

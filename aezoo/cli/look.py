@@ -1,4 +1,4 @@
-"""The commands that say what there is, and whether it works: list, show, plugins, doctor."""
+"""The commands that look: list, show and plugins at what there is; table and compare at runs, without torch."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,9 @@ from aezoo.errors import AezooError, reason_of
 if TYPE_CHECKING:
     from aezoo.contract.architecture import Hyperparameter, Variant
     from aezoo.registry.names import Registry
+from pathlib import Path
+
+from aezoo.cli.app import FormatOption
 
 
 @app.command("list")
@@ -30,7 +33,7 @@ def list_(
     """
     import fnmatch
 
-    from aezoo.cli.printing import print_rows
+    from aezoo.cli.screen import print_rows
     from aezoo.harness.local import LOCAL
 
     if variants + datasets + metrics + executors > 1:
@@ -90,7 +93,7 @@ def list_(
 def _objective(registry: "Registry", label: str) -> str:
     """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
     from aezoo.check.case import objective
-    from aezoo.contract.network import on_meta
+    from aezoo.train.build import on_meta
 
     try:
         variant = registry.resolve(f"{label}[]")
@@ -170,7 +173,7 @@ def plugins(
 
     Example: aezoo plugins
     """
-    from aezoo.cli.printing import print_rows
+    from aezoo.cli.screen import print_rows
     from aezoo.contract.hooks import API_VERSION
     from aezoo.registry.outside import load_registry
 
@@ -218,16 +221,57 @@ def _default(hyperparameter: "Hyperparameter") -> str:
 
 
 @app.command()
-def doctor() -> None:
-    """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
+def table(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    fmt: FormatOption = "rich",
+    sort: Annotated[str | None, typer.Option(help="A column to sort by.")] = None,
+    view: Annotated[
+        str, typer.Option(help="rank; code: in groups of codes of one size; rate: test_mse by latent_dim.")
+    ] = "rank",
+) -> None:
+    """Print the table of a run, derived anew from its records.
 
-    Example: aezoo doctor
+    Example: aezoo table results/my-run --format latex
     """
-    from aezoo.cli.doctor import examine
+    from aezoo.cli.screen import print_run
+    from aezoo.run.store import RunDirectory
 
-    failed = False
-    for finding in examine():
-        failed |= not finding.ok
-        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
-    if failed:
-        raise typer.Exit(1)
+    print_run(RunDirectory(run), fmt, sort=sort, view=view)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
+    fmt: FormatOption = "rich",
+    fail_on: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", min=0, help="Exit status 3 where a loss is worse by more, by the evidence."),
+    ] = None,
+) -> None:
+    """Hold runs against the first one; refuses runs that were made under different settings (exit status 3).
+
+    Example: aezoo compare results/last-month results/today --fail-on 5
+    """
+    import pandas as pd
+
+    from aezoo.cli.screen import print_table
+    from aezoo.run.store import RunDirectory
+    from aezoo.table import compare as comparison
+    from aezoo.table.render import check_format
+
+    check_format(fmt)
+    if len(runs) < 2:
+        raise AezooError("give two runs or more; the others are held to the first one")
+    base, *others = (RunDirectory(path) for path in runs)
+    compared = {other.path: comparison.compare(base, other) for other in others}
+    whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
+    print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
+    for other in others:
+        for line in comparison.notes(base, other):
+            print(line, file=sys.stderr)
+    worse = {} if fail_on is None else {p: comparison.regressions(found, fail_on) for p, found in compared.items()}
+    for path, variants in worse.items():
+        for variant in variants:
+            print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
+    if any(worse.values()):
+        raise typer.Exit(3)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aezoo import machine
 from aezoo.contract.architecture import NAME
 from aezoo.errors import AezooError, ContractError, reason_of, traceback_of
-from aezoo.run.records import Status
 
+Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
+"""How a task, and so a trial, may end."""
 Report = Callable[[int], None]
 
 

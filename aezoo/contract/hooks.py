@@ -1,7 +1,10 @@
 """The hooks through which a plugin contributes. Mark an implementation with ``@aezoo.hookimpl``."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -10,7 +13,9 @@ from aezoo.contract.dataset import Dataset
 from aezoo.contract.executor import Executor
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe
-from aezoo.run.records import TrialRecord
+
+if TYPE_CHECKING:
+    from aezoo.run.records import TrialRecord
 
 API_VERSION = 1
 """The plugin API of this aezoo. A plugin may declare the one that it is written for: ``AEZOO_API = 1``."""

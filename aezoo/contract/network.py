@@ -173,16 +173,6 @@ def num_params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
-    """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
-    try:
-        with torch.device("meta"):
-            found = build()
-        return found if isinstance(found, nn.Module) else None
-    except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
-        return None
-
-
 def to_float(pixels: Tensor) -> Tensor:
     """Turn uint8 pixels, 0 to 255, into float32 in [0, 1], as every network sees them."""
     return pixels.to(torch.float32).div_(255)

@@ -15,7 +15,7 @@ from aezoo.errors import AezooError, did_you_mean
 
 BUILT_IN = ("default", "quick")
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""How products are computed; `aezoo.train.loop.arithmetic` says what each means."""
+"""How products are computed; `aezoo.train.engine.arithmetic` says what each means."""
 _BUDGET = ("steps", "epochs", "images")
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
 

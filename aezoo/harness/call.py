@@ -1,4 +1,4 @@
-"""Turn a call into a run: `aezoo.bench`. Checks come first, and write nothing; then the grid runs, then the table."""
+"""`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
 
 import os
 import tempfile
@@ -11,23 +11,87 @@ from typing import Any
 import pandas as pd
 
 from aezoo import machine
-from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.data import share
-from aezoo.contract.dataset import sha256
+from aezoo.check.card import Card
+from aezoo.check.suite import IMAGE_SHAPES, Finding, variants_of
+from aezoo.contract.architecture import Architecture, ImageShape, Variant
+from aezoo.contract.dataset import sha256, share
+from aezoo.contract.executor import Task
 from aezoo.contract.recipe import Recipe, fingerprint, read_recipe
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
-from aezoo.harness.grid import Grid
-from aezoo.harness.local import LOCAL, default_jobs, start_server
+from aezoo.harness.local import LOCAL, run_tasks, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
-from aezoo.harness.preview import Preview
-from aezoo.harness.trial import now
+from aezoo.harness.plan import Preview
+from aezoo.harness.runner import Grid
+from aezoo.harness.trial import check_variant
+from aezoo.machine import default_jobs
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.outside import check_list, extend
 from aezoo.registry.plugin import Plugin
-from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord
+from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
 from aezoo.run.store import RunDirectory
 from aezoo.table import render, rows
+
+TIMEOUT = 300.0
+"""Seconds for the suite on one variant and image shape."""
+
+
+def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
+    """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
+
+    Raises:
+        AezooError: nothing is called so.
+    """
+    chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        tasks = {
+            f"{number}": (variant, shape)
+            for number, (variant, shape) in enumerate(
+                (variant, shape) for variant in chosen.values() for shape in image_shapes
+            )
+        }
+        outcomes = run_tasks(
+            [
+                Task(
+                    id=task_id, function=check_variant, args=(variant.text, registry.plugin(variant).origin, shape),
+                    threads=1, output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
+                )
+                for task_id, (variant, shape) in tasks.items()
+            ],
+            default_jobs("cpu"),
+        )  # fmt: skip
+        found = {outcome.task.id: outcome for outcome in outcomes}
+    findings: dict[str, list[Finding]] = {}
+    for task_id, (variant, shape) in tasks.items():
+        outcome = found[task_id]
+        dead = Finding(
+            check="process", variant=variant.text, image_shape=shape, status="failed",
+            told=f"{outcome.status}: {outcome.reason}",
+        )  # fmt: skip
+        findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
+    return [
+        Card(
+            architecture=label,
+            summary=registry.architectures[label][0].summary,
+            plugin=registry.architectures[label][1].source,
+            findings=some,
+        )
+        for label, some in findings.items()
+    ]
+
+
+def _chosen(text: str, registry: Registry) -> list[Variant]:
+    """Return the variants that a text stands for: also the defaults, and all of a distribution's."""
+    of_distribution = [label for label, (_, plugin) in registry.architectures.items() if plugin.distribution == text]
+    named = [label for label in registry.architectures if label == text]
+    if labels := named or of_distribution:
+        return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
+    found = registry.select([text])
+    if "[" in text:
+        return found
+    labels = list(dict.fromkeys(variant.label for variant in found))
+    return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
+
 
 Asked = str | Path | Callable[..., Any] | Architecture
 
@@ -271,3 +335,58 @@ def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value <= 0:
             raise AezooError(f"{name}: must be more than 0, but is {value:g}")
+
+
+def reproduce(
+    run: str | Path,
+    trial: str,
+    *,
+    plugins: Sequence[str | Path] = (),
+    block: Sequence[str] = (),
+    data_dir: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Repetition:
+    """Run a trial again from its record: the same variant, recipe, seed, device, threads. The run stays as it is.
+
+    Args:
+        run: The run's folder.
+        trial: The trial's id, or its beginning where that is enough.
+        plugins: Files or modules of plugins that are not installed, as for `bench`.
+        block: Plugins or distributions to be left out, as for `bench`.
+        data_dir: Where data sets are kept, as for `bench`.
+        observer: Told what happens.
+
+    Raises:
+        AezooError: there is no such trial; its architecture, data or device are not here; or the data are others now.
+    """
+    record = _find(RunDirectory(run), trial)
+    with (
+        tempfile.TemporaryDirectory(prefix="aezoo-") as folder,
+        open_grid(
+            [record.variant if "[" in record.variant else f"{record.variant}[]"], plugins=plugins, block=block,
+            recipe=record.recipe.change(metrics=[]), out=Path(folder) / "run", data_dir=data_dir,
+            device=record.device, threads=record.threads, compiled=record.compiled, observer=observer,
+        ) as (grid, (variant,)),
+    ):  # fmt: skip
+        if grid.info.fingerprint != record.fingerprint:
+            raise AezooError(
+                f"cannot repeat {record.trial_id}: the images of {record.dataset.name} are others than it was trained "
+                f"on, or this aezoo reads its recipe otherwise"
+            )
+        after = grid.rerun(variant, record.seed, grid.run.path)
+    return repeated(record, after)
+
+
+def _find(run: RunDirectory, trial: str) -> TrialRecord:
+    records = run.require().records()
+    if trial in records:
+        return records[trial]
+    found = [one for one in records if one.startswith(trial)]
+    if len(found) == 1:
+        return records[found[0]]
+    if found:
+        raise AezooError(f"{trial!r} is the beginning of {len(found)} trials: {', '.join(sorted(found))}; give one")
+    raise AezooError(
+        f"no trial {trial!r} in {run.path}; its trials are the names in {run.path / 'trials'}."
+        + did_you_mean(trial, records)
+    )

@@ -20,8 +20,6 @@ from multiprocessing.context import ForkServerContext
 from types import ModuleType
 from typing import Any
 
-import psutil
-
 from aezoo import machine
 from aezoo.contract.executor import Executor, MayStart, OnStart, OnStep, Outcome, Task
 from aezoo.errors import StorageError, reason_of, told, traceback_of
@@ -53,15 +51,6 @@ def start_server(modules: Sequence[str] = ()) -> None:
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def default_jobs(device: str, threads: int = 1) -> int:
-    """Return how many trials run side by side: as many as the cores hold on a CPU, one on an accelerator."""
-    if device != "cpu":
-        return 1
-    # Inside a container or a batch job, fewer cores are ours than the machine has.
-    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
-    return max(1, cores // threads)
 
 
 def run_tasks(

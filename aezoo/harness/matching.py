@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.network import num_params, on_meta
+from aezoo.contract.network import num_params
+from aezoo.train.build import on_meta
 
 WIDTH = "width"
 """The hyperparameter that makes a network of one architecture larger or smaller, by the zoo's convention."""

@@ -16,10 +16,9 @@ from typing import Any
 
 from aezoo.contract.architecture import NAME, Architecture, format_value, parse_value, parse_variant
 from aezoo.errors import AezooError, did_you_mean, reason_of
-from aezoo.registry.memory import AtHand, at_hand
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.plugin import Plugin, ask, hook_names, module_files, quiet
-from aezoo.registry.source import source_files, source_sha256
+from aezoo.registry.source import AtHand, at_hand, source_files, source_sha256
 from aezoo.run.records import PluginSource
 
 VERSION = "(not installed)"

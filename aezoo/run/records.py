@@ -4,13 +4,15 @@ aezoo/schemas/ holds what pydantic says of these models as JSON Schema, one file
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
 
+from aezoo.contract.executor import Status
 from aezoo.contract.recipe import Recipe
+from aezoo.machine import Count, Environment, FrozenModel
 
-Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
 SCHEMA: Final = 4
 """The version of the files. Whoever changes a model raises it, teaches `upgrade` to read what was, and writes the
 schemas again (tests/test_schema.py)."""
@@ -19,20 +21,13 @@ TOLERANCE = 0.01
 """Training follows another path on another device or torch: two losses this close, of the first, are one finding."""
 TrialId = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9_=][a-z0-9_=.-]{0,99}$")]
 """The name of files, so nothing that leads anywhere else is accepted."""
-Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Amount = Annotated[float, pydantic.Field(ge=0)]
 LatentKind = Literal["continuous", "sparse", "discrete"]
 """What the size of a latent is read in: its numbers, those that are not 0, or the bits that its codes take."""
 Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Model(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
-    )
-
-
-class PluginSource(_Model):
+class PluginSource(FrozenModel):
     """Where an architecture came from. `source_sha256` covers the plugin's file and what it imports beside itself."""
 
     name: str
@@ -41,7 +36,7 @@ class PluginSource(_Model):
     source_sha256: str
 
 
-class DatasetInfo(_Model):
+class DatasetInfo(FrozenModel):
     """The data set of a run. `image_shape` is (channels, height, width)."""
 
     name: str
@@ -51,22 +46,7 @@ class DatasetInfo(_Model):
     num_test: Count
 
 
-class Environment(_Model):
-    """The software and the machine. `device_name` is the processor's or the accelerator's own name."""
-
-    aezoo: str
-    git_commit: str | None = None
-    python: str
-    torch: str
-    platform: str
-    device: str
-    device_name: str
-    threads: Count
-    cuda: str | None = None
-    driver: str | None = None
-
-
-class TrialPlan(_Model):
+class TrialPlan(FrozenModel):
     """One variant × one recipe × one seed, before it runs.
 
     `metric_plugins` holds where each metric that was asked for comes from.
@@ -161,7 +141,7 @@ class TrialRecord(TrialPlan):
         return self
 
 
-class Preflight(_Model):
+class Preflight(FrozenModel):
     """What building a variant, without training it, tells about it.
 
     `step_seconds` is the fastest of a few real steps; `peak_memory_bytes` is what they added to the process's resident
@@ -190,7 +170,7 @@ class Preflight(_Model):
 Rates = list[Annotated[float, pydantic.Field(gt=0)]]
 
 
-class Timing(_Model):
+class Timing(FrozenModel):
     """Throughput of a variant on a device that did nothing else: images/s, one figure a round.
 
     In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second.
@@ -211,7 +191,7 @@ class Timing(_Model):
     measured_at: str
 
 
-class Repetition(_Model):
+class Repetition(FrozenModel):
     """A recorded trial that was run again before variants were added to its run, and how it came out.
 
     `verdict` is `bit-equal`, every test image's error among it; `within the band` of 1 %; or `not reproduced`.
@@ -239,7 +219,7 @@ class Repetition(_Model):
         )
 
 
-class RunInfo(_Model):
+class RunInfo(FrozenModel):
     """A run: its settings, and the variants and seeds that were asked for, by every call that shared it.
 
     `requested` holds, for each variant, the ids of its trials in the order of their seeds.
@@ -308,3 +288,24 @@ def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
         for name, value in one.items()
         if value != other[name]
     ]
+
+
+_OF_A_FEW_STEPS = {
+    "closed_form", "step_seconds", "compile_seconds", "peak_memory_bytes", "peak_device_memory_bytes",
+}  # fmt: skip
+
+
+def record_of(plan: TrialPlan, known: Preflight | None, env: Environment, started_at: str, **found: Any) -> TrialRecord:
+    """Return the record of a trial that ended: its plan, what the preflight knew, and what was found."""
+    facts = {} if known is None else known.model_dump(exclude=_OF_A_FEW_STEPS)
+    return TrialRecord(
+        **{**plan.model_dump(), **facts, **found},
+        environment=env,
+        started_at=started_at,
+        finished_at=now(),
+    )
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -23,7 +23,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from aezoo.errors import AezooError, StorageError, reason_of, told
-from aezoo.run.records import Environment, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
+from aezoo.machine import Environment
+from aezoo.run.records import Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
 
 TEST_ERRORS = "test_errors.safetensors"
 _TEMPORARY = ".tmp-"

@@ -9,8 +9,9 @@ import pandas as pd
 
 from aezoo.contract.architecture import format_settings, parse_variant
 from aezoo.contract.columns import COLUMNS, GROUPED_COLUMNS
+from aezoo.contract.executor import Status
 from aezoo.errors import AezooError, did_you_mean
-from aezoo.run.records import Status, Timing, TrialRecord
+from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table.statistics import Errors, paired_ratio, rank_intervals, spread
 

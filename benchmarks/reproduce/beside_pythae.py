@@ -27,8 +27,9 @@ from torch import Tensor, nn
 import aezoo
 from aezoo.contract.network import to_float
 from aezoo.registry.names import discover
-from aezoo.train.loop import Stream, batch_indices, seed_stream, train
-from aezoo.train.measurement import image_errors
+from aezoo.train.build import Stream, seed_stream
+from aezoo.train.loop import batch_indices, train
+from aezoo.train.score import image_errors
 
 SHAPE = (1, 28, 28)
 PIXELS = 784

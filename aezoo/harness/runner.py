@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.data import SharedImages
+from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
-from aezoo.harness import throughput
 from aezoo.harness.observer import Observer, Trackers
-from aezoo.harness.preview import Preview, PreviewRow
-from aezoo.harness.trial import now, record_of, run_trial, try_variant
+from aezoo.harness.plan import Preview, PreviewRow
+from aezoo.harness.timing import ROUND_SECONDS, measure, visits
+from aezoo.harness.trial import run_trial, try_variant
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin
-from aezoo.run.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity, repeated
+from aezoo.run.records import Preflight, RunInfo, TrialPlan, TrialRecord, identity, now, record_of, repeated
 from aezoo.run.store import Claim, RunDirectory, digest, slug
 
 T = TypeVar("T")
@@ -197,8 +197,8 @@ class Grid:
         if timing:
             runs = [plan for plan in self.plans if not isinstance(self.known.get(plan.variant), Outcome)]
             untimed = [plan for plan in runs if plan.seed == 0 and not self._is_timed(plan)]
-            visits = throughput.visits(len(untimed)) * self.recipe.timing_rounds
-            seconds += visits * (START_SECONDS + 2.5 * throughput.ROUND_SECONDS)
+            count = visits(len(untimed)) * self.recipe.timing_rounds
+            seconds += count * (START_SECONDS + 2.5 * ROUND_SECONDS)
         return Preview(rows=rows, seconds=seconds)
 
     def measure_throughput(self) -> None:
@@ -224,7 +224,7 @@ class Grid:
         reference = self.registry.speed_reference()
         if reference is None:
             self.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
-        for plan, timing in throughput.measure(
+        for plan, timing in measure(
             waiting,
             # Never compiled: it is the same reference for all.
             self._plan_trial(reference, seed=0).model_copy(update={"compiled": False}) if reference else None,

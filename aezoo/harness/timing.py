@@ -1,19 +1,87 @@
-"""Measure throughput when all is quiet: every variant alone on the device, in rounds of random order.
+"""The only clocks and scores. Nothing of a plugin runs in them but the network's own forward and backward.
 
-Each round also times the variant that speeds are given relative to, and the product of two matrices: what the device
-could do at most.
+Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 import random
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aezoo.contract.data import SharedImages
+import torch
+from torch import Tensor, nn
+
+from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Task
+from aezoo.contract.recipe import Precision, Recipe
 from aezoo.harness.local import run_tasks
-from aezoo.harness.trial import now, time_matmul, time_variant
+from aezoo.harness.trial import time_matmul, time_variant
+from aezoo.machine import Environment
 from aezoo.registry.plugin import Origin
-from aezoo.run.records import Environment, Timing, TrialPlan
+from aezoo.run.records import Timing, TrialPlan, now
+from aezoo.train.engine import Trainer, arithmetic, whole_batch
+
+BLOCKS = 5
+"""A visit of the clocks times so many blocks, and takes the median: a short disturbance spoils one of them."""
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done all that it was given."""
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def train_images_per_s(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str, *, compiled: bool = False
+) -> float:
+    """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
+    trainer = Trainer(module, recipe, compiled=compiled)
+    x_BCHW = whole_batch(images_NCHW, recipe)
+    return recipe.batch_size * _calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
+
+
+def infer_images_per_s(
+    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str, *, compiled: bool = False
+) -> float:
+    """Time reconstruction in evaluation mode, a batch of the recipe's size at a time."""
+    module.eval()
+    forward = torch.compile(module) if compiled else module
+    x_BCHW = whole_batch(images_NCHW, recipe)
+    with torch.no_grad(), arithmetic(recipe.precision, torch.device(device).type):
+        return recipe.batch_size * _calls_per_s(lambda: forward(x_BCHW), seconds, device)
+
+
+def matmul_flops_per_s(precision: Precision, seconds: float, device: str) -> float:
+    """Time the product of two square matrices, which no network's arithmetic can be faster than; FLOPs a second."""
+    side = 1024 if device == "cpu" else 8192
+    a, b = (torch.rand(side, side, device=device) for _ in range(2))
+    if precision == "bfloat16":
+        a, b = a.bfloat16(), b.bfloat16()
+    with torch.no_grad(), arithmetic(precision, torch.device(device).type):
+        return 2 * side**3 * _calls_per_s(lambda: a @ b, seconds, device)
+
+
+def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
+    call()  # Whatever a first call does beside its work, compiling perhaps, is over.
+    synchronise(device)
+    started = time.perf_counter()
+    calls = 0
+    while calls < 3 or time.perf_counter() - started < seconds / 4:
+        call()
+        calls += 1
+    synchronise(device)
+    # The warm-up says how many calls fill a block, so that no clock is read between them.
+    calls = max(1, round(calls * seconds / BLOCKS / (time.perf_counter() - started)))
+    blocks = []
+    for _ in range(BLOCKS):
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronise(device)
+        blocks.append(time.perf_counter() - started)
+    return calls / statistics.median(blocks)
+
 
 ROUND_SECONDS = 0.2
 """How long one visit times training, and again inference, each after a warm-up of a quarter of it."""

@@ -1,0 +1,85 @@
+"""The network side of the contract: what a build function may return, and how the harness finds its two halves.
+
+Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from aezoo.contract.architecture import ImageShape, Variant
+from aezoo.errors import AezooError, ContractError
+
+
+def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
+    try:
+        with torch.device("meta"):
+            found = build()
+        return found if isinstance(found, nn.Module) else None
+    except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
+        return None
+
+
+class Stream(IntEnum):
+    """The separate random streams of a trial: what draws from one never moves another."""
+
+    BATCH_ORDER = 0
+    INITIALISATION = 1
+    TRAINING_NOISE = 2
+    EVALUATION = 3
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """Derive the seed of one of a trial's streams; 63 bits."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_stream(seed: int, stream: Stream) -> None:
+    """Seed everything global that a plugin may draw from, for one of a trial's streams."""
+    import random
+
+    derived = stream_seed(seed, stream)
+    torch.manual_seed(derived)
+    np.random.seed(derived % 2**32)
+    random.seed(derived)
+
+
+class RefusedError(ContractError):
+    """A build function that says, in a line, that it cannot build what was asked for."""
+
+
+def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
+    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
+
+    Raises:
+        RefusedError: its build function refused, in a line.
+        ContractError: it returned something else than an ``nn.Module``.
+    """
+    seed_stream(seed, Stream.INITIALISATION)
+    channels, height, width = images_NCHW.shape[1:]
+    try:
+        module = variant.build((channels, height, width))
+    except (AezooError, ValueError) as error:
+        raise RefusedError(str(error)) from error
+    if not isinstance(module, nn.Module):
+        raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
+    return module.to(images_NCHW.device)
+
+
+def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
+    """Refuse, before anything is allocated, a network whose parameters cannot be held, let alone be trained."""
+    skeleton = on_meta(lambda: variant.build(image_shape))
+    parameters = [] if skeleton is None else list(skeleton.parameters())
+    # A trained one has a gradient and Adam's two moments beside it.
+    needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"its {sum(one.numel() for one in parameters):,} parameters, with gradients and Adam's moments, need "
+            f"{needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free"
+        )

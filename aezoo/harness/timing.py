@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.dataset import SharedImages
-from aezoo.contract.executor import Task
+from aezoo.contract.executor import Report, Task
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.harness.local import run_tasks
-from aezoo.harness.trial import time_matmul, time_variant
 from aezoo.machine import Environment
+from aezoo.registry.names import find
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import Timing, TrialPlan, now
+from aezoo.train.build import build
 from aezoo.train.engine import Trainer, arithmetic, whole_batch
 
 BLOCKS = 5
@@ -162,3 +163,29 @@ def measure(
         for plan in plans
         if plan.variant in whole
     ]
+
+
+def time_variant(
+    plan: TrialPlan,
+    origin: Origin,
+    images: SharedImages,
+    seconds: float,
+    on_step: Report,  # noqa: ARG001
+) -> tuple[float | None, float]:
+    """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
+    train_NCHW, _ = images.load()
+    pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
+    module = build(find(plan.variant, origin, plan.plugin), pixels, plan.seed)
+    given = (module, pixels, plan.recipe, seconds, plan.device)
+    training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
+    return training, infer_images_per_s(*given, compiled=plan.compiled)
+
+
+def time_matmul(
+    precision: Precision,
+    device: str,
+    seconds: float,
+    on_step: Report,  # noqa: ARG001
+) -> float:
+    """Measure one round of what the device can do at most: FLOPs a second."""
+    return matmul_flops_per_s(precision, seconds, device)

@@ -18,10 +18,10 @@ from aezoo.check.case import Case, is_deterministic, latent_bits, latent_shape, 
 from aezoo.check.suite import Finding, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.dataset import SharedImages
+from aezoo.contract.executor import Report
 from aezoo.contract.network import halves, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import ContractError, reason_of, traceback_of
-from aezoo.harness.timing import infer_images_per_s, matmul_flops_per_s, train_images_per_s
 from aezoo.machine import Environment, PeakMemory
 from aezoo.registry.names import find, find_metric
 from aezoo.registry.plugin import Origin
@@ -32,7 +32,8 @@ from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.loop import DivergedError, fit, train
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 
-Report = Callable[[int], None]
+STEPS = 3
+"""Steps whose fastest estimates a trial's time."""
 
 
 def run_trial(
@@ -168,36 +169,6 @@ def check_variant(
 ) -> list[Finding]:
     """Run the whole conformance suite on a variant."""
     return list(examine(Case(find(variant, origin), sample_images(image_shape))))
-
-
-def time_variant(
-    plan: TrialPlan,
-    origin: Origin,
-    images: SharedImages,
-    seconds: float,
-    on_step: Report,  # noqa: ARG001
-) -> tuple[float | None, float]:
-    """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
-    train_NCHW, _ = images.load()
-    pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = build(find(plan.variant, origin, plan.plugin), pixels, plan.seed)
-    given = (module, pixels, plan.recipe, seconds, plan.device)
-    training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
-    return training, infer_images_per_s(*given, compiled=plan.compiled)
-
-
-def time_matmul(
-    precision: Precision,
-    device: str,
-    seconds: float,
-    on_step: Report,  # noqa: ARG001
-) -> float:
-    """Measure one round of what the device can do at most: FLOPs a second."""
-    return matmul_flops_per_s(precision, seconds, device)
-
-
-STEPS = 3
-"""Steps whose fastest estimates a trial's time."""
 
 
 def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False) -> Preflight:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aezoo.contract.architecture import Architecture, ImageShape, Variant
     from aezoo.contract.dataset import Dataset, Images
-    from aezoo.contract.executor import Executor, Outcome, Task
+    from aezoo.contract.executor import Executor, Outcome, Task, Work
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.metric import Evaluation, Metric
     from aezoo.contract.network import Autoencoder, Flat, TrainingOutput
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aezoo.errors import AezooError
     from aezoo.harness.call import Run, bench
     from aezoo.harness.observer import Observer
+    from aezoo.harness.request import Request
     from aezoo.registry.names import create, list_architectures
     from aezoo.run.records import TrialRecord
 
@@ -35,8 +36,10 @@ _HOME = {
     "Observer": "harness.observer",
     "Outcome": "contract.executor",
     "Recipe": "contract.recipe",
+    "Request": "harness.request",
     "Run": "harness.call",
     "Task": "contract.executor",
+    "Work": "contract.executor",
     "TrainingOutput": "contract.network",
     "TrialRecord": "run.records",
     "Variant": "contract.architecture",
@@ -62,11 +65,13 @@ __all__ = [
     "Observer",
     "Outcome",
     "Recipe",
+    "Request",
     "Run",
     "Task",
     "TrainingOutput",
     "TrialRecord",
     "Variant",
+    "Work",
     "__version__",
     "bench",
     "create",

@@ -23,6 +23,10 @@ class ContractError(AezooError):
     """An architecture, or what it built, breaks the contract of an architecture. Its trials are `invalid`."""
 
 
+class RefusedError(ContractError):
+    """A build function that says, in a line, that it cannot build what was asked for."""
+
+
 class StorageError(AezooError):
     """A file cannot be written, or is not what aezoo wrote; what else is in the run is untouched."""
 

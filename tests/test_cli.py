@@ -13,7 +13,7 @@ from conftest import hear_ctrl_c
 
 import aezoo
 from aezoo import cli
-from aezoo.cli import printing, progress
+from aezoo.cli import screen
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local
 from aezoo.registry.names import discover
@@ -236,8 +236,19 @@ def test_a_dry_run_prints_its_estimate_and_stops(call, tiny, tmp_path):
     assert not (tmp_path / "run").exists()
     status, out, _ = call("bench", "conv[]", "linear[latent_dim=99]", *asked[2:], "--dry-run", "--format", "csv")
     assert status == 0
-    status, out, _ = call("bench", "pca[latent_dim=99]", *asked[2:], "--dry-run", "--format", "csv")
+    status, out, _ = call("bench", "pca*", "--latent-dim", "99", *asked[2:], "--dry-run", "--format", "csv")
     assert (status, "invalid: latent_dim must be 1 to 36" in out) == (1, True)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["conv*"]])
+def test_a_named_variant_that_its_build_refuses_is_a_wrong_call_and_nothing_is_written(more, call, tiny, tmp_path):
+    common = ["--dataset", "tiny", "--steps", "5", "--no-timing", "--device", "cpu", "--out", tmp_path / "run"]
+    status, out, err = call("bench", "pca[latent_dim=99]", *more, *common)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith(
+        "error: not for 1x6x6 images: pca[latent_dim=99]: latent_dim must be 1 to 36"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_table_formats_and_sorts(call, run):
@@ -377,8 +388,8 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     from aezoo.run.store import RunDirectory
 
     wide = Console(force_terminal=True, width=100, color_system=None)
-    monkeypatch.setattr(printing, "console_on", lambda stderr: wide)
-    printing.print_run(RunDirectory(run), "rich")
+    monkeypatch.setattr(screen, "console_on", lambda stderr: wide)
+    screen.print_run(RunDirectory(run), "rich")
     out, err = capsys.readouterr()
     assert "too narrow for all columns" in err
     assert "…" not in out
@@ -388,7 +399,7 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
 def test_bench_fails_only_for_what_it_was_asked(call, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = ["--dataset", "tiny", "--steps", "5", "--seeds", "1", "--no-timing", "--device", "cpu"]
-    status, out, err = call("bench", "pca[latent_dim=99]", *common)
+    status, out, err = call("bench", "pca*", "--latent-dim", "99", *common)
     assert (status, "invalid" in out) == (1, True)
     assert "[1/2] pca[latent_dim=99] seed 0: invalid: latent_dim must be 1 to 36" in err
     status, out, _ = call("bench", "mean", *common)
@@ -456,8 +467,8 @@ def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny):
 
 def test_the_time_left_follows_the_pace_of_the_bench_and_hardly_the_first_baselines(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock = progress._Clock({"mean": 0.3, **{f"long-{number}": 10.0 for number in range(100)}})
+    monkeypatch.setattr(screen, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = screen._Clock({"mean": 0.3, **{f"long-{number}": 10.0 for number in range(100)}})
     assert clock.left() == "about 17 min left"
     now[0] = 3.0  # ten times what was estimated
     clock.ended("mean")

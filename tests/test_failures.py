@@ -1,5 +1,6 @@
 """What goes wrong while a bench runs, in real processes: nothing is lost, and nothing wrong is printed."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -348,7 +349,7 @@ def test_a_disk_that_is_full_from_some_write_on_leaves_whole_records(call, tiny,
 
     monkeypatch.setattr(store.os if call == "fsync" else store.tempfile, call, full)
     with pytest.raises(StorageError, match="the disk is full; earlier results are untouched") as caught:
-        RunDirectory(run.path).write_record(run.records()[0])
+        RunDirectory(run.path).write_trial(run.records()[0])
     assert caught.value.exit_status == 1
     assert {path: path.read_bytes() for path in run.path.rglob("*.json")} == before
     assert not list(run.path.rglob(".tmp-*"))
@@ -529,8 +530,9 @@ SPOILT = [lambda x: x[:-1], lambda x: x.astype("f4"), lambda x: x + 1, lambda x:
 def test_malicious_test_errors_with_a_good_checksum_are_set_aside(spoil, written):
     run = RunDirectory(written)
     (record,) = (one for one in run.records().values() if one.architecture == "linear")
-    sha256 = run.write_test_errors(record.trial_id, spoil(run.read_test_errors(record)))
-    run.write_record(record.model_copy(update={"test_errors_sha256": sha256}))
+    content = store.pack_test_errors(spoil(run.read_test_errors(record)))
+    sha256 = hashlib.sha256(content).hexdigest()
+    run.write_trial(record.model_copy(update={"test_errors_sha256": sha256}), {store.TEST_ERRORS: content})
     with pytest.warns(UserWarning, match="test_errors.safetensors is damaged: it"):
         assert record.trial_id not in run.records()
 
@@ -612,8 +614,9 @@ def test_variants_added_where_recorded_trials_do_not_reproduce_are_warned_of_in_
     directory = RunDirectory(run.path)
     (record,) = (one for one in run.records() if one.architecture == "linear")
     # Written by a machine that computed otherwise.
-    sha256 = directory.write_test_errors(record.trial_id, directory.read_test_errors(record) * 1.5)
-    directory.write_record(record.model_copy(update={"test_mse": record.test_mse * 1.5, "test_errors_sha256": sha256}))
+    content = store.pack_test_errors(directory.read_test_errors(record) * 1.5)
+    changes = {"test_mse": record.test_mse * 1.5, "test_errors_sha256": hashlib.sha256(content).hexdigest()}
+    directory.write_trial(record.model_copy(update=changes), {store.TEST_ERRORS: content})
     log = Log()
     bench(["mlp[latent_dim=2]"], tmp_path / "run", observer=log)
     told = (

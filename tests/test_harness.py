@@ -16,8 +16,8 @@ import aezoo
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
+from aezoo.harness import timing
 from aezoo.harness.trial import preflight
-from aezoo.train import measurement
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.loop import DivergedError, batch_indices, train
@@ -209,9 +209,9 @@ def test_the_clock_takes_the_median_of_its_blocks(monkeypatch):
         # The machine stands still for long, once, in the second block.
         now[0] += 100.0 if len(calls) == 16 else 0.01
 
-    monkeypatch.setattr(measurement.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     # One call before all, a warm-up of 7, then five blocks of five.
-    assert measurement._calls_per_s(call, 0.25, "cpu") == pytest.approx(100)
+    assert timing._calls_per_s(call, 0.25, "cpu") == pytest.approx(100)
     assert len(calls) > 16
 
 

@@ -1,6 +1,8 @@
 """The other hooks: metrics, executors, and the events that trackers listen to."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
+from aezoo.harness.plan import status
 from aezoo.registry.names import discover, find_metric
 from aezoo.run.store import RunDirectory
 from aezoo.train.score import TrainedNetwork
@@ -56,8 +59,10 @@ def test_a_metric_that_ends_its_process_costs_itself_and_not_the_trial(name, tin
     run, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact", name]), timeout=5)
     assert set(run.table()["status"]) == {"ok"}
     assert run.table()["test_mse"].tolist() == plain.table()["test_mse"].tolist()
-    for record in run.records():
-        assert record.metric_errors[name] == "the trial's process ended before it was computed"
+    reason = {"dies": "its process ended without a result, exit status 3", "hangs": "still running after 5 s"}[name]
+    notes = (run.path / "table.md").read_text()
+    assert f"- no {name} of mean: {reason}" in notes
+    assert f"- no exact of mean: {reason}" in notes
 
 
 def test_a_metric_cannot_take_a_columns_name_nor_be_asked_for_twice_nor_with_settings(tiny, distribute, tmp_path):
@@ -114,14 +119,41 @@ def test_a_metric_is_a_column_and_one_that_fails_says_why_and_harms_nothing(tiny
     assert before.items() <= after.items()
 
 
-def test_a_metric_comes_after_the_score_and_another_one_makes_another_trial(tiny, distribute, tmp_path):
+def test_a_metric_is_computed_from_kept_weights_and_trains_nothing_again(tiny, distribute, tmp_path):
     distribute(METRICS, name="some-metrics")
-    bench(tmp_path / "run")
-    again, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["spoils"]))
-    records = [one for one in again.records() if one.architecture == "linear"]
-    assert len({one.trial_id for one in records}) == 2
-    assert len({one.test_errors_sha256 for one in records}) == 1
-    assert sorted(one.metrics for one in records if one.metrics) == [{"spoils": 0.0}]
+    plain, _ = bench(tmp_path / "run")
+    assert "exact" not in plain.table()
+    again, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["spoils", "exact"]))
+    assert plain.records() == again.records()
+    table = again.table()
+    assert table["spoils"].tolist() == [0.0] * len(table)
+    assert len(table) == 3
+
+
+def test_status_tells_a_metric_that_is_missing_or_whose_plugin_changed(tiny, distribute, tmp_path):
+    distribute(METRICS, name="some-metrics")
+    run, _ = bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact"]))
+
+    def states():
+        discover.cache_clear()
+        table = status(RunDirectory(run.path), discover())
+        return {(row["state"], row["why"]) for _, row in table.iterrows()}
+
+    assert states() == {("done", "")}
+    (path,) = (tmp_path / "run" / "metrics").glob("mean-*.json")
+    content = path.read_bytes()
+    path.unlink()
+    assert states() == {("done", ""), ("missing", "metric exact not computed yet")}
+    path.write_bytes(content)
+    distribute(METRICS + "# changed", name="some-metrics")
+    assert states() == {("stale", "metric exact: its plugin's source changed; the network is not trained again")}
+    before = run.records()
+    bench(tmp_path / "run", recipe=RECIPE.change(metrics=["exact"]))
+    assert (states(), run.records()) == ({("done", "")}, before)
+
+
+def test_an_unknown_metric_is_one_line(tiny, distribute, tmp_path):
+    distribute(METRICS, name="some-metrics")
     with pytest.raises(
         AezooError, match=r"no metric 'spoil'; `aezoo list --metrics` shows them all. Did you mean 'spoi"
     ):
@@ -252,8 +284,18 @@ def test_trials_that_run_inline_come_to_the_same_numbers_and_say_how_they_ran(ti
         bench(tmp_path / "run", executor="inlin")
 
 
+@dataclass(frozen=True)
+class Does:
+    """A work that is a function."""
+
+    function: Callable
+
+    def run(self, report):
+        return self.function(report)
+
+
 def tasks_of(*names):
-    return [Task(id=name, function=math.sqrt, args=(), threads=1, output=None) for name in names]
+    return [Task(id=name, work=Does(math.sqrt)) for name in names]
 
 
 def outcomes(run, names="abc", refused=""):
@@ -317,8 +359,7 @@ def test_a_task_run_here_ends_with_a_status_whatever_it_raises(error, status):
     def function(*_):
         raise error
 
-    task = Task(id="a", function=function, args=(), threads=1, output=None)
-    outcome = task.run(lambda _: None)
+    outcome = Task(id="a", work=Does(function)).run(lambda _: None)
     assert outcome.status == status
     assert type(error).__name__ in outcome.traceback
 
@@ -328,7 +369,7 @@ def test_ctrl_c_ends_a_task_run_here():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Task(id="a", function=function, args=(), threads=1, output=None).run(lambda _: None)
+        Task(id="a", work=Does(function)).run(lambda _: None)
 
 
 def test_the_name_local_is_aezoos_own(distribute):

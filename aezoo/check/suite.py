@@ -14,8 +14,7 @@ from torch import Tensor
 from aezoo.check import checks
 from aezoo.check.case import BATCH, Case, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
-from aezoo.errors import reason_of
-from aezoo.train.build import RefusedError
+from aezoo.errors import RefusedError, reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
 """What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""

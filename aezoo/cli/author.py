@@ -36,7 +36,7 @@ def check(
 
     Example: aezoo check mlp
     """
-    from aezoo.harness.call import check as check_all
+    from aezoo.harness.checking import check as check_all
     from aezoo.registry.outside import extend
 
     registry, texts = extend(registry_of(plugin, no_plugin), names)
@@ -173,19 +173,18 @@ def _torchvision() -> Condition:
 
 def _process() -> Condition:
     """Run one task as a trial would be run."""
-    import tempfile
-
     from aezoo.contract.executor import Task
     from aezoo.harness.local import run_tasks
 
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
-        task = Task(
-            id="doctor", function=_ping, args=(), threads=1, output=Path(folder) / "task" / "output.txt", timeout=60
-        )
-        (outcome,) = run_tasks([task], 1)
+    (outcome,) = run_tasks([Task(id="doctor", work=Ping(), timeout=60)], 1)
     told = "a trial's process starts and answers" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
     return Condition(name="processes", ok=outcome.status == "ok", told=told)
 
 
-def _ping(on_step: object) -> str:  # noqa: ARG001 - every task is told how to report its steps
-    return metadata.version("torch")
+@dataclass(frozen=True)
+class Ping:
+    """The least work: it says which torch a trial's process has."""
+
+    def run(self, report: object) -> str:  # noqa: ARG002 - it takes no steps
+        """Return torch's version."""
+        return metadata.version("torch")

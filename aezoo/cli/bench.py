@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,11 +65,11 @@ def bench(
 
     Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
     """
-    from aezoo.cli.screen import LiveObserver, PlainObserver, console_on, print_run, print_table
+    from aezoo.cli.screen import console_on, observer_on, print_run, print_table
     from aezoo.contract.recipe import read_recipe
     from aezoo.errors import duration
-    from aezoo.harness.call import bench as run_bench
-    from aezoo.harness.call import preview
+    from aezoo.harness import call
+    from aezoo.harness.request import Request
     from aezoo.run.store import RunDirectory
     from aezoo.table.render import check_format
     from aezoo.table.rows import is_swept, rate_distortion
@@ -86,42 +86,36 @@ def bench(
         precision=precision,
         metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
     )
-    dims = _integers(latent_dim)
-    console = console_on(stderr=True)
-    observer = LiveObserver(console) if console.is_terminal else PlainObserver(console)
+    request = Request.of({
+        "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
+        "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
+        "device": device, "jobs": jobs, "executor": executor, "threads": threads, "compiled": compiled,
+        "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed, "strict": strict,
+    })  # fmt: skip
     interrupted = False
-    settings: dict[str, Any] = {
-        "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen, "latent_dims": dims,
-        "match_params": _count(match_params), "out": out, "data_dir": data_dir, "device": device, "jobs": jobs,
-        "executor": executor, "threads": threads, "compiled": compiled, "timeout": timeout, "timing": not no_timing,
-        "retry_failed": retry_failed, "strict": strict, "observer": observer,
-    }  # fmt: skip
-    expected = None
-    try:
-        with _stop_at_signals():
-            if dry_run:
-                expected = preview(variants or [], **settings)
-            else:
-                path = run_bench(variants or [], **settings).path
-    except KeyboardInterrupt:
-        if observer.run is None:
-            raise
-        path, interrupted = observer.run, True
-    finally:
-        if isinstance(observer, LiveObserver):
-            observer.stop()
-    if expected is not None:
+    # Nothing is drawn before all options are read.
+    with observer_on(console_on(stderr=True)) as observer, _stop_at_signals():
+        if dry_run:
+            expected = call.preview(request, observer=observer)
+        else:
+            try:
+                path = call.bench(request, observer=observer).path
+            except KeyboardInterrupt:
+                if observer.run is None:
+                    raise
+                path, interrupted = observer.run, True
+    if dry_run:
         print_table(expected.table(), fmt)
         print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
         if expected.refused:
             raise typer.Exit(1)
         return
-    found = print_run(RunDirectory(path), fmt)
-    if dims and is_swept(RunDirectory(path)) and fmt not in ("csv", "json"):
+    table = print_run(RunDirectory(path), fmt)
+    if request.latent_dims and is_swept(RunDirectory(path)) and fmt not in ("csv", "json"):
         # A program that reads one table does not expect another one behind it.
         print()
         print_table(rate_distortion(RunDirectory(path)), fmt)
-    mine = found[found["variant"].isin(observer.variants)]
+    mine = table[table["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
 

@@ -1,10 +1,11 @@
 """Print tables and rows on standard output, and what is said beside them on standard error."""
 
+import contextlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -206,3 +207,16 @@ def _result(record: TrialRecord) -> str:
     if record.test_mse is None:
         return f"{what}: {record.reason}"
     return f"{what}, test_mse {record.test_mse:.5f}, {record.train_seconds or 0:.1f} s"
+
+
+@contextlib.contextmanager
+def observer_on(console: Console) -> Iterator[PlainObserver]:
+    """Yield an observer that shows a bench on a console: live on a terminal, which is left as it was; else in lines."""
+    if not console.is_terminal:
+        yield PlainObserver(console)
+        return
+    observer = LiveObserver(console)
+    try:
+        yield observer
+    finally:
+        observer.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def aezoo_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
 def aezoo_run_started(run: Path, recipe: Recipe, variants: Sequence[str]) -> None:
     """A bench begins: the run's folder is there, and these variants were asked for, their baselines among them.
 
-    The three events are called in the bench's own process. One that raises is told to the user, once, and not called
+    The four events are called in the bench's own process. One that raises is told to the user, once, and not called
     again in this bench; the run goes on as if it were not there.
     """
 
@@ -58,6 +58,11 @@ def aezoo_run_started(run: Path, recipe: Recipe, variants: Sequence[str]) -> Non
 @hookspec
 def aezoo_trial_finished(run: Path, record: TrialRecord) -> None:
     """A trial ended, whatever became of it, and its record is written."""
+
+
+@hookspec
+def aezoo_trial_measured(run: Path, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+    """Metrics of a trial's network are computed and written, by name; those that could not be are not among them."""
 
 
 @hookspec

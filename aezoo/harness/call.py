@@ -1,5 +1,6 @@
-"""`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
+"""A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,89 +12,27 @@ from typing import Any
 import pandas as pd
 
 from aezoo import machine
-from aezoo.check.card import Card
-from aezoo.check.suite import IMAGE_SHAPES, Finding, variants_of
-from aezoo.contract.architecture import Architecture, ImageShape, Variant
+from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.dataset import sha256, share
-from aezoo.contract.executor import Task
-from aezoo.contract.recipe import Recipe, fingerprint, read_recipe
+from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
-from aezoo.harness.local import LOCAL, run_tasks, start_server
+from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
-from aezoo.harness.plan import Preview
-from aezoo.harness.runner import Grid
-from aezoo.harness.trial import check_variant
-from aezoo.machine import default_jobs
-from aezoo.registry.names import Registry, discover
-from aezoo.registry.outside import check_list, extend
+from aezoo.harness.plan import Grid, Preview
+from aezoo.harness.request import Request
+from aezoo.harness.runner import Runner
+from aezoo.harness.timing import TimeVariant
+from aezoo.harness.trial import DatasetImages, TrainAndScore
+from aezoo.registry.names import Registry, discover, is_pattern
+from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
 from aezoo.run.store import RunDirectory
 from aezoo.table import render, rows
 
-TIMEOUT = 300.0
-"""Seconds for the suite on one variant and image shape."""
-
-
-def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
-    """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
-
-    Raises:
-        AezooError: nothing is called so.
-    """
-    chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
-        tasks = {
-            f"{number}": (variant, shape)
-            for number, (variant, shape) in enumerate(
-                (variant, shape) for variant in chosen.values() for shape in image_shapes
-            )
-        }
-        outcomes = run_tasks(
-            [
-                Task(
-                    id=task_id, function=check_variant, args=(variant.text, registry.plugin(variant).origin, shape),
-                    threads=1, output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
-                )
-                for task_id, (variant, shape) in tasks.items()
-            ],
-            default_jobs("cpu"),
-        )  # fmt: skip
-        found = {outcome.task.id: outcome for outcome in outcomes}
-    findings: dict[str, list[Finding]] = {}
-    for task_id, (variant, shape) in tasks.items():
-        outcome = found[task_id]
-        dead = Finding(
-            check="process", variant=variant.text, image_shape=shape, status="failed",
-            told=f"{outcome.status}: {outcome.reason}",
-        )  # fmt: skip
-        findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
-    return [
-        Card(
-            architecture=label,
-            summary=registry.architectures[label][0].summary,
-            plugin=registry.architectures[label][1].source,
-            findings=some,
-        )
-        for label, some in findings.items()
-    ]
-
-
-def _chosen(text: str, registry: Registry) -> list[Variant]:
-    """Return the variants that a text stands for: also the defaults, and all of a distribution's."""
-    of_distribution = [label for label, (_, plugin) in registry.architectures.items() if plugin.distribution == text]
-    named = [label for label in registry.architectures if label == text]
-    if labels := named or of_distribution:
-        return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
-    found = registry.select([text])
-    if "[" in text:
-        return found
-    labels = list(dict.fromkeys(variant.label for variant in found))
-    return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
-
-
 Asked = str | Path | Callable[..., Any] | Architecture
+"""How a variant is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,78 +55,35 @@ class Run:
         return bool((self.table()["status"] != "ok").any())
 
 
-def bench(
-    variants: Iterable[Asked] = (),
-    *,
-    every: bool = False,
-    plugins: Sequence[str | Path] = (),
-    block: Sequence[str] = (),
-    recipe: Recipe | str | Path = "default",
-    latent_dims: Sequence[int] = (),
-    match_params: int | None = None,
-    out: str | Path | None = None,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    jobs: int | None = None,
-    executor: str = LOCAL.name,
-    threads: int = 1,
-    compiled: bool = False,
-    timeout: float | None = None,
-    timing: bool = True,
-    retry_failed: bool = False,
-    strict: bool = False,
-    observer: Observer | None = None,
-) -> Run:
+def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Run:
     """Train, score and time variants under identical settings, and write a run.
 
     Args:
-        variants: Names, patterns and variants, such as ``"mlp"``, ``"conv*"``, ``"conv[latent_dim=16]"``; or what is
-            not installed: ``"./my_model.py"``, ``"my_package.models:build"``, a function or a class.
-        every: All declared variants of all architectures.
-        plugins: Files or modules whose plugins take part too, though they are not installed.
-        block: Plugins or distributions to be left out.
-        recipe: A recipe, the name of a built-in one, or the path of a TOML file.
-        latent_dims: Replaces ``latent_dim`` of each architecture that has it.
-        match_params: Chooses ``width`` of each architecture that has it, for so many parameters; the observer is told
-            what was chosen, and for what there was nothing to choose.
-        out: The run's folder; by default one under ``results`` that the recipe's fingerprint names. Trials whose
-            records it holds are not run again.
-        data_dir: Where data sets are kept; by default the variable AEZOO_DATA_DIR, or a folder in the user's cache.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        jobs: Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.
-        executor: How trials are run; a plugin may contribute other ways than processes on this machine.
-        threads: Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a trial
-            with another number of threads is another trial.
-        compiled: Whether steps and the timed inference go through ``torch.compile``; that makes another trial too. The
-            time to compile is recorded apart.
-        timeout: Seconds after which a trial is killed.
-        timing: Whether to measure throughput at the end.
-        retry_failed: Whether to run trials again whose records say that they failed.
-        strict: Whether a plugin that cannot be loaded, or uses what is deprecated, is an error.
-        observer: Told what happens; by default, what goes otherwise than asked is a Python warning.
+        variants: What to bench, as `Request.variants` takes it; or a whole `Request`.
+        observer: Hears what happens; by default, what goes otherwise than asked is a Python warning.
+        settings: The other settings, by the names of `Request`, which says what each is.
 
     Raises:
         AezooError: the call was wrong; nothing was written.
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
-    with open_grid(
-        variants, every=every, plugins=plugins, block=block, recipe=recipe, latent_dims=latent_dims,
-        match_params=match_params, out=out, data_dir=data_dir, device=device, jobs=jobs, executor=executor,
-        threads=threads, compiled=compiled, timeout=timeout, retry_failed=retry_failed, strict=strict,
-        observer=observer,
-    ) as (grid, selected):  # fmt: skip
+    request = _request(variants, settings)
+    observer = observer or WarningObserver()
+    with _grid(request, observer) as grid:
+        runner = Runner(grid=grid, trackers=Trackers(grid.registry.plugins, observer))
         try:
-            grid.run_trials(selected)
-            if timing:
-                grid.measure_throughput()
+            runner.run_trials()
+            runner.measure_metrics()
+            if request.timing:
+                runner.measure_throughput()
         finally:
             if grid.run.exists:
                 render.write(grid.run)
-                grid.trackers.run_finished()
+                runner.trackers.run_finished()
     return Run(path=grid.run.path)
 
 
-def preview(variants: Iterable[Asked] = (), *, timing: bool = True, **settings: Any) -> Preview:
+def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Preview:
     """Say what `bench` would run with the same arguments, and how long it would take; write nothing.
 
     Each variant that is to run is built and stepped a few times, in a process of its own.
@@ -195,56 +91,96 @@ def preview(variants: Iterable[Asked] = (), *, timing: bool = True, **settings: 
     Raises:
         AezooError: the call was wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder, open_grid(variants, **settings) as (grid, selected):
-        grid.scratch = Path(folder)
-        return grid.preview(selected, timing=timing)
+    with _grid(_request(variants, settings), observer or WarningObserver()) as grid:
+        return grid.preview()
+
+
+def reproduce(
+    run: str | Path,
+    trial: str,
+    *,
+    plugins: Sequence[str | Path] = (),
+    block: Sequence[str] = (),
+    data_dir: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Repetition:
+    """Run a trial again from its record: the same variant, recipe, seed, device, threads. The run stays as it is.
+
+    Args:
+        run: The run's folder.
+        trial: The trial's id, or its beginning where that is enough.
+        plugins: Files or modules of plugins that are not installed, as for `bench`.
+        block: Plugins or distributions to be left out, as for `bench`.
+        data_dir: Where data sets are kept, as for `bench`.
+        observer: Hears what happens.
+
+    Raises:
+        AezooError: there is no such trial; its architecture, data or device are not here; or the data are others now.
+    """
+    record = _find(RunDirectory(run), trial)
+    settings = {
+        "recipe": record.recipe.change(metrics=[]), "device": record.device, "threads": record.threads,
+        "compiled": record.compiled, "plugins": plugins, "block": block, "data_dir": data_dir,
+    }  # fmt: skip
+    observer = observer or WarningObserver()
+    variant = record.variant if "[" in record.variant else f"{record.variant}[]"
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        request = _request([variant], {**settings, "out": Path(folder) / "run"})
+        with _open(request, observer) as (grid, (chosen,)):
+            if grid.info.fingerprint != record.fingerprint:
+                raise AezooError(
+                    f"cannot repeat {record.trial_id}: the images of {record.dataset.name} are others than it was "
+                    f"trained on, or this aezoo reads its recipe otherwise"
+                )
+            runner = Runner(grid=grid, trackers=Trackers([], observer))
+            return repeated(record, runner.rerun(grid.plan(chosen, record.seed)))
+
+
+def _request(variants: Iterable[Asked] | Request, settings: dict[str, Any]) -> Request:
+    if not isinstance(variants, Request):
+        return Request.of({"variants": variants, **settings})
+    if settings:
+        raise AezooError(f"give a Request alone, or its settings; but got one with {', '.join(settings)} beside it")
+    return variants
 
 
 @contextmanager
-def open_grid(
-    variants: Iterable[Asked],
-    *,
-    every: bool = False,
-    plugins: Sequence[str | Path] = (),
-    block: Sequence[str] = (),
-    recipe: Recipe | str | Path = "default",
-    latent_dims: Sequence[int] = (),
-    match_params: int | None = None,
-    out: str | Path | None = None,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    jobs: int | None = None,
-    executor: str = LOCAL.name,
-    threads: int = 1,
-    compiled: bool = False,
-    timeout: float | None = None,
-    retry_failed: bool = False,
-    strict: bool = False,
-    observer: Observer | None = None,
-) -> Iterator[tuple[Grid, list[Variant]]]:
-    """Check a call, load its data, and yield its grid with the variants that it selects. Nothing is written."""
-    observer = observer or WarningObserver()
-    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    sizes = {f"latent_dim {value}": value for value in latent_dims}
-    _check_positive(jobs=jobs, threads=threads, timeout=timeout, match_params=match_params, **sizes)
-    check_list(block, "plugins to be left out")
-    start_server(["torch._inductor.compile_fx"] if compiled else [])
-    device = machine.choose_device(device)
+def _grid(request: Request, observer: Observer) -> Iterator[Grid]:
+    """Yield the grid of a call, its trials planned and its variants tried. Nothing is written.
+
+    Raises:
+        AezooError: the call was wrong: among others, a variant was named that its own build function refuses.
+    """
+    with _open(request, observer) as (grid, selected):
+        grid.add(selected)
+        refusals = [line for variants in grid.named.values() for line in grid.refusals(variants)]
+        if refusals:
+            channels, height, width = grid.info.dataset.image_shape
+            raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(dict.fromkeys(refusals))}")
+        yield grid
+
+
+@contextmanager
+def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
+    """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
+    recipe = request.recipe
+    start_server([TrainAndScore, TimeVariant], ["torch._inductor.compile_fx"] if request.compiled else [])
+    device = machine.choose_device(request.device)
     machine.check_precision(recipe.precision, device)
-    registry, texts = extend(discover(*block), variants, plugins)
-    for told in registry.warnings:
-        if strict:
-            raise AezooError(f"{told} (--strict)")
-        observer.warn(told)
-    selected = registry.select(["*", *texts] if every else texts, latent_dims=latent_dims)
-    runs_tasks = LOCAL if executor == LOCAL.name else registry.executor(executor)
+    registry, texts = extend(discover(*request.block), request.variants, request.plugins)
+    for warning in registry.warnings:
+        if request.strict:
+            raise AezooError(f"{warning} (--strict)")
+        observer.warn(warning)
+    selected = registry.select(["*", *texts] if request.every else texts, latent_dims=request.latent_dims)
+    executor = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
     dataset = registry.dataset(recipe.dataset)
-    folder = find_data_dir(data_dir)
+    data_dir = find_data_dir(request.data_dir)
     observer.stage(f"loading {recipe.dataset}")
-    images = dataset.checked(folder)
+    images = dataset.checked(data_dir)
     data = DatasetInfo(
         name=recipe.dataset,
         sha256=sha256(images),
@@ -252,36 +188,39 @@ def open_grid(
         num_train=len(images.train),
         num_test=len(images.test),
     )
-    if match_params is not None:
-        matches = matching.match_params(selected, match_params, data.image_shape)
-        observer.chosen([f"{match_params:,} parameters wanted: {match.told}" for match in matches])
-        selected = list({match.chosen.text: match.chosen for match in matches}.values())
-    settings = recipe.loss_settings(num_train=data.num_train, dataset_sha256=data.sha256)
-    mark = fingerprint(settings)
-    run = RunDirectory(out if out is not None else Path("results") / f"{recipe.name}-{recipe.dataset}-{device}-{mark}")
+    named = {text: registry.select([text], latent_dims=request.latent_dims) for text in texts if not is_pattern(text)}
+    matches = {variant.text: variant for variant in selected}
+    if request.match_params is not None:
+        matched = matching.match_params(selected, request.match_params, data.image_shape)
+        observer.chosen([f"{request.match_params:,} parameters wanted: {match.told}" for match in matched])
+        matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
+    loss_settings = recipe.loss_settings(num_train=data.num_train, dataset_sha256=data.sha256)
+    mark = fingerprint(loss_settings)
+    out = request.out or Path("results") / f"{recipe.name}-{recipe.dataset}-{device}-{mark}"
+    run = RunDirectory(out)
     info = RunInfo(
-        recipe=recipe,
-        fingerprint=mark,
-        loss_settings=settings,
-        dataset=data,
-        device=device,
-        environment=machine.capture(device, threads),
-        created_at=now(),
+        recipe=recipe, fingerprint=mark, loss_settings=loss_settings, dataset=data, device=device, created_at=now()
     )
     if run.path.exists() and not run.path.is_dir():
         raise AezooError(f"{run.path} is a file; give a folder with --out")
     if run.exists:
         info = _same_run(run, info)
-    with share(images) as shared:
+    with share(images) as shared, tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
         # From here on the one copy is the shared one.
         del images
-        grid = Grid(
-            registry=registry, recipe=recipe, run=run, info=info, images=shared, metrics=metrics,
-            executor=runs_tasks, trackers=Trackers(registry.plugins, observer),
-            jobs=jobs or default_jobs(device, threads), threads=threads, compiled=compiled, timeout=timeout,
-            retry_failed=retry_failed, observer=observer,
+        elsewhere = DatasetImages(
+            name=recipe.dataset, origin=registry.dataset_plugin(recipe.dataset).origin, data_dir=data_dir,
+            sha256=data.sha256,
         )  # fmt: skip
-        yield grid, selected
+        grid = Grid(
+            request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
+            environment=machine.capture(device, request.threads), shared=shared,
+            images=shared if executor.shares_files else elsewhere,
+            jobs=request.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
+            observer=observer,
+            named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
+        )  # fmt: skip
+        yield grid, list({variant.text: variant for variant in matches.values()}.values())
 
 
 def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
@@ -290,22 +229,22 @@ def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
     Raises:
         AezooError: there is no such metric, or it is asked for twice.
     """
-    found = [(name, *registry.metric(name)) for name in names]
-    for number, (name, metric, _) in enumerate(found):
-        if any(metric is other for _, other, _ in found[:number]):
+    chosen = [(name, *registry.metric(name)) for name in names]
+    for number, (name, metric, _) in enumerate(chosen):
+        if any(metric is other for _, other, _ in chosen[:number]):
             raise AezooError(f"the metric {name!r} is asked for twice")
-    return {name: plugin for name, _, plugin in found}
+    return {name: plugin for name, _, plugin in chosen}
 
 
-def find_data_dir(given: str | Path | None) -> Path:
+def find_data_dir(path: str | Path | None) -> Path:
     """Return the folder of the data sets.
 
     Raises:
-        AezooError: a folder was given that is not there.
+        AezooError: the folder is not there.
     """
-    if given is None:
+    if path is None:
         return Path(os.environ.get("AEZOO_DATA_DIR") or Path.home() / ".cache" / "aezoo")
-    path = Path(given)
+    path = Path(path)
     if not path.is_dir():
         raise AezooError(f"no folder {path} for data sets (--data-dir); make it, or give one that is there")
     return path
@@ -331,62 +270,33 @@ def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:
     return new.model_copy(update={"created_at": old.created_at})
 
 
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and value <= 0:
-            raise AezooError(f"{name}: must be more than 0, but is {value:g}")
-
-
-def reproduce(
-    run: str | Path,
-    trial: str,
-    *,
-    plugins: Sequence[str | Path] = (),
-    block: Sequence[str] = (),
-    data_dir: str | Path | None = None,
-    observer: Observer | None = None,
-) -> Repetition:
-    """Run a trial again from its record: the same variant, recipe, seed, device, threads. The run stays as it is.
-
-    Args:
-        run: The run's folder.
-        trial: The trial's id, or its beginning where that is enough.
-        plugins: Files or modules of plugins that are not installed, as for `bench`.
-        block: Plugins or distributions to be left out, as for `bench`.
-        data_dir: Where data sets are kept, as for `bench`.
-        observer: Told what happens.
-
-    Raises:
-        AezooError: there is no such trial; its architecture, data or device are not here; or the data are others now.
-    """
-    record = _find(RunDirectory(run), trial)
-    with (
-        tempfile.TemporaryDirectory(prefix="aezoo-") as folder,
-        open_grid(
-            [record.variant if "[" in record.variant else f"{record.variant}[]"], plugins=plugins, block=block,
-            recipe=record.recipe.change(metrics=[]), out=Path(folder) / "run", data_dir=data_dir,
-            device=record.device, threads=record.threads, compiled=record.compiled, observer=observer,
-        ) as (grid, (variant,)),
-    ):  # fmt: skip
-        if grid.info.fingerprint != record.fingerprint:
-            raise AezooError(
-                f"cannot repeat {record.trial_id}: the images of {record.dataset.name} are others than it was trained "
-                f"on, or this aezoo reads its recipe otherwise"
-            )
-        after = grid.rerun(variant, record.seed, grid.run.path)
-    return repeated(record, after)
-
-
 def _find(run: RunDirectory, trial: str) -> TrialRecord:
     records = run.require().records()
     if trial in records:
         return records[trial]
-    found = [one for one in records if one.startswith(trial)]
-    if len(found) == 1:
-        return records[found[0]]
-    if found:
-        raise AezooError(f"{trial!r} is the beginning of {len(found)} trials: {', '.join(sorted(found))}; give one")
+    matches = [name for name in records if name.startswith(trial)]
+    if len(matches) == 1:
+        return records[matches[0]]
+    if matches:
+        raise AezooError(f"{trial!r} is the beginning of {len(matches)} trials: {', '.join(sorted(matches))}; give one")
     raise AezooError(
         f"no trial {trial!r} in {run.path}; its trials are the names in {run.path / 'trials'}."
         + did_you_mean(trial, records)
     )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature with the settings of a request in the place of ``**settings``."""
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    names = {each.name for each in own}
+    settings = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+        for name, field in Request.model_fields.items()
+        if name not in names
+    ]
+    return inspect.signature(function).replace(parameters=[*own, *settings])
+
+
+# What `help` shows.
+bench.__signature__ = _signature(bench)  # type: ignore[attr-defined]
+preview.__signature__ = _signature(preview)  # type: ignore[attr-defined]

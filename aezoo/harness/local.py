@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
@@ -24,18 +24,19 @@ from aezoo import machine
 from aezoo.contract.executor import Executor, MayStart, OnStart, OnStep, Outcome, Task
 from aezoo.errors import StorageError, reason_of, told, traceback_of
 
-_PRELOAD = ("torch", "torch._dynamo", "aezoo.harness.trial")
+_PRELOAD = ("torch", "torch._dynamo")
+"""What the server imports beside the modules of the works."""
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
-def start_server(modules: Sequence[str] = ()) -> None:
+def start_server(works: Iterable[type] = (), modules: Sequence[str] = ()) -> None:
     """Start the server that every task's process is forked from, where there is none yet.
 
-    It imports torch, and these modules too, while others go on.
+    It imports torch, the modules of these works and these modules too, while others go on.
     """
     context = _context()
-    context.set_forkserver_preload([*_PRELOAD, *modules])
+    context.set_forkserver_preload([*_PRELOAD, *dict.fromkeys(work.__module__ for work in works), *modules])
     # While it imports torch, the server does not ignore Ctrl-C yet, and would print a traceback: it inherits the block.
     # The resource tracker, which it needs, lifts such a block as it starts: so that comes before.
     resource_tracker.ensure_running()
@@ -65,7 +66,7 @@ def run_tasks(
     A task that may not start, when its turn comes, is left out.
     Whatever ends this iteration, Ctrl-C among it, kills the tasks that still run, with all that they started.
     """
-    start_server()
+    start_server(type(task.work) for task in tasks)
     waiting = list(reversed(tasks))
     running: list[_Running] = []
     try:
@@ -98,9 +99,10 @@ class _Running:
         self.task = task
         self.receiver, sender = _context().Pipe(duplex=False)
         try:
-            task.output.parent.mkdir(parents=True, exist_ok=True)
+            if task.output is not None:
+                task.output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot make {task.output.parent}: {told(error)}") from error
+            raise StorageError(f"cannot make the folder of {task.output}: {told(error)}") from error
         self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
         self.started = time.monotonic()
         self.oom_kills = machine.oom_kills()
@@ -153,10 +155,11 @@ class _Running:
         self.process.kill()
         self.process.join()
         self.receiver.close()
-        with contextlib.suppress(OSError):
-            if self.task.output.stat().st_size == 0:
-                self.task.output.unlink()
-            self.task.output.parent.rmdir()
+        if self.task.output is not None:
+            with contextlib.suppress(OSError):
+                if self.task.output.stat().st_size == 0:
+                    self.task.output.unlink()
+                self.task.output.parent.rmdir()
 
 
 def _context() -> ForkServerContext:
@@ -211,7 +214,7 @@ def _child(task: Task, sender: Any) -> None:
         # A thread may wait long for a plugin that never lets go of the interpreter; the kernel does not.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        output = os.open(task.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
+        output = os.open(task.output or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
         outcome = task.run(sender.send)

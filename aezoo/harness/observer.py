@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class Observer:
     def ended(self, record: TrialRecord) -> None:
         """A trial ended, and its record is written."""
 
+    def measured(self, done: int, total: int) -> None:
+        """The metrics of so many trained networks are computed."""
+
     def timed(self, done: int, total: int) -> None:
         """So many measurements of throughput are done."""
 
@@ -68,6 +71,10 @@ class Trackers:
     def trial_finished(self, record: TrialRecord) -> None:
         """A trial ended, and its record is written."""
         self._tell("aezoo_trial_finished", run=self._run, record=record)
+
+    def trial_measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+        """Metrics of a trial's network are computed and written."""
+        self._tell("aezoo_trial_measured", run=self._run, record=record, metrics=dict(metrics))
 
     def run_finished(self) -> None:
         """The table is written."""

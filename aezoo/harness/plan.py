@@ -1,43 +1,287 @@
-"""What a bench would run, as `aezoo bench --dry-run` shows it."""
+"""What is missing, what is stale, and how long it takes: the trials of a call before any of them runs."""
 
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from aezoo import machine
-from aezoo.contract.executor import Outcome
+from aezoo.contract.architecture import Variant
+from aezoo.contract.dataset import SharedImages
+from aezoo.contract.executor import Executor, Outcome, Task, Work
 from aezoo.errors import AezooError
+from aezoo.harness.observer import Observer
+from aezoo.harness.request import Request
+from aezoo.harness.timing import ROUND_SECONDS, TimeVariant, visits
+from aezoo.harness.trial import ImageSource, TrainAndScore, Try
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
-from aezoo.run.records import Preflight, TrialRecord, identity
-from aezoo.run.store import RunDirectory
+from aezoo.registry.plugin import Origin, Plugin
+from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
+from aezoo.run.store import RunDirectory, digest, slug
+
+T = TypeVar("T")
+START_SECONDS = 0.3
+"""What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
+
+
+@dataclass(kw_only=True)
+class Grid:
+    """The trials of one call: which there are, which are missing, and what is known of them.
+
+    `images` is where a trial has its images from, `shared` where a process of this machine has them from. `scratch` is
+    a folder for what is printed before there is a run, and by the clocks. `named` holds the variants of each text of
+    the call that names some, and is no pattern.
+    """
+
+    request: Request
+    registry: Registry
+    run: RunDirectory
+    info: RunInfo
+    environment: Environment
+    images: ImageSource
+    shared: SharedImages
+    metrics: Mapping[str, Plugin]
+    executor: Executor
+    jobs: int
+    scratch: Path
+    observer: Observer
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    plans: list[TrialPlan] = field(default_factory=list)
+    records: dict[str, TrialRecord] = field(default_factory=dict)
+    preflights: dict[str, Preflight | Outcome] = field(default_factory=dict)
+
+    def add(self, variants: Sequence[Variant]) -> None:
+        """Plan the trials of variants and of their baselines, and try each variant that has some to run."""
+        self.records = self.reading(self.run.records)
+        self._add(variants)
+        self._add(self._baselines())
+
+    def refusals(self, variants: Iterable[str]) -> list[str]:
+        """Return what the build functions of variants, all of which refused, said; none where one did not."""
+        outcomes = [self.preflights.get(variant) for variant in variants]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, Outcome) and outcome.refused]
+        return (
+            [f"{outcome.task.id}: {outcome.reason}" for outcome in refusals] if len(refusals) == len(outcomes) else []
+        )
+
+    def missing(self) -> list[TrialPlan]:
+        """Return the trials that are to run, in the order in which they are to start."""
+        plans = [plan for plan in self.plans if self.is_missing(plan)]
+        seconds = {plan.trial_id: self.estimate(plan) for plan in plans}
+        # Seed 0 of every variant first, so that a whole table stands early. In a seed the baselines first: they take no
+        # time, so that there is something to read against; then the longest, so that no core idles at the end.
+        return sorted(plans, key=lambda plan: (plan.seed, plan.baseline is None, -seconds[plan.trial_id]))
+
+    def is_missing(self, plan: TrialPlan) -> bool:
+        """Say whether a trial is to run: it has no record, or one that the call wants anew."""
+        record = self.records.get(plan.trial_id)
+        retry = self.request.retry_failed
+        return record is None or record.status == "interrupted" or (retry and record.status != "ok")
+
+    def succeeded(self, plan: TrialPlan) -> bool:
+        """Say whether a trial has a loss."""
+        record = self.records.get(plan.trial_id)
+        return record is not None and record.status == "ok"
+
+    def estimate(self, plan: TrialPlan) -> float:
+        """Return the seconds that a trial will take, by what the preflight measured."""
+        preflight = self.preflights[plan.variant]
+        if isinstance(preflight, Outcome):
+            return 0.0
+        return START_SECONDS + preflight.step_seconds * self.info.recipe.num_steps(self.info.dataset.num_train)
+
+    def untimed(self) -> list[TrialPlan]:
+        """Return a trial of each variant that has a loss, and no timing on this machine."""
+        first = {plan.variant: plan for plan in reversed(self.plans) if self.succeeded(plan)}
+        return [plan for plan in first.values() if not self._is_timed(plan)]
+
+    def unmeasured(self) -> dict[str, list[str]]:
+        """Return the metrics of each trial with a loss that are not computed yet, by trial id."""
+        if not self.metrics:
+            return {}
+        measured = {(each.trial_id, each.metric): each for each in self.reading(self.run.measurements)}
+        names = {
+            plan.trial_id: [
+                name
+                for name, plugin in self.metrics.items()
+                if not is_current(measured.get((plan.trial_id, name)), plugin, self.records[plan.trial_id])
+            ]
+            for plan in self.plans
+            if self.succeeded(plan)
+        }
+        return {trial_id: some for trial_id, some in names.items() if some}
+
+    def anchors(self, trial_ids: Iterable[str]) -> list[TrialRecord]:
+        """Return two recorded trials that this call could have made: trained ones of two variants, if there are."""
+        fit: list[TrialRecord] = []
+        for record in (self.records[trial_id] for trial_id in trial_ids if trial_id in self.records):
+            alike = (record.threads, record.compiled) == (self.request.threads, self.request.compiled)
+            if record.status == "ok" and record.deterministic is not False and alike:
+                with contextlib.suppress(AezooError):
+                    source = self.registry.plugin(self.registry.resolve(record.variant)).source.source_sha256
+                    fit += [record] if source == record.plugin.source_sha256 else []
+        fit.sort(key=lambda record: (record.baseline is not None, record.seed, record.train_seconds or 0.0))
+        return fit[:2]
+
+    def preview(self) -> "Preview":
+        """Say what a bench would run, and how long it would take."""
+        rows = []
+        for variant in dict.fromkeys(plan.variant for plan in self.plans):
+            missing = [plan for plan in self.plans if plan.variant == variant and self.is_missing(plan)]
+            seconds = sum(self.estimate(plan) for plan in missing)
+            preflight = self.preflights.get(variant)
+            rows.append(PreviewRow(variant=variant, trials=len(missing), preflight=preflight, seconds=seconds))
+        longest = max((self.estimate(plan) for plan in self.plans if self.is_missing(plan)), default=0.0)
+        seconds = max(longest, sum(row.seconds for row in rows) / self.jobs)
+        if self.request.timing:
+            runs = [plan for plan in self.plans if not isinstance(self.preflights.get(plan.variant), Outcome)]
+            untimed = [plan for plan in runs if plan.seed == 0 and not self._is_timed(plan)]
+            seconds += visits(len(untimed)) * self.info.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
+        return Preview(rows=rows, seconds=seconds)
+
+    def plan(self, variant: Variant, seed: int) -> TrialPlan:
+        """Plan one trial. A changed plugin or another torch never passes for the same one."""
+        plan = TrialPlan(
+            trial_id="unnamed",
+            architecture=variant.architecture.name,
+            variant=variant.text,
+            hyperparameters=dict(variant.hyperparameters),
+            baseline=variant.architecture.baseline,
+            plugin=self.registry.plugin(variant).source,
+            executor=self.executor.name,
+            recipe=self.info.recipe,
+            fingerprint=self.info.fingerprint,
+            dataset=self.info.dataset,
+            seed=seed,
+            device=self.info.device,
+            threads=self.request.threads,
+            compiled=self.request.compiled,
+        )
+        key = digest(*identity(plan, self.environment).values())
+        return plan.model_copy(update={"trial_id": f"{slug(variant.text)}-s{seed}-{key}"})
+
+    def task(self, task_id: str, work: Work, output: Path | None = None) -> Task:
+        """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
+        output = output or self.scratch / slug(task_id) / "output.txt"
+        return Task(
+            id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout
+        )
+
+    def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None) -> Task:
+        """Return the task that trains and scores one variant, from the seed of each plan."""
+        preflight = self.preflights.get(plans[0].variant)
+        work = TrainAndScore(
+            plans=tuple(plans),
+            origin=self.origin(plans[0]),
+            preflight=preflight if isinstance(preflight, Preflight) else None,
+            images=self.images,
+            environment=self.environment if self.executor.shares_files else None,
+            versions=(self.environment.aezoo, self.environment.torch),
+        )
+        return self.task(plans[0].trial_id, work, output)
+
+    def clock(self, plan: TrialPlan) -> TimeVariant:
+        """Return the work that times the variant of a plan."""
+        return TimeVariant(plan=plan, origin=self.origin(plan), images=self.shared)
+
+    def origin(self, plan: TrialPlan) -> Origin:
+        """Return where the plugin of a plan is had from."""
+        return self.registry.plugin(self.registry.resolve(plan.variant)).origin
+
+    def reading(self, read: Callable[[], T]) -> T:
+        """Read something from the run, and pass on what is said of damaged files."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            content = read()
+        for warning in caught:
+            self.observer.warn(str(warning.message))
+        return content
+
+    def _add(self, variants: Iterable[Variant]) -> None:
+        planned = {plan.variant for plan in self.plans}
+        new = [variant for variant in variants if variant.text not in planned]
+        plans = [self.plan(variant, seed) for variant in new for seed in range(self.info.recipe.seeds)]
+        self.plans += plans
+        missing = {plan.variant for plan in plans if self.is_missing(plan)}
+        tasks = [
+            self.task(
+                variant.text,
+                Try(
+                    variant=variant.text, origin=self.registry.plugin(variant).origin, recipe=self.info.recipe,
+                    images=self.images, device=self.info.device, compiled=self.request.compiled,
+                ),
+            )
+            for variant in new
+            if variant.text in missing
+        ]  # fmt: skip
+        if tasks:
+            self.observer.stage(f"trying {len(tasks)} variants before the bench")
+        for outcome in self.executor.outcomes(tasks, self.jobs):
+            self.preflights[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
+
+    def _baselines(self) -> list[Variant]:
+        """Return the mean image, and PCA at each latent size of the variants: every table carries them."""
+        sizes = {size for plan in self.plans if (size := self._latent_size(plan))}
+        channels, height, width = self.info.dataset.image_shape
+        possible = {size for size in sizes if size <= channels * height * width}
+        for size in sorted(sizes - possible):
+            self.observer.warn(f"no PCA at latent size {size}: an image has only {channels * height * width} pixels")
+        baselines = []
+        for kind, settings in (("mean", [""]), ("pca", [f"[latent_dim={size}]" for size in sorted(possible)])):
+            label = self.registry.baseline(kind)
+            if label is None:
+                self.observer.warn(f"no plugin contributes the baseline {kind!r}: the table goes without it")
+            else:
+                baselines += [self.registry.resolve(label + text) for text in settings]
+        return baselines
+
+    def _latent_size(self, plan: TrialPlan) -> int | None:
+        """Return the numbers of a continuous latent; a sparse or discrete one is not held against PCA."""
+        preflight = self.preflights.get(plan.variant)
+        facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
+        return facts.latent_size if facts and facts.latent_kind == "continuous" else None
+
+    def _is_timed(self, plan: TrialPlan) -> bool:
+        return self.run.read_timing(plan, self.environment) is not None
+
+
+def is_current(measurement: Measurement | None, plugin: Plugin, record: TrialRecord) -> bool:
+    """Say whether a metric need not be computed again: it is there, of this plugin's source and of these weights."""
+    return measurement is not None and (measurement.plugin.source_sha256, measurement.weights_sha256) == (
+        plugin.source.source_sha256,
+        record.weights_sha256,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRow:
-    """What a bench would run of one variant: `known` is None where every trial of it is in the run already."""
+    """What a bench would run of one variant: `preflight` is None where every trial of it is in the run already."""
 
     variant: str
     trials: int
-    known: Preflight | Outcome | None
+    preflight: Preflight | Outcome | None
     seconds: float
 
     def cells(self) -> dict[str, Any]:
         """Return the row's columns by name; None where there is no number."""
-        known = self.known if isinstance(self.known, Preflight) else None
-        peak = None if known is None else known.peak_device_memory_bytes or known.peak_memory_bytes
-        status = "to run" if known else "in the run already"
+        facts = self.preflight if isinstance(self.preflight, Preflight) else None
+        peak = None if facts is None else facts.peak_device_memory_bytes or facts.peak_memory_bytes
+        failure = self.preflight if isinstance(self.preflight, Outcome) else None
         return {
             "variant": self.variant,
             "trials": self.trials,
-            "objective": known.objective if known else None,
-            "latent_size": known.latent_size if known else None,
-            "num_params": known.num_params if known else None,
-            "flops_per_image": known.flops_per_image if known else None,
+            "objective": facts.objective if facts else None,
+            "latent_size": facts.latent_size if facts else None,
+            "num_params": facts.num_params if facts else None,
+            "flops_per_image": facts.flops_per_image if facts else None,
             "peak_memory_mb": peak / 1e6 if peak is not None else None,
             "seconds": self.seconds,
-            "status": f"{self.known.status}: {self.known.reason}" if isinstance(self.known, Outcome) else status,
+            "status": f"{failure.status}: {failure.reason}" if failure else "to run" if facts else "in the run already",
         }
 
 
@@ -56,7 +300,7 @@ class Preview:
     @property
     def refused(self) -> bool:
         """Whether some variant could not be built and stepped."""
-        return any(isinstance(row.known, Outcome) for row in self.rows)
+        return any(isinstance(row.preflight, Outcome) for row in self.rows)
 
     def table(self) -> pd.DataFrame:
         """Return a row a variant: what the preflight learnt, and the seconds of its missing trials, one by one."""
@@ -66,48 +310,76 @@ class Preview:
 def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
     """Return a row for each trial that was asked for: variant, seed, state, and why it is not simply done.
 
-    The state is `done`; the status of a trial that failed; `missing`, where there is no record; or `stale`, where
-    the same command would now train another trial: its plugin's source, aezoo or torch are not what they were.
+    The state is `done`; the status of a trial that failed; `missing`, where there is no record, or a metric that was
+    asked for is not computed; or `stale`, where the same command would now do it anew: its plugin's source, a metric's,
+    aezoo or torch are not what they were.
 
     Raises:
         AezooError: there is no run, or its run.json is damaged.
     """
-    info = run.info()
-    now = machine.capture(info.device, info.environment.threads)
-    records = run.records()
+    info, records = run.info(), run.records()
+    measured = {(each.trial_id, each.metric): each for each in run.measurements()}
+    environment = machine.capture(info.device, threads=1)
     rows = []
     for variant, trial_ids in info.requested.items():
         for seed, trial_id in enumerate(trial_ids):
             record = records.get(trial_id)
             if record is None:
-                state, why = "missing", _why_missing(variant, seed, records, now, registry)
-            elif changed := _changes(record, now, registry):
-                state, why = "stale", changed
+                state, why = "missing", _why_missing(variant, seed, records, environment, registry)
+            elif changes := _changes(record, environment, registry):
+                state, why = "stale", changes
+            elif record.status == "ok":
+                state, why = _metrics_state(record, info.recipe.metrics, measured, registry)
             else:
-                state = "done" if record.status == "ok" else record.status
-                why = record.reason or ""
+                state, why = record.status, record.reason or ""
             rows.append({"variant": variant, "seed": seed, "state": state, "why": why})
     return pd.DataFrame(rows, columns=["variant", "seed", "state", "why"])
 
 
-def _why_missing(variant: str, seed: int, records: dict[str, TrialRecord], now: Environment, registry: Registry) -> str:
+def _metrics_state(
+    record: TrialRecord,
+    requested: Iterable[str],
+    measured: Mapping[tuple[str, str], Measurement],
+    registry: Registry,
+) -> tuple[str, str]:
+    """Return whether the metrics of a trial that ended well are done, missing or stale, and why."""
+    names = dict.fromkeys([*requested, *(metric for trial_id, metric in measured if trial_id == record.trial_id)])
+    missing, stale = [], []
+    for name in names:
+        measurement = measured.get((record.trial_id, name))
+        if measurement is None:
+            missing.append(f"metric {name} not computed yet")
+            continue
+        try:
+            plugin = registry.metric(name)[1]
+        except AezooError as error:
+            stale.append(str(error))
+            continue
+        if not is_current(measurement, plugin, record):
+            stale.append(f"metric {name}: its plugin's source changed; the network is not trained again")
+    return ("stale" if stale else "missing" if missing else "done"), "; ".join(stale + missing)
+
+
+def _why_missing(
+    variant: str, seed: int, records: Mapping[str, TrialRecord], environment: Environment, registry: Registry
+) -> str:
     """Return what became of an earlier trial of the same name, if there was one."""
-    earlier = [one for one in records.values() if (one.variant, one.seed) == (variant, seed)]
+    earlier = [record for record in records.values() if (record.variant, record.seed) == (variant, seed)]
     if not earlier:
         return "not run yet"
-    changed = _changes(max(earlier, key=lambda one: one.finished_at), now, registry)
-    return f"it ran before, with another: {changed}" if changed else "it ran before, on other terms"
+    changes = _changes(max(earlier, key=lambda record: record.finished_at), environment, registry)
+    return f"it ran before, with another: {changes}" if changes else "it ran before, on other terms"
 
 
-def _changes(record: TrialRecord, now: Environment, registry: Registry) -> str:
+def _changes(record: TrialRecord, environment: Environment, registry: Registry) -> str:
     """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
     try:
         source = registry.plugin(registry.resolve(record.variant)).source
     except AezooError as error:
         return str(error)
-    today = identity(record.model_copy(update={"plugin": source}), now)
+    today = identity(record.model_copy(update={"plugin": source}), environment)
     return "; ".join(
-        f"{name} changed" if name in ("plugin source", "metrics") else f"{name} {before} → {today[name]}"
+        "plugin source changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
         for name, before in identity(record, record.environment).items()
         if before != today[name]
     )

@@ -6,14 +6,15 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aezoo.contract.dataset import SharedImages
-from aezoo.contract.executor import Report, Task
+from aezoo.contract.executor import Report, Task, Work
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
@@ -95,44 +96,69 @@ def visits(num_variants: int) -> int:
     return num_variants + 2 if num_variants else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimeVariant:
+    """Measure one round of a variant's throughput."""
+
+    plan: TrialPlan
+    origin: Origin
+    images: SharedImages
+
+    def run(self, report: Report) -> tuple[float | None, float]:  # noqa: ARG002 - its steps are none of a trial
+        """Return the speeds of training (None where it has none) and of inference, images/s."""
+        plan = self.plan
+        train_NCHW, _ = self.images.load()
+        pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
+        module = build(find(plan.variant, self.origin, plan.plugin), pixels, plan.seed)
+        clocked = (module, pixels, plan.recipe, ROUND_SECONDS, plan.device)
+        training = None if hasattr(module, "fit") else train_images_per_s(*clocked, compiled=plan.compiled)
+        return training, infer_images_per_s(*clocked, compiled=plan.compiled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeMatmul:
+    """Measure one round of what the device can do at most."""
+
+    precision: Precision
+    device: str
+
+    def run(self, report: Report) -> float:  # noqa: ARG002 - it takes no steps
+        """Return FLOPs a second."""
+        return matmul_flops_per_s(self.precision, ROUND_SECONDS, self.device)
+
+
 def measure(
-    plans: Sequence[TrialPlan],
-    reference: TrialPlan | None,
-    images: SharedImages,
+    works: Mapping[str, TimeVariant],
+    reference: TimeVariant | None,
     environment: Environment,
     *,
-    origin_of: Callable[[TrialPlan], Origin],
-    make_task: Callable[..., Task],
+    task: Callable[[str, Work], Task],
     on_visit: Callable[[int, int], None],
     warn: Callable[[str], None],
 ) -> list[tuple[TrialPlan, Timing]]:
-    """Time one trial's variant after the other; return the timing of each that could be timed in every round.
+    """Time one variant after the other; return the timing of each that could be timed in every round.
 
     Args:
-        plans: One trial of each variant; at least one.
+        works: What times each variant, by its text; at least one.
         reference: Timed apart even where its variant is among them, whose row then shows how far two such figures of
             one network lie apart.
-        images: The batch comes from the training images.
         environment: Written into each timing.
-        origin_of: Returns where the plugin of a plan is had from.
-        make_task: Takes an id, a function of `aezoo.harness.trial` and its arguments.
-        on_visit: Told how many visits are done, of how many.
-        warn: Told what could not be timed.
+        task: Makes a task of an id and a work.
+        on_visit: Takes how many visits are done, of how many.
+        warn: Takes a line on what could not be timed.
     """
+    plans = [work.plan for work in works.values()]
     recipe, device = plans[0].recipe, plans[0].device
-    asked: dict[str, tuple[Any, ...]] = {
-        plan.variant: (time_variant, plan, origin_of(plan), images, ROUND_SECONDS) for plan in plans
-    }
-    asked[_MATMUL] = (time_matmul, recipe.precision, device, ROUND_SECONDS)
+    clocked: dict[str, Work] = {**works, _MATMUL: TimeMatmul(precision=recipe.precision, device=device)}
     if reference is not None:
-        asked[_REFERENCE] = (time_variant, reference, origin_of(reference), images, ROUND_SECONDS)
+        clocked[_REFERENCE] = reference
     names = {
         f"timing-{number}-{name}": name
         for number in range(recipe.timing_rounds)
-        for name in random.Random(number).sample(list(asked), len(asked))
+        for name in random.Random(number).sample(list(clocked), len(clocked))
     }
-    rounds: dict[str, list[Any]] = {name: [] for name in asked}
-    tasks = [make_task(task_id, *asked[name]) for task_id, name in names.items()]
+    rounds: dict[str, list[Any]] = {name: [] for name in clocked}
+    tasks = [task(task_id, clocked[name]) for task_id, name in names.items()]
     for done, outcome in enumerate(run_tasks(tasks, 1), start=1):
         name = names[outcome.task.id]
         if outcome.status == "ok":
@@ -153,7 +179,7 @@ def measure(
                 compiled=plan.compiled,
                 train_images_per_s=[train for train, _ in whole[plan.variant] if train is not None],
                 infer_images_per_s=[infer for _, infer in whole[plan.variant]],
-                reference=reference.variant if reference is not None and against else None,
+                reference=reference.plan.variant if reference is not None and against else None,
                 reference_train_images_per_s=[train for train, _ in against],
                 reference_infer_images_per_s=[infer for _, infer in against],
                 matmul_flops_per_s=whole.get(_MATMUL, []),
@@ -163,29 +189,3 @@ def measure(
         for plan in plans
         if plan.variant in whole
     ]
-
-
-def time_variant(
-    plan: TrialPlan,
-    origin: Origin,
-    images: SharedImages,
-    seconds: float,
-    on_step: Report,  # noqa: ARG001
-) -> tuple[float | None, float]:
-    """Measure one round of a variant's throughput: training (None where it has none) and inference, images/s."""
-    train_NCHW, _ = images.load()
-    pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-    module = build(find(plan.variant, origin, plan.plugin), pixels, plan.seed)
-    given = (module, pixels, plan.recipe, seconds, plan.device)
-    training = None if hasattr(module, "fit") else train_images_per_s(*given, compiled=plan.compiled)
-    return training, infer_images_per_s(*given, compiled=plan.compiled)
-
-
-def time_matmul(
-    precision: Precision,
-    device: str,
-    seconds: float,
-    on_step: Report,  # noqa: ARG001
-) -> float:
-    """Measure one round of what the device can do at most: FLOPs a second."""
-    return matmul_flops_per_s(precision, seconds, device)

@@ -1,13 +1,15 @@
-"""What happens inside a process of its own: run one trial, time one variant, or try one before the bench.
+"""What happens inside a process of its own: train and score a variant, compute metrics of it, or try it beforehand.
 
-Each function loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
+Each work loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
 """
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +19,18 @@ from aezoo import machine
 from aezoo.check.case import Case, is_deterministic, latent_bits, latent_shape, objective
 from aezoo.check.suite import Finding, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.dataset import SharedImages
-from aezoo.contract.executor import Report
+from aezoo.contract.dataset import sha256
+from aezoo.contract.executor import Report, status_of
+from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Precision, Recipe
-from aezoo.errors import ContractError, reason_of, traceback_of
+from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
 from aezoo.machine import Environment, PeakMemory
-from aezoo.registry.names import find, find_metric
+from aezoo.registry.names import Registry, find, find_metric
 from aezoo.registry.plugin import Origin
-from aezoo.run.records import LatentKind, Preflight, TrialPlan, TrialRecord, now, record_of
-from aezoo.run.store import RunDirectory
+from aezoo.run.records import TOLERANCE, LatentKind, Preflight, TrialPlan, TrialRecord, now, record_of
+from aezoo.run.store import TEST_ERRORS, WEIGHTS, pack_test_errors
+from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, check_size, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.loop import DivergedError, fit, train
@@ -36,139 +40,231 @@ STEPS = 3
 """Steps whose fastest estimates a trial's time."""
 
 
-def run_trial(
-    plan: TrialPlan,
-    origin: Origin,
-    metrics: Mapping[str, Origin],
-    known: Preflight | None,
-    images: SharedImages,
-    run: Path,
-    env: Environment,
-    on_step: Report,
-) -> TrialRecord:
-    """Train and score one variant from one seed, and write its record, whatever became of it."""
-    started_at = now()
+class ImageSource(Protocol):
+    """Where a process has the images from: `SharedImages`, a file of this machine, or `DatasetImages`."""
 
-    def write(found: dict[str, Any]) -> TrialRecord:
-        record = record_of(plan, known, env, started_at, **{"status": "ok", **found})
-        RunDirectory(run).write_record(record)
-        return record
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Return the train and the test images, uint8, (N, C, H, W), on the host."""
+        ...
 
-    try:
-        found = _train_and_score(plan, origin, metrics, images, run, on_step, on_scored=write)
-    except KeyboardInterrupt:
-        raise
-    except ContractError as error:
-        found = {"status": "invalid", "reason": str(error)}
-    except DivergedError as error:
-        found = {"status": "diverged", "reason": str(error)}
-    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-        status = "out_of_memory" if machine.is_out_of_memory(error) else "error"
-        found = {"status": status, "reason": reason_of(error), "traceback": traceback_of(error)}
-    return write(found)
+    def load_labels(self) -> tuple[Tensor, Tensor] | None:
+        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
+        ...
 
 
-def _train_and_score(
-    plan: TrialPlan,
-    origin: Origin,
-    metrics: Mapping[str, Origin],
-    images: SharedImages,
-    run: Path,
-    on_step: Report,
-    on_scored: Callable[[dict[str, Any]], object],
-) -> dict[str, Any]:
-    train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in images.load())
-    variant = find(plan.variant, origin, plan.plugin)
-    memory = PeakMemory(plan.device)
-    module = build(variant, train_NCHW, plan.seed)
-    if hasattr(module, "fit"):
-        trained = fit(module, train_NCHW, plan.seed)
-    else:
-        trained = train(module, train_NCHW, plan.recipe, plan.seed, on_step, compiled=plan.compiled)
-    seed_stream(plan.seed, Stream.EVALUATION)
-    test_errors = image_errors(module, test_NCHW, plan.recipe.precision)
-    train_errors = image_errors(module, train_NCHW, plan.recipe.precision)
-    for part, errors in (("test", test_errors), ("training", train_errors)):
-        if not torch.isfinite(errors).all():
-            raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
-    peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
-    found: dict[str, Any] = {
-        "num_params": num_params(module),
-        "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
-        "test_mse": float(test_errors.mean()),
-        "test_errors_sha256": RunDirectory(run).write_test_errors(plan.trial_id, test_errors.numpy()),
-        "train_mse": float(train_errors.mean()),
-        "curve": trained.curve,
-        "train_seconds": trained.seconds,
-        "compile_seconds": trained.compile_seconds,
-        **peaks,
-    }
-    labels = images.load_labels() if metrics else None
-    trained_network = TrainedNetwork(
-        module=module,
-        device=plan.device,
-        precision=plan.recipe.precision,
-        images={"train": train_NCHW, "test": test_NCHW},
-        known_labels={"train": labels[0], "test": labels[1]} if labels else {},
-    )
-    # Their plugins' code comes last, when all else is known and written: it may end this process.
-    if metrics:
-        on_scored(found | {"metric_errors": dict.fromkeys(metrics, "the trial's process ended before it was computed")})
-    return found | _compute(metrics, trained_network, plan.seed)
+@dataclass(frozen=True, kw_only=True)
+class DatasetImages:
+    """The images of a data set, loaded anew where they are needed: for a process that sees no file of this machine.
+
+    `sha256` is that of the pixels that the bench saw.
+    """
+
+    name: str
+    origin: Origin
+    data_dir: Path
+    sha256: str
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Return the train and the test images, uint8, (N, C, H, W), on the host."""
+        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
+        if sha256(images) != self.sha256:
+            raise AezooError(f"the images of {self.name} are others here than where the bench was called")
+        return torch.from_numpy(images.train), torch.from_numpy(images.test)
+
+    def load_labels(self) -> tuple[Tensor, Tensor] | None:
+        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
+        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
+        if images.train_labels is None or images.test_labels is None:
+            return None
+        return torch.from_numpy(images.train_labels).long(), torch.from_numpy(images.test_labels).long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """What a trial came to: its record, and its files by name, whose hashes the record holds."""
+
+    record: TrialRecord
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAndScore:
+    """Train and score one variant, from the seed of each plan in turn. Nothing is written.
+
+    `environment` is this machine's, where the bench knows it; None where the work is done on another one, which then
+    must have the aezoo and the torch that the plans were made with.
+    """
+
+    plans: tuple[TrialPlan, ...]
+    origin: Origin
+    preflight: Preflight | None
+    images: ImageSource
+    environment: Environment | None
+    versions: tuple[str, str]
+
+    def run(self, report: Report) -> tuple[TrialResult, ...]:
+        """Return a result for each plan, whatever became of it."""
+        environment = self.environment or machine.capture(self.plans[0].device, self.plans[0].threads)
+        if (environment.aezoo, environment.torch) != self.versions:
+            raise AezooError(
+                f"here are aezoo {environment.aezoo} and torch {environment.torch}, but the bench was called with "
+                f"aezoo {self.versions[0]} and torch {self.versions[1]}; install the same on all machines"
+            )
+        steps = self.plans[0].recipe.num_steps(self.plans[0].dataset.num_train)
+        return tuple(
+            self._result(plan, environment, _ahead(report, number * steps)) for number, plan in enumerate(self.plans)
+        )
+
+    def _result(self, plan: TrialPlan, environment: Environment, report: Report) -> TrialResult:
+        started_at = now()
+        facts: dict[str, Any]
+        files: dict[str, bytes] = {}
+        try:
+            facts, files = self._train_and_score(plan, report)
+        except KeyboardInterrupt:
+            raise
+        except DivergedError as error:
+            facts = {"status": "diverged", "reason": str(error)}
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            facts = {"status": status_of(error), "reason": reason_of(error)}
+            facts |= {} if isinstance(error, ContractError) else {"traceback": traceback_of(error)}
+        record = record_of(plan, self.preflight, environment, started_at, **{"status": "ok", **facts})
+        return TrialResult(record=record, files=files)
+
+    def _train_and_score(self, plan: TrialPlan, report: Report) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what is known of the trial, by the names of a record, and its files."""
+        train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in self.images.load())
+        variant = find(plan.variant, self.origin, plan.plugin)
+        memory = PeakMemory(plan.device)
+        module = build(variant, train_NCHW, plan.seed)
+        if hasattr(module, "fit"):
+            trained = fit(module, train_NCHW, plan.seed)
+        else:
+            trained = train(module, train_NCHW, plan.recipe, plan.seed, report, compiled=plan.compiled)
+        seed_stream(plan.seed, Stream.EVALUATION)
+        test_errors = image_errors(module, test_NCHW, plan.recipe.precision)
+        train_errors = image_errors(module, train_NCHW, plan.recipe.precision)
+        for part, errors in (("test", test_errors), ("training", train_errors)):
+            if not torch.isfinite(errors).all():
+                raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
+        # The peak of a process is that of all trials in it.
+        host = memory.host() if len(self.plans) == 1 else None
+        peaks = {"peak_memory_bytes": host, "peak_device_memory_bytes": memory.device()}
+        files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
+        facts: dict[str, Any] = {}
+        try:
+            files[WEIGHTS] = pack(module)
+        except AezooError as error:
+            facts["weights_missing"] = str(error)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        return facts | peaks | {
+            "num_params": num_params(module),
+            "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
+            "test_mse": float(test_errors.mean()),
+            "test_errors_sha256": hashes[TEST_ERRORS],
+            "weights_sha256": hashes.get(WEIGHTS),
+            "train_mse": float(train_errors.mean()),
+            "curve": trained.curve,
+            "train_seconds": trained.seconds,
+            "compile_seconds": trained.compile_seconds,
+        }, files  # fmt: skip
+
+
+def _ahead(report: Report, before: int) -> Report:
+    """Return what reports the steps of a trial before which others took so many."""
+    return lambda steps: report(before + steps)
 
 
 def _active_units(module: nn.Module, images_NCHW: Tensor, precision: Precision) -> float | None:
     """Count the active units of a sparse latent; None for another one."""
-    found = halves(module)
-    return active_units(found[0], images_NCHW, precision) if found and is_sparse(module) else None
+    pair = halves(module)
+    return active_units(pair[0], images_NCHW, precision) if pair and is_sparse(module) else None
 
 
-def _compute(metrics: Mapping[str, Origin], network: TrainedNetwork, seed: int) -> dict[str, dict[str, Any]]:
-    """Compute each metric, or say why it is missing; none of them can harm the trial or another one."""
-    found: dict[str, float] = {}
-    missing: dict[str, str] = {}
-    for name, origin in metrics.items():
-        seed_stream(seed, Stream.EVALUATION)
-        try:
-            value = float(find_metric(name, origin).compute(network))
-            if not math.isfinite(value):
-                raise ContractError(f"it came to {value}, which is no finite number")
-            found[name] = value
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            missing[name] = reason_of(error)
-    return {"metrics": found, "metric_errors": missing}
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Compute metrics of a trained network from the weights that its trial kept: their content, or where they lie."""
+
+    record: TrialRecord
+    origin: Origin
+    metrics: Mapping[str, Origin]
+    weights: bytes | Path
+    images: ImageSource
+
+    def run(self, report: Report) -> dict[str, float | str]:  # noqa: ARG002 - it takes no steps
+        """Return the value of each metric, or why it has none; none of them can harm another one.
+
+        Raises:
+            AezooError: the plugin is another now, or the weights do not make the network that was scored.
+        """
+        record = self.record
+        variant = find(record.variant, self.origin, record.plugin)
+        parts: tuple[Part, Part] = ("train", "test")
+        images = dict(zip(parts, (pixels.to(record.device) for pixels in self.images.load()), strict=True))
+        module = build(variant, images["train"], record.seed)
+        unpack(self.weights if isinstance(self.weights, bytes) else self.weights.read_bytes(), module)
+        seed_stream(record.seed, Stream.EVALUATION)
+        test_mse = float(image_errors(module, images["test"], record.recipe.precision).mean())
+        if not math.isclose(test_mse, record.test_mse or 0.0, rel_tol=TOLERANCE):
+            raise AezooError(
+                f"the weights that were kept do not make the network that was scored: test_mse {test_mse:.4g}, "
+                f"recorded {record.test_mse:.4g}; something that it needs is no parameter and no buffer"
+            )
+        labels = self.images.load_labels()
+        network = TrainedNetwork(
+            module=module, device=record.device, precision=record.recipe.precision, images=images,
+            known_labels=dict(zip(parts, labels, strict=True)) if labels else {},
+        )  # fmt: skip
+        return {name: _value(name, origin, network, record.seed) for name, origin in self.metrics.items()}
 
 
-def try_variant(
-    variant: str,
-    origin: Origin,
-    recipe: Recipe,
-    images: SharedImages,
-    device: str,
-    compiled: bool,
-    on_step: Report,  # noqa: ARG001
-) -> Preflight:
-    """Build a variant and step it, without training it.
-
-    Raises:
-        ContractError: it breaks the contract of an architecture.
-        MemoryError: it is larger than the memory that is free.
-    """
-    train_NCHW, _ = images.load()
-    pixels = train_NCHW[: recipe.batch_size].to(device)
-    return preflight(find(variant, origin), pixels, recipe, compiled=compiled)
+def _value(name: str, origin: Origin, network: TrainedNetwork, seed: int) -> float | str:
+    """Return a metric's value, or why it has none."""
+    seed_stream(seed, Stream.EVALUATION)
+    try:
+        value = float(find_metric(name, origin).compute(network))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+        return reason_of(error)
+    return value if math.isfinite(value) else f"it came to {value}, which is no finite number"
 
 
-def check_variant(
-    variant: str,
-    origin: Origin,
-    image_shape: ImageShape,
-    on_step: Report,  # noqa: ARG001
-) -> list[Finding]:
-    """Run the whole conformance suite on a variant."""
-    return list(examine(Case(find(variant, origin), sample_images(image_shape))))
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """Build a variant and step it, without training it."""
+
+    variant: str
+    origin: Origin
+    recipe: Recipe
+    images: ImageSource
+    device: str
+    compiled: bool
+
+    def run(self, report: Report) -> Preflight:  # noqa: ARG002 - its few steps are none of a trial
+        """Return what it is and what it costs.
+
+        Raises:
+            RefusedError: its build function refused, in a line.
+            ContractError: it breaks the contract of an architecture.
+            MemoryError: it is larger than the memory that is free.
+        """
+        train_NCHW, _ = self.images.load()
+        pixels = train_NCHW[: self.recipe.batch_size].to(self.device)
+        return preflight(find(self.variant, self.origin), pixels, self.recipe, compiled=self.compiled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Run the whole conformance suite on a variant and one image shape, (channels, height, width)."""
+
+    variant: str
+    origin: Origin
+    image_shape: ImageShape
+
+    def run(self, report: Report) -> list[Finding]:  # noqa: ARG002 - it takes no steps
+        """Return the suite's findings."""
+        return list(examine(Case(find(self.variant, self.origin), sample_images(self.image_shape))))
 
 
 def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False) -> Preflight:
@@ -193,7 +289,7 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
         raise ContractError(found_by_suite.told) from error
     failure = first_failure(suite)
     if failure is not None:
-        raise ContractError(failure.told)
+        raise (RefusedError if failure.status == "refused" else ContractError)(failure.told)
     deterministic = is_deterministic(variant, images_NCHW, recipe)
     return found.model_copy(update={"deterministic": deterministic})
 

@@ -105,6 +105,10 @@ class Registry:
         found: Dataset = self._named("aezoo_datasets", "data set", name)[0]
         return found
 
+    def dataset_plugin(self, name: str) -> Plugin:
+        """Return the plugin that contributes a data set."""
+        return self._named("aezoo_datasets", "data set", name)[1]
+
     def metric(self, name: str) -> tuple[Metric, Plugin]:
         """Return a metric, with its plugin, by name, or by ``distribution:name``.
 
@@ -171,7 +175,7 @@ class Registry:
         return sorted(found.values(), key=lambda variant: order.index(variant.label))
 
     def _matching(self, text: str) -> Iterator[Variant]:
-        if "[" not in text and any(character in text for character in "*?"):
+        if is_pattern(text):
             labels = fnmatch.filter(self.architectures, text)
             if not labels:
                 raise AezooError(f"no architecture matches {text!r}; `aezoo list` shows them all")
@@ -215,6 +219,11 @@ class Registry:
     def _variant(self, label: str, settings: Mapping[str, Any]) -> Variant:
         architecture = self.architectures[label][0]
         return Variant(architecture=architecture, hyperparameters=architecture.check(settings), label=label)
+
+
+def is_pattern(text: str) -> bool:
+    """Say whether a text stands for all architectures that match it, such as ``conv*``, and names none."""
+    return "[" not in text and any(character in text for character in "*?")
 
 
 def _only(claims: Sequence[tuple[T, Plugin]], kind: str, name: str) -> tuple[T, Plugin]:

@@ -30,7 +30,7 @@ CONTRIBUTIONS: dict[str, type] = {
     "aezoo_metrics": Metric,
     "aezoo_executors": Executor,
 }
-EVENTS = ("aezoo_run_started", "aezoo_trial_finished", "aezoo_run_finished")
+EVENTS = ("aezoo_run_started", "aezoo_trial_finished", "aezoo_trial_measured", "aezoo_run_finished")
 HOOKS = (*CONTRIBUTIONS, *EVENTS)
 
 

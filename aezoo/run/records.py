@@ -47,10 +47,7 @@ class DatasetInfo(FrozenModel):
 
 
 class TrialPlan(FrozenModel):
-    """One variant × one recipe × one seed, before it runs.
-
-    `metric_plugins` holds where each metric that was asked for comes from.
-    """
+    """One variant × one recipe × one seed, before it runs."""
 
     trial_id: TrialId
     architecture: str
@@ -65,7 +62,6 @@ class TrialPlan(FrozenModel):
     device: str
     threads: Count
     compiled: bool = False
-    metric_plugins: dict[str, PluginSource] = {}
     executor: str = "local"
 
 
@@ -83,23 +79,22 @@ def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
     }
     if plan.compiled:
         found["compiled"] = "compiled"
-    if plan.metric_plugins:
-        found["metrics"] = {name: source.source_sha256 for name, source in sorted(plan.metric_plugins.items())}
     return found
 
 
 class TrialRecord(TrialPlan):
     """What became of a trial. MSE are means over N·C·H·W, pixels in [0, 1]; a number that does not exist is null.
 
-    `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that holds
-    the test images' own errors. `deterministic` says whether the preflight, which takes the same steps twice, came to
-    the same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
-    each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take; `active_units`,
-    of a sparse one, how many of a test image's numbers are not 0, on average. `metrics` are those that were asked for,
-    by plugins; `metric_errors` says why one is missing. `peak_memory_bytes` is what the trial added to its process's
-    resident memory at its peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for
-    building the network and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of
-    training with the backward pass. `compile_seconds` are apart from `train_seconds`.
+    `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that
+    holds the test images' own errors, and `weights_sha256` that of the trained weights; `weights_missing` says why
+    they are not kept. `deterministic` says whether the preflight, which takes the same steps twice, came to the
+    same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
+    each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take;
+    `active_units`, of a sparse one, how many of a test image's numbers are not 0, on average. `peak_memory_bytes`
+    is what the trial added to its process's resident memory at its peak; `peak_device_memory_bytes` is what it held
+    on an accelerator; those of `infer` are for building the network and reconstructing one batch. FLOPs count a
+    multiplication and an addition as two, those of training with the backward pass. `compile_seconds` are apart
+    from `train_seconds`.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -109,6 +104,8 @@ class TrialRecord(TrialPlan):
     objective: str | None = None
     test_mse: Amount | None = None
     test_errors_sha256: Sha256 | None = None
+    weights_sha256: Sha256 | None = None
+    weights_missing: str | None = None
     train_mse: Amount | None = None
     curve: list[tuple[Count, Amount]] = []
     num_params: Count | None = None
@@ -119,8 +116,6 @@ class TrialRecord(TrialPlan):
     active_units: Amount | None = None
     deterministic: bool | None = None
     exceptions: dict[str, str] = {}
-    metrics: dict[str, float] = {}
-    metric_errors: dict[str, str] = {}
     flops_per_image: Count | None = None
     train_flops_per_image: Count | None = None
     train_seconds: Amount | None = None
@@ -191,6 +186,25 @@ class Timing(FrozenModel):
     measured_at: str
 
 
+class Measurement(FrozenModel):
+    """A metric of a trained network, computed from the weights that its trial kept: its value, or why there is none."""
+
+    schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
+    trial_id: TrialId
+    metric: str
+    plugin: PluginSource
+    weights_sha256: Sha256 | None
+    value: float | None = None
+    reason: str | None = None
+    measured_at: str
+
+    @pydantic.model_validator(mode="after")
+    def _a_value_or_a_reason(self) -> Self:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a measurement has a value, or a reason why it has none")
+        return self
+
+
 class Repetition(FrozenModel):
     """A recorded trial that was run again before variants were added to its run, and how it came out.
 
@@ -232,7 +246,6 @@ class RunInfo(FrozenModel):
     dataset: DatasetInfo
     device: str
     requested: dict[str, list[TrialId]] = {}
-    environment: Environment
     created_at: str
 
 

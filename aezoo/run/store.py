@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from aezoo.errors import AezooError, StorageError, reason_of, told
 from aezoo.machine import Environment
-from aezoo.run.records import Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
+from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
 
 TEST_ERRORS = "test_errors.safetensors"
+WEIGHTS = "weights.safetensors"
 _TEMPORARY = ".tmp-"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -39,9 +40,9 @@ class DamagedFileError(StorageError):
 class RunDirectory:
     """One results directory.
 
-    run.json holds what was asked for; trials/ a record a trial; timings/ the throughput of each variant; anchors/ how
-    recorded trials came out again; artifacts/ what is too big for a record; claims/ a lock a trial, for processes that
-    share the run.
+    run.json holds what was asked for; trials/ a record a trial; metrics/ what was computed from its weights; timings/
+    the throughput of each variant; anchors/ how recorded trials came out again; artifacts/ what is too big for a
+    record; claims/ a lock a trial, for processes that share the run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -105,12 +106,6 @@ class RunDirectory:
         """Return the folder of what is too big for a record."""
         return self._inside("artifacts", trial_id)
 
-    def write_test_errors(self, trial_id: str, errors: NDArray[np.float64]) -> str:
-        """Write the mean squared error of each test image, float64, and return the SHA-256 of the file."""
-        content = safetensors.numpy.save({"test_errors": errors})
-        write_bytes(self.artifacts(trial_id) / TEST_ERRORS, content)
-        return hashlib.sha256(content).hexdigest()
-
     def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
         """Read the mean squared error of each test image.
 
@@ -118,12 +113,7 @@ class RunDirectory:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
         path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            raise DamagedFileError(f"{path} is damaged: it is not there") from error
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {told(error)}") from error
+        content = _content(path)
         if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
         try:
@@ -136,9 +126,47 @@ class RunDirectory:
             raise DamagedFileError(f"{path} is damaged: its mean is not the test_mse of its record")
         return errors
 
-    def write_record(self, record: TrialRecord) -> None:
-        """Write the record of a trial that ended."""
+    def write_trial(self, record: TrialRecord, files: Mapping[str, bytes] | None = None) -> TrialRecord:
+        """Write what became of a trial, its files first, and return the record that stands.
+
+        That of a trial that ended well stands against one that did not, whoever wrote it. Whoever calls this has the
+        trial's claim.
+        """
+        if record.status != "ok":
+            standing = self.read_record(record.trial_id)
+            if standing is not None and standing.status == "ok":
+                return standing
+        for name, content in (files or {}).items():
+            write_bytes(self._inside("artifacts", record.trial_id, name), content)
         write_json(self.trial_path(record.trial_id), record)
+        return record
+
+    def read_weights(self, record: TrialRecord) -> bytes:
+        """Read the weights that a trial kept, the content of a safetensors file.
+
+        Raises:
+            DamagedFileError: the file is missing, or not the one that the trial wrote.
+        """
+        path = self.weights_path(record.trial_id)
+        content = _content(path)
+        if hashlib.sha256(content).hexdigest() != record.weights_sha256:
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        return content
+
+    def weights_path(self, trial_id: str) -> Path:
+        """Return where the weights of a trial lie."""
+        return self._inside("artifacts", trial_id, WEIGHTS)
+
+    def measurements(self) -> list[Measurement]:
+        """Read the metrics of all trials."""
+        paths = map(self._unlinked, _json_files(self._inside("metrics")))
+        measurements = (_read_or_set_aside(path, Measurement) for path in paths)
+        return [measurement for measurement in measurements if measurement is not None]
+
+    def write_measurement(self, measurement: Measurement) -> None:
+        """Write a metric of a trial, in the place of what was there."""
+        name = f"{measurement.trial_id}--{slug(measurement.metric)}.json"
+        write_json(self._inside("metrics", name), measurement)
 
     def records(self) -> dict[str, TrialRecord]:
         """Read all records, by trial id.
@@ -236,6 +264,11 @@ class RunDirectory:
         return path
 
 
+def pack_test_errors(errors: NDArray[np.float64]) -> bytes:
+    """Return the mean squared error of each test image, (N,), float64, as the content of a safetensors file."""
+    return safetensors.numpy.save({"test_errors": errors})
+
+
 class Claim:
     """A trial that this process runs, and no other does."""
 
@@ -298,6 +331,15 @@ def write_bytes(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
         raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{path} is damaged: it is not there") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {told(error)}") from error
 
 
 def _json_files(folder: Path) -> Iterator[Path]:

@@ -108,7 +108,7 @@ def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:
 
 
 def _environment(a: RunDirectory, b: RunDirectory, names: tuple[str, ...]) -> list[str]:
-    one, other = a.info().environment, b.info().environment
+    one, other = (max(x.records().values(), key=lambda record: record.finished_at).environment for x in (a, b))
     return [
         f"{name} ({getattr(one, name)}, {getattr(other, name)})"
         for name in names

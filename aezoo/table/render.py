@@ -155,7 +155,8 @@ def _csv_safe(text: str) -> str:
 def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
     info = run.info()
-    recipe, env = info.recipe, info.environment
+    recipe = info.recipe
+    env = max(run.records().values(), key=lambda record: record.finished_at).environment
     lines = [
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
         f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
@@ -230,13 +231,17 @@ def _anchor_notes(run: RunDirectory) -> list[str]:
 def _plugin_notes(run: RunDirectory) -> list[str]:
     """Give the reasons of the exceptions that authors declared, and why a metric is missing."""
     lines: list[str] = []
+    missing: dict[str, list[tuple[str, str]]] = {}
+    for measurement in run.measurements():
+        if measurement.reason is not None:
+            missing.setdefault(measurement.trial_id, []).append((measurement.metric, measurement.reason))
     for variant, records in records_by_variant(run).items():
         for record in records:
             lines += [
                 f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
                 for name, reason in record.exceptions.items()
             ]
-            lines += [f"no {name} of {variant}: {reason}" for name, reason in record.metric_errors.items()]
+            lines += [f"no {name} of {variant}: {reason}" for name, reason in missing.get(record.trial_id, [])]
     return list(dict.fromkeys(lines))
 
 

@@ -49,8 +49,19 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         if found and found[0].baseline == "pca" and any(record.status == "ok" for record in found)
     }
     errors = errors_by_variant(run)
+    metrics: dict[str, dict[str, float | None]] = {name: {} for name in run.info().recipe.metrics}
+    for measurement in run.measurements():
+        metrics.setdefault(measurement.metric, {})[measurement.trial_id] = measurement.value
     rows = [
-        _row(variant, found, errors[variant], asked=len(requested[variant]), pca=pca, timing=timing_of(run, found))
+        _row(
+            variant,
+            found,
+            errors[variant],
+            asked=len(requested[variant]),
+            pca=pca,
+            timing=timing_of(run, found),
+            metrics=metrics,
+        )
         for variant, found in by_variant.items()
     ]
     rows.sort(key=lambda row: (row["status"] not in RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
@@ -59,8 +70,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         row["rank"] = min(place, len(ranked)) + 1
     for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
         row |= {"rank_low": low, "rank_high": high}
-    asked_for = {name: None for found in by_variant.values() for record in found for name in record.metric_plugins}
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *asked_for])
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *metrics])
     return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
         {str(name): "Float64" for name in table if name not in (*_INTEGERS, *_TEXTS)}
     )
@@ -74,6 +84,7 @@ def _row(
     asked: int,
     pca: Mapping[int | None, float],
     timing: Timing | None,
+    metrics: Mapping[str, Mapping[str, float | None]],
 ) -> dict[str, Any]:
     ok = [record for record in records if record.status == "ok"]
     statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
@@ -100,7 +111,7 @@ def _row(
         counts = [record.active_units for record in ok if record.active_units is not None]
         row["active_units"] = fmean(counts) if counts else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
-        row |= {name: _mean(ok, name) for record in ok for name in record.metrics}
+        row |= {name: _mean([values.get(record.trial_id) for record in ok]) for name, values in metrics.items()}
         row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None
     if timing:
         row |= _speeds(timing, row["train_flops_per_image"])
@@ -123,9 +134,8 @@ def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, floa
     return found
 
 
-def _mean(records: Sequence[TrialRecord], metric: str) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of a metric over the seeds; None where one of them has none."""
-    values = [record.metrics.get(metric) for record in records]
     return None if None in values else fmean(value for value in values if value is not None)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.errors import AezooError, ContractError
+from aezoo.errors import AezooError, ContractError, RefusedError
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
@@ -47,10 +47,6 @@ def seed_stream(seed: int, stream: Stream) -> None:
     torch.manual_seed(derived)
     np.random.seed(derived % 2**32)
     random.seed(derived)
-
-
-class RefusedError(ContractError):
-    """A build function that says, in a line, that it cannot build what was asked for."""
 
 
 def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:

@@ -4,7 +4,7 @@ It writes where the package tensorboard is installed, ``pip install 'aezoo[tenso
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def aezoo_trial_finished(run: Path, record: aezoo.TrialRecord) -> None:
     def summaries() -> Written:
         from torch.utils.tensorboard.summary import hparams, scalar
 
-        results = {"test_mse": record.test_mse, "train_mse": record.train_mse, **record.metrics}
+        results = {"test_mse": record.test_mse, "train_mse": record.train_mse}
         numbers = {f"result/{name}": value for name, value in results.items() if value is not None}
         settings = {name: str(value) for name, value in record.hyperparameters.items()}
         about = {"architecture": record.architecture, "seed": record.seed, "status": record.status}
@@ -38,6 +38,18 @@ def aezoo_trial_finished(run: Path, record: aezoo.TrialRecord) -> None:
         yield from ((0, scalar(name, value)) for name, value in numbers.items())
 
     _write(run, record.trial_id, summaries)
+
+
+@aezoo.hookimpl
+def aezoo_trial_measured(run: Path, record: aezoo.TrialRecord, metrics: Mapping[str, float]) -> None:
+    """Write the metrics of a trial's network."""
+
+    def summaries() -> Written:
+        from torch.utils.tensorboard.summary import scalar
+
+        yield from ((0, scalar(f"result/{name}", value)) for name, value in metrics.items())
+
+    _write(run, f"{record.trial_id}/metrics", summaries)
 
 
 @aezoo.hookimpl

@@ -1,0 +1,75 @@
+"""`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from aezoo.check.card import Card
+from aezoo.check.suite import IMAGE_SHAPES, Finding, variants_of
+from aezoo.contract.architecture import ImageShape, Variant
+from aezoo.contract.executor import Task
+from aezoo.harness.local import run_tasks
+from aezoo.harness.trial import Check
+from aezoo.machine import default_jobs
+from aezoo.registry.names import Registry
+
+TIMEOUT = 300.0
+"""Seconds for the suite on one variant and image shape."""
+
+
+def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
+    """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
+
+    Raises:
+        AezooError: nothing is called so.
+    """
+    chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        tasks = {
+            f"{number}": (variant, shape)
+            for number, (variant, shape) in enumerate(
+                (variant, shape) for variant in chosen.values() for shape in image_shapes
+            )
+        }
+        outcomes = run_tasks(
+            [
+                Task(
+                    id=task_id,
+                    work=Check(variant=variant.text, origin=registry.plugin(variant).origin, image_shape=shape),
+                    output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
+                )
+                for task_id, (variant, shape) in tasks.items()
+            ],
+            default_jobs("cpu"),
+        )  # fmt: skip
+        found = {outcome.task.id: outcome for outcome in outcomes}
+    findings: dict[str, list[Finding]] = {}
+    for task_id, (variant, shape) in tasks.items():
+        outcome = found[task_id]
+        dead = Finding(
+            check="process", variant=variant.text, image_shape=shape, status="failed",
+            told=f"{outcome.status}: {outcome.reason}",
+        )  # fmt: skip
+        findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
+    return [
+        Card(
+            architecture=label,
+            summary=registry.architectures[label][0].summary,
+            plugin=registry.architectures[label][1].source,
+            findings=some,
+        )
+        for label, some in findings.items()
+    ]
+
+
+def _chosen(text: str, registry: Registry) -> list[Variant]:
+    """Return the variants that a text stands for: also the defaults, and all of a distribution's."""
+    of_distribution = [label for label, (_, plugin) in registry.architectures.items() if plugin.distribution == text]
+    named = [label for label in registry.architectures if label == text]
+    if labels := named or of_distribution:
+        return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
+    found = registry.select([text])
+    if "[" in text:
+        return found
+    labels = list(dict.fromkeys(variant.label for variant in found))
+    return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]

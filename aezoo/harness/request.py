@@ -1,0 +1,116 @@
+"""What a call asks for: one frozen object that Python and the command line build once, and pass on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from aezoo.contract.recipe import Recipe, read_recipe
+from aezoo.errors import AezooError, did_you_mean
+
+Positive = Annotated[int, pydantic.Field(ge=1)]
+
+
+class Request(pydantic.BaseModel):
+    """The settings of a call."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    variants: tuple[Any, ...] = pydantic.Field(
+        default=(),
+        description="Names, patterns and variants, such as `mlp`, `conv*`, `conv[latent_dim=16]`; or what is not "
+        "installed: `./my_model.py`, `my_package.models:build`, a function, a class or an Architecture.",
+    )
+    every: bool = pydantic.Field(default=False, description="All declared variants of all architectures.")
+    plugins: tuple[str | Path, ...] = pydantic.Field(
+        default=(), description="Files or modules whose plugins take part too, though they are not installed."
+    )
+    block: tuple[str, ...] = pydantic.Field(default=(), description="Plugins or distributions to be left out.")
+    recipe: Recipe = pydantic.Field(
+        default="default",
+        validate_default=True,
+        description="A recipe, the name of a built-in one, or the path of a TOML file.",
+    )
+    latent_dims: tuple[Positive, ...] = pydantic.Field(
+        default=(), description="Replaces `latent_dim` of each architecture that has it."
+    )
+    match_params: Positive | None = pydantic.Field(
+        default=None,
+        description="Chooses `width` of each architecture that has it, for so many parameters; the observer hears what "
+        "was chosen, and for what there was nothing to choose.",
+    )
+    out: Path | None = pydantic.Field(
+        default=None,
+        description="The run's folder; by default one under `results` that the recipe's fingerprint names. Trials "
+        "whose records it holds are not run again.",
+    )
+    data_dir: Path | None = pydantic.Field(
+        default=None,
+        description="Where data sets are kept; by default the variable AEZOO_DATA_DIR, or a folder in the user's "
+        "cache.",
+    )
+    device: str = pydantic.Field(default="auto", description="`auto`, `cpu`, `cuda` or `mps`.")
+    jobs: Positive | None = pydantic.Field(
+        default=None,
+        description="Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.",
+    )
+    executor: str = pydantic.Field(
+        default="local",
+        description="How trials are run; a plugin may contribute other ways than processes on this machine.",
+    )
+    threads: Positive = pydantic.Field(
+        default=1,
+        description="Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a "
+        "trial with another number of threads is another trial.",
+    )
+    compiled: bool = pydantic.Field(
+        default=False,
+        description="Whether steps and the timed inference go through torch.compile; that makes another trial too. The "
+        "time to compile is recorded apart.",
+    )
+    timeout: float | None = pydantic.Field(default=None, gt=0, description="Seconds after which a trial is killed.")
+    timing: bool = pydantic.Field(default=True, description="Whether to measure throughput at the end.")
+    retry_failed: bool = pydantic.Field(
+        default=False, description="Whether to run trials again whose records say that they failed."
+    )
+    strict: bool = pydantic.Field(
+        default=False, description="Whether a plugin that cannot be loaded, or uses what is deprecated, is an error."
+    )
+
+    @pydantic.field_validator("variants", "plugins", "block", "latent_dims", mode="before")
+    @classmethod
+    def _a_list(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        if isinstance(value, str | Path) or callable(value) or not hasattr(value, "__iter__"):
+            text = repr(str(value)) if isinstance(value, str | Path) else str(getattr(value, "__name__", repr(value)))
+            what = {"latent_dims": "sizes", "block": "plugins to be left out"}.get(
+                str(info.field_name), info.field_name
+            )
+            raise ValueError(f"give a list of {what}, such as [{text}], but got {text} itself")
+        return tuple(value)
+
+    @pydantic.field_validator("recipe", mode="before")
+    @classmethod
+    def _a_recipe(cls, value: Any) -> Any:
+        return value if isinstance(value, Recipe) else read_recipe(value)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Request":
+        """Return the request with these settings.
+
+        Raises:
+            AezooError: there is no such setting, or it does not take such a value.
+        """
+        try:
+            return cls(**settings)
+        except pydantic.ValidationError as error:
+            fault = error.errors()[0]
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        if fault["type"] == "extra_forbidden":
+            raise AezooError(
+                f"no setting {name!r}; it accepts {', '.join(cls.model_fields)}." + did_you_mean(name, cls.model_fields)
+            )
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "value_error":
+            raise AezooError(message)
+        raise AezooError(f"{name}: {message[0].lower()}{message[1:]}, but got {fault['input']!r}")

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import psutil
 import pydantic
 
-from aezoo.errors import AezooError, did_you_mean
+from aezoo.errors import AezooError, StorageError, did_you_mean
 
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
@@ -47,6 +46,46 @@ class Environment(FrozenModel):
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
+SYSTEMS = ("linux", "darwin")
+"""The systems that aezoo runs on, as `sys.platform` names them: Linux and macOS."""
+
+
+def require_posix() -> None:
+    """Refuse a system that has no file locks, process groups and resource limits as POSIX has them.
+
+    Raises:
+        AezooError: it is such a system.
+    """
+    if sys.platform not in SYSTEMS:
+        raise AezooError(
+            f"aezoo runs on Linux and macOS, but this is {sys.platform}: it needs file locks, process groups and "
+            "resource limits as POSIX has them; on Windows, use WSL 2"
+        )
+
+
+def lock(file: IO[Any], *, wait: bool) -> bool:
+    """Lock an open file until it is closed, also against other machines where its file system can; say whether it is.
+
+    Args:
+        file: Its owner's death lets go of the lock, however that happens.
+        wait: Whether to wait for whoever has it; else False is returned.
+
+    Raises:
+        StorageError: the file system takes no locks.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {file.name}: {error.strerror}; give a folder on a file system that takes locks"
+        ) from error
+    return True
+
+
 def choose_device(name: str) -> str:
     """Return the device to run on; ``auto`` takes the accelerator where there is one.
 
@@ -55,6 +94,12 @@ def choose_device(name: str) -> str:
     """
     import torch
 
+    kind, colon, number = name.partition(":")
+    if kind in ("cuda", "mps") and colon:
+        hint = (
+            f"; to choose a GPU, set the variable CUDA_VISIBLE_DEVICES={number} and give cuda" if kind == "cuda" else ""
+        )
+        raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}{hint}")
     if name not in DEVICES:
         raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}." + did_you_mean(name, DEVICES))
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -225,6 +270,8 @@ class PeakMemory:
         """Return what it added to the resident memory at its peak; None where this process is not the trial's own."""
         if not is_own_process():
             return None
+        import resource
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return max(0, peak * (1 if sys.platform == "darwin" else 1024) - self._before)
 

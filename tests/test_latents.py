@@ -120,8 +120,8 @@ def test_a_width_is_chosen_for_a_number_of_parameters(text, budget):
     (match,) = match_params([discover().resolve(text)], budget, (1, 28, 28))
     width = match.chosen.hyperparameters["width"]
     count = num_params(match.chosen.build((1, 28, 28)))
-    assert f"gets width={width}, and has {count:,}" in match.told
-    assert ("it comes no nearer" in match.told) == (abs(count - budget) > budget / 10)
+    assert f"gets width={width}, and has {count:,}" in match.reason
+    assert ("it comes no nearer" in match.reason) == (abs(count - budget) > budget / 10)
     # No other width that can be built comes nearer.
     for other in range(max(1, width - 4), width + 5):
         try:
@@ -136,7 +136,7 @@ def test_what_has_no_width_stays_and_is_said_to():
     pca, deep = (discover().resolve(text) for text in ("pca", "topk[k=16]"))
     matches = match_params([pca, deep], 100, (1, 28, 28))
     assert matches[0].chosen is pca
-    assert matches[0].told == "pca has 3,136, and no hyperparameter 'width' to choose"
+    assert matches[0].reason == "pca has 3,136, and no hyperparameter 'width' to choose"
     # A dictionary of 16 is the narrowest that keeps 16 numbers.
     assert matches[1].chosen.text == "topk[width=16]"
 
@@ -146,12 +146,12 @@ def test_widths_that_are_refused_are_passed_over(text):
     (match,) = match_params([discover().resolve(text)], 200_000, (1, 28, 28))
     width = match.chosen.hyperparameters["width"]
     assert width >= discover().resolve(text).hyperparameters.get("k", 130)
-    assert f"gets width={width}" in match.told
+    assert f"gets width={width}" in match.reason
 
 
 def test_a_budget_that_cannot_be_met_is_said_by_how_much():
     (match,) = match_params([discover().resolve("spatial_broadcast")], 1_000, (1, 28, 28))
-    assert match.told == "spatial_broadcast gets width=1, and has 13,991: it comes no nearer, +1299%"
+    assert match.reason == "spatial_broadcast gets width=1, and has 13,991: it comes no nearer, +1299%"
 
 
 @pytest.mark.parametrize("width", [2.5, "wide"])
@@ -163,7 +163,7 @@ def test_a_width_that_is_no_whole_number_is_left_alone(width):
     variant = aezoo.Variant(architecture=architecture, hyperparameters={"width": width}, label="own")
     (match,) = match_params([variant], 1_000, (1, 28, 28))
     assert match.chosen is variant
-    assert "no hyperparameter 'width' to choose" in match.told
+    assert "no hyperparameter 'width' to choose" in match.reason
 
 
 def test_a_bench_of_matched_networks_says_what_it_chose(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.network import Flat, discrete, halves, to_float
+from aezoo.contract.network import Flat, discrete, guessed_halves, halves, is_closed_form, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.train.build import Stream, build, seed_stream
@@ -68,9 +68,9 @@ class Case:
 
     def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """Return the module's encode and decode, without gradients; skip where there are none."""
-        found = halves(module)
+        found = halves(module, self.x_BCHW)
         if found is None:
-            raise SkipCheck("it has no encoder and decoder, so that its table row has no latent size")
+            raise SkipCheck(no_halves(module))
         encode, decode = (evaluated(half) for half in found)
         if not isinstance(encode(self.x_BCHW), Tensor):
             raise SkipCheck("its latent is no tensor")
@@ -93,7 +93,9 @@ def objective(module: nn.Module) -> str:
         ContractError: it is not a line of text.
     """
     text = getattr(module, "objective", "mse")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str):
+        return "mse"
+    if not text.strip():
         raise ContractError(f"objective must be a line of text such as 'mse + kl', but is {text!r}")
     return text
 
@@ -104,7 +106,7 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
     Raises:
         ContractError: the encoder returned something else than a tensor (B, ...).
     """
-    found = halves(module)
+    found = halves(module, x_BCHW)
     if found is None:
         return None
     latent = evaluated(found[0])(x_BCHW)
@@ -149,13 +151,32 @@ def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> b
     for _ in range(2):
         module = build(variant, images_NCHW, seed=0)
         seed_stream(0, Stream.TRAINING_NOISE)
-        if not hasattr(module, "fit"):
+        if not is_closed_form(module):
             Trainer(module, recipe).step(x_BCHW.clone())
         seed_stream(0, Stream.EVALUATION)
         with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
             found.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
     # Compared as bytes: a NaN that comes twice is the same.
     return all(torch.equal(_bytes(one), _bytes(other)) for one, other in zip(*found, strict=True))
+
+
+def starts_the_same(variant: Variant, images_NCHW: Tensor) -> bool:
+    """Say whether two seeds come to the same weights before training, as where a seed is set in the constructor."""
+    first, second = (build(variant, images_NCHW, seed) for seed in (0, 1))
+    if is_closed_form(first):
+        return False
+    pairs = list(zip(first.parameters(), second.parameters(), strict=True))
+    return bool(pairs) and all(torch.equal(_bytes(one), _bytes(other)) for one, other in pairs)
+
+
+def no_halves(module: nn.Module) -> str:
+    """Return why a network has no halves, and how they are declared."""
+    if guessed_halves(module) is None:
+        return "it has no encoder and decoder, so that its table row has no latent size"
+    return (
+        "decoder(encoder(x)) is not forward(x), so that its table row has no latent size: declare its halves by "
+        "methods encode and decode, or by aezoo.Autoencoder"
+    )
 
 
 def _bytes(tensor: Tensor) -> Tensor:

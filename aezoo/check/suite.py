@@ -156,6 +156,26 @@ def sample_images(image_shape: ImageShape, count: int = 2 * BATCH, seed: int = 0
     return torch.from_numpy(np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8))
 
 
+def case_images(images_NCHW: Tensor, count: int = BATCH) -> Tensor:
+    """Choose images of a set, uint8 (N, C, H, W), for a case: spread over it, distinct and not blank where it has such.
+
+    The same set gives the same images. Where fewer than two can be told apart, sample images take their place: a check
+    speaks of the network.
+    """
+    places = torch.linspace(0, len(images_NCHW) - 1, min(len(images_NCHW), 32 * count)).long()
+    candidates = images_NCHW[places].cpu().contiguous()
+    distinct: dict[bytes, Tensor] = {}
+    for image in candidates:
+        if int(image.min()) < int(image.max()):
+            distinct.setdefault(image.numpy().tobytes(), image)
+    chosen = list(distinct.values())
+    if len(chosen) < 2:
+        channels, height, width = images_NCHW.shape[1:]
+        return sample_images((channels, height, width))
+    spread = np.linspace(0, len(chosen) - 1, min(len(chosen), count)).round().astype(int)
+    return torch.stack([chosen[place] for place in spread])
+
+
 def examine(case: Case, *, quick: bool = False) -> Iterator[Finding]:
     """Run the suite, or its quick part, and yield a finding a check; none of them raises what is the plugin's fault."""
     excepted = case.variant.architecture.exceptions

@@ -8,6 +8,7 @@ import warnings
 from aezoo.cli import bench, look, author  # isort: skip
 from aezoo.cli.app import app
 from aezoo.errors import AezooError
+from aezoo.machine import require_posix
 
 __all__ = ["app", "author", "bench", "look", "main"]
 
@@ -19,6 +20,7 @@ def main() -> None:
         sys.argv.remove("--debug")
     warnings.showwarning = _show_warning
     try:
+        require_posix()
         app()
     except AezooError as error:
         if debug:

@@ -5,6 +5,7 @@ import keyword
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -16,7 +17,8 @@ import typer
 
 from aezoo import machine
 from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
-from aezoo.errors import AezooError, StorageError, plain, reason_of, told
+from aezoo.errors import AezooError, StorageError, plain, reason_of
+from aezoo.errors import told as error_text
 
 if TYPE_CHECKING:
     from aezoo.registry.names import Registry
@@ -105,7 +107,7 @@ def write_plugin(name: str, folder: Path, registry: "Registry") -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Template(templates.joinpath(f"{source}.txt").read_text(encoding="utf-8")).substitute(names))
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {told(error)}") from error
+        raise StorageError(f"cannot write {path}: {error_text(error)}") from error
     return path
 
 
@@ -136,6 +138,8 @@ def conditions() -> Iterator[Condition]:
     """Yield the findings, one after another; none of them raises."""
     from aezoo.registry.names import discover
 
+    system = f"{sys.platform}; aezoo runs on Linux and macOS"
+    yield Condition(name="system", ok=sys.platform in machine.SYSTEMS, told=system)
     yield Condition(name="python", ok=True, told=f"{sys.version.split()[0]}, {sys.executable}")
     yield Condition(name="aezoo", ok=True, told=machine.version())
     yield from _torch()
@@ -146,6 +150,8 @@ def conditions() -> Iterator[Condition]:
     for broken in registry.broken:
         yield Condition(name=f"plugin {broken.name}", ok=False, told=str(broken))
     yield _process()
+    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+        yield _locks(folder)
     free = shutil.disk_usage(Path.cwd()).free
     yield Condition(name="disk", ok=free > 1e9, told=f"{free / 1e9:.0f} GB free in {Path.cwd()}")
 
@@ -169,6 +175,17 @@ def _torchvision() -> Condition:
         told = f"{reason_of(error)}; install it with torch: pip install --upgrade torch torchvision"
         return Condition(name="torchvision", ok=False, told=told)
     return Condition(name="torchvision", ok=True, told=str(torchvision.__version__))
+
+
+def _locks(folder: Path) -> Condition:
+    """Lock a file in a folder, as a trial's claim does."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="aezoo-") as file:
+            machine.lock(file, wait=False)
+    except (OSError, StorageError) as error:
+        reason = str(error) if isinstance(error, StorageError) else error_text(error)
+        return Condition(name="locks", ok=False, told=f"{folder}: {reason}")
+    return Condition(name="locks", ok=True, told=f"{folder} takes files and locks")
 
 
 def _process() -> Condition:

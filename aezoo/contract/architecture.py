@@ -6,6 +6,7 @@ Nothing here imports torch, so that variants can be parsed, listed and compared 
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import math
 import re
@@ -219,8 +220,11 @@ class Variant:
         return self.label + (f"[{format_settings(changed)}]" if changed else "")
 
     def build(self, image_shape: ImageShape) -> nn.Module:
-        """Build the network, as its plugin does, for images of shape (channels, height, width)."""
-        return self.architecture.build(image_shape, **self.hyperparameters)
+        """Build the network, as its plugin does, for images of shape (channels, height, width).
+
+        The hyperparameters that it is given are its own: a list that it changes is no other network's.
+        """
+        return self.architecture.build(tuple(image_shape), **copy.deepcopy(dict(self.hyperparameters)))
 
 
 @dataclass(frozen=True, kw_only=True)

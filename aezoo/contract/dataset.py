@@ -3,7 +3,6 @@
 They are written once and mapped, copy-on-write, into every trial's process: one copy in memory.
 """
 
-import fcntl
 import hashlib
 import itertools
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aezoo import machine
 from aezoo.contract.architecture import NAME, ImageShape
 from aezoo.errors import AezooError, ContractError, StorageError, reason_of, told
 
@@ -99,8 +99,9 @@ def check_images(images: Images, name: str) -> None:
     for part, pixels in (("train", images.train), ("test", images.test)):
         where = f"data set {name}: the {part} images"
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 4:
+            tensor = hasattr(pixels, "numpy") and "; give its .numpy()"
             given = f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise AezooError(f"{where} must be an array of shape (N, C, H, W), but got {given}")
+            raise AezooError(f"{where} must be an array of shape (N, C, H, W), but got {given}{tensor or ''}")
         if pixels.dtype != np.uint8:
             raise AezooError(f"{where} must be uint8, 0 to 255, but are {_describe(pixels)}")
         if 0 in pixels.shape:
@@ -132,13 +133,49 @@ def _check_labels(images: Images, name: str) -> None:
 
 
 def _describe(pixels: NDArray[np.generic]) -> str:
-    if not np.issubdtype(pixels.dtype, np.floating):
+    """Return what pixels are that are not uint8, and how they become it."""
+    if pixels.dtype == np.bool_:
+        return "bool: multiply by 255 as uint8"
+    if not np.issubdtype(pixels.dtype, np.number) or np.issubdtype(pixels.dtype, np.complexfloating):
         return str(pixels.dtype)
     if not np.isfinite(pixels).all():
-        return f"{pixels.dtype} with NaN or infinite pixels"
+        return f"{pixels.dtype} with NaN or infinite pixels: choose what they stand for before they become uint8"
     low, high = float(pixels.min()), float(pixels.max())
-    inside = "round 255 times them to uint8" if low >= 0 and high <= 1 else "outside [0, 1]"
-    return f"{pixels.dtype} from {low:g} to {high:g}: {inside}"
+    whole = not np.issubdtype(pixels.dtype, np.floating)
+    if low >= 0 and high <= 1:
+        remedy = "multiply by 255, as uint8" if whole else "round 255 times them to uint8"
+    elif low >= 0 and high <= 255:
+        remedy = "they fit: astype(uint8)" if whole else "outside [0, 1]; round them to uint8"
+    elif low >= -1 and high <= 1:
+        remedy = "outside [0, 1]; round 127.5 * (1 + pixels) to uint8"
+    elif low < 0:
+        remedy = (
+            "choose the window of values to be seen, such as Hounsfield units -160 to 240, and scale it to 0 to 255"
+        )
+    else:
+        remedy = "scale them to 0 to 255, such as pixels // 257 of 16 bits"
+    return f"{pixels.dtype} from {low:g} to {high:g}: {remedy}"
+
+
+def warnings_of(images: Images, name: str) -> list[str]:
+    """Return what is well-formed in a data set and yet hardly meant, a line each, with the remedy."""
+    lines = []
+    channels, height, width = images.shape
+    if width in (1, 3, 4) and channels > 4 and height > 4:
+        lines.append(
+            f"{channels} channels of {height}x{width} pixels look like (N, H, W, C), but images are (N, C, H, W): "
+            "transpose them, pixels.transpose(0, 3, 1, 2)"
+        )
+    if max(images.train.max(), images.test.max()) <= 1:
+        lines.append(
+            "no pixel is above 1 of 255, so that the images are black: multiply them by 255 if 1 is meant to be white"
+        )
+    for part, pixels in (("train", images.train), ("test", images.test)):
+        if len(pixels) > 1 and (pixels == pixels[0]).all():
+            lines.append(f"all {len(pixels)} {part} images are equal: there is nothing to tell apart")
+    if images.train.shape == images.test.shape and np.array_equal(images.train, images.test):
+        lines.append("the test images are the train images: their loss says nothing of images that were not seen")
+    return [f"data set {name}: {line}" for line in lines]
 
 
 def sha256(images: Images) -> str:
@@ -230,7 +267,7 @@ def _locked_file() -> Iterator[FileIO]:
     os.close(descriptor)
     path = Path(name).with_name(Path(name).name.replace(_STARTING, _IMAGES))
     with Path(name).open("wb") as locked:
-        fcntl.flock(locked, fcntl.LOCK_EX)
+        machine.lock(locked, wait=True)
         # From here on it would be taken for an orphan if it were not locked.
         Path(name).rename(path)
         try:
@@ -249,6 +286,6 @@ def _no_room(error: OSError) -> StorageError:
 
 def _remove_orphans() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_IMAGES}*"):
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        with suppress(OSError, StorageError), path.open("rb") as file:
+            if machine.lock(file, wait=False):
+                path.unlink()

@@ -3,6 +3,7 @@
 Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -68,7 +69,8 @@ class Flat(nn.Module):
         super().__init__()
         self.module = module
         self.image_shape = tuple(image_shape)
-        self.objective = getattr(module, "objective", "mse")
+        own = getattr(module, "objective", "mse")
+        self.objective = own if isinstance(own, str) else "mse"
 
     def __getattr__(self, name: str) -> Any:
         if name == "fit":
@@ -114,22 +116,66 @@ def training_forward(module: nn.Module, x: Tensor) -> TrainingOutput:
     return output
 
 
-def halves(module: nn.Module) -> tuple[Half, Half] | None:
+def declared_halves(module: nn.Module) -> tuple[Half, Half] | None:
+    """Return the module's methods ``encode`` and ``decode``, or None where it has not both."""
+    return _pair(module, "encode", "decode")
+
+
+def guessed_halves(module: nn.Module) -> tuple[Half, Half] | None:
+    """Return the module's children ``encoder`` and ``decoder``, or None: a guess by name, which may be wrong."""
+    return _pair(module, "encoder", "decoder")
+
+
+def _pair(module: nn.Module, first: str, second: str) -> tuple[Half, Half] | None:
+    inner = module.module if isinstance(module, Flat) else module
+    encode, decode = (getattr(inner, name, None) for name in (first, second))
+    if not callable(encode) or not callable(decode):
+        return None
+    if isinstance(module, Flat):
+        return (lambda x: encode(x.flatten(1))), (lambda z: module._image(decode(z)))
+    return encode, decode
+
+
+def halves(module: nn.Module, x_BCHW: Tensor) -> tuple[Half, Half] | None:
     """Return the module's encode and decode, or None where it has no two halves.
 
-    Methods ``encode`` and ``decode`` come first, then children ``encoder`` and ``decoder``.
+    Methods ``encode`` and ``decode`` are declared. Children ``encoder`` and ``decoder`` are halves where
+    ``decoder(encoder(x))`` is ``forward(x)`` on images x_BCHW, in evaluation mode.
     """
-    if isinstance(module, Flat):
-        inner = halves(module.module)
-        if inner is None:
-            return None
-        encode, decode = inner
-        return (lambda x: encode(x.flatten(1))), (lambda z: module._image(decode(z)))
-    for names in (("encode", "decode"), ("encoder", "decoder")):
-        found = [getattr(module, name, None) for name in names]
-        if all(callable(half) for half in found):
-            return cast("Half", found[0]), cast("Half", found[1])
-    return None
+    declared = declared_halves(module)
+    if declared is not None:
+        return declared
+    guess = guessed_halves(module)
+    return guess if guess is not None and _composes(module, guess, x_BCHW) else None
+
+
+def _composes(module: nn.Module, pair: tuple[Half, Half], x_BCHW: Tensor) -> bool:
+    encode, decode = pair
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()
+            whole, parts = module(x_BCHW.clone()), decode(encode(x_BCHW.clone()))
+        return whole.shape == parts.shape and torch.allclose(parts, whole, rtol=1e-3, atol=1e-5)
+    except Exception:  # noqa: BLE001 - halves that cannot be called one after the other are none
+        return False
+    finally:
+        module.train(training)
+
+
+def is_closed_form(module: nn.Module) -> bool:
+    """Say whether the module has a method ``fit(images)``; one that asks for more is a training loop of its own."""
+    inner = module.module if isinstance(module, Flat) else module
+    fit = getattr(inner, "fit", None)
+    if not callable(fit):
+        return False
+    try:
+        inspect.signature(fit).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in whose signature nobody can read
+        return True
+    return True
 
 
 class Discrete(NamedTuple):
@@ -145,22 +191,38 @@ class Discrete(NamedTuple):
 
 
 def discrete(module: nn.Module) -> Discrete | None:
-    """Return the module's codes, or None where its latent is not discrete.
+    """Return the module's codes, or None where its latent is not discrete: it has not all three parts of `Discrete`.
 
     Raises:
-        ContractError: it has a part of what a discrete latent needs.
+        ContractError: it has methods ``codes`` and ``from_codes``, and a codebook of no size.
     """
     inner = module.module if isinstance(module, Flat) else module
     codes, from_codes, codebook_size = (getattr(inner, name, None) for name in Discrete._fields)
-    if not callable(codes):
+    if not inspect.ismethod(codes) or not callable(from_codes):
         return None
-    if not callable(from_codes):
-        raise ContractError("a discrete latent has codes, from_codes and codebook_size, but there is no from_codes")
     if not isinstance(codebook_size, int) or codebook_size < 1:
         raise ContractError(f"codebook_size must be a whole number, at least 1, but is {codebook_size!r}")
     if inner is not module:
         return Discrete(lambda x: codes(x.flatten(1)), from_codes, codebook_size)
     return Discrete(codes, from_codes, codebook_size)
+
+
+def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
+    """Return what looks like a part of the contract by its name, and is none: a line each, with the remedy."""
+    inner = module.module if isinstance(module, Flat) else module
+    notes = []
+    if guessed_halves(module) is not None and halves(module, x_BCHW) is None:
+        notes.append(
+            "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods "
+            "encode and decode, or by aezoo.Autoencoder"
+        )
+    if callable(getattr(inner, "fit", None)) and not is_closed_form(module):
+        notes.append("its fit asks for more than images, so that it is trained as any network")
+    if not isinstance(getattr(inner, "objective", "mse"), str):
+        notes.append("its attribute objective is no text, and taken for none: it is trained on the MSE")
+    if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
+        notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")
+    return notes
 
 
 def is_sparse(module: nn.Module) -> bool:
@@ -169,8 +231,15 @@ def is_sparse(module: nn.Module) -> bool:
 
 
 def num_params(module: nn.Module) -> int:
-    """Count the numbers in the module's parameters, fitted ones included, shared ones once."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Count the numbers in the module's parameters, fitted ones included; those that share storage count once."""
+    numbers: dict[int, int] = {}
+    held: dict[int, int] = {}
+    for parameter in module.parameters():
+        storage = parameter.untyped_storage()
+        key = storage._cdata
+        numbers[key] = numbers.get(key, 0) + parameter.numel()
+        held[key] = storage.nbytes() // parameter.element_size()
+    return sum(min(count, held[key]) for key, count in numbers.items())
 
 
 def to_float(pixels: Tensor) -> Tensor:

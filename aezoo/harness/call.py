@@ -13,7 +13,7 @@ import pandas as pd
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.dataset import sha256, share
+from aezoo.contract.dataset import sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
@@ -181,6 +181,8 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     data_dir = find_data_dir(request.data_dir)
     observer.stage(f"loading {recipe.dataset}")
     images = dataset.checked(data_dir)
+    for line in warnings_of(images, recipe.dataset):
+        observer.warn(line)
     data = DatasetInfo(
         name=recipe.dataset,
         sha256=sha256(images),
@@ -192,7 +194,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     matches = {variant.text: variant for variant in selected}
     if request.match_params is not None:
         matched = matching.match_params(selected, request.match_params, data.image_shape)
-        observer.chosen([f"{request.match_params:,} parameters wanted: {match.told}" for match in matched])
+        observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matched])
         matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
     loss_settings = recipe.loss_settings(num_train=data.num_train, dataset_sha256=data.sha256)
     mark = fingerprint(loss_settings)
@@ -243,11 +245,19 @@ def find_data_dir(path: str | Path | None) -> Path:
         AezooError: the folder is not there.
     """
     if path is None:
-        return Path(os.environ.get("AEZOO_DATA_DIR") or Path.home() / ".cache" / "aezoo")
+        return Path(os.environ.get("AEZOO_DATA_DIR") or _cache() / "aezoo")
     path = Path(path)
     if not path.is_dir():
         raise AezooError(f"no folder {path} for data sets (--data-dir); make it, or give one that is there")
     return path
+
+
+def _cache() -> Path:
+    """Return the user's folder for what can be had again; the temporary folder for a user who has no home."""
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Report, Task, Work
+from aezoo.contract.network import is_closed_form
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
@@ -111,7 +112,7 @@ class TimeVariant:
         pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
         module = build(find(plan.variant, self.origin, plan.plugin), pixels, plan.seed)
         clocked = (module, pixels, plan.recipe, ROUND_SECONDS, plan.device)
-        training = None if hasattr(module, "fit") else train_images_per_s(*clocked, compiled=plan.compiled)
+        training = None if is_closed_form(module) else train_images_per_s(*clocked, compiled=plan.compiled)
         return training, infer_images_per_s(*clocked, compiled=plan.compiled)
 
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo import machine
-from aezoo.check.case import Case, is_deterministic, latent_bits, latent_shape, objective
-from aezoo.check.suite import Finding, examine, first_failure, sample_images
+from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
+from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.dataset import sha256
 from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
-from aezoo.contract.network import halves, is_sparse, num_params, to_float
+from aezoo.contract.network import halves, is_closed_form, is_sparse, notes_of, num_params, to_float
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
 from aezoo.machine import Environment, PeakMemory
@@ -137,7 +137,7 @@ class TrainAndScore:
         variant = find(plan.variant, self.origin, plan.plugin)
         memory = PeakMemory(plan.device)
         module = build(variant, train_NCHW, plan.seed)
-        if hasattr(module, "fit"):
+        if is_closed_form(module):
             trained = fit(module, train_NCHW, plan.seed)
         else:
             trained = train(module, train_NCHW, plan.recipe, plan.seed, report, compiled=plan.compiled)
@@ -177,7 +177,7 @@ def _ahead(report: Report, before: int) -> Report:
 
 def _active_units(module: nn.Module, images_NCHW: Tensor, precision: Precision) -> float | None:
     """Count the active units of a sparse latent; None for another one."""
-    pair = halves(module)
+    pair = halves(module, to_float(images_NCHW[:2]))
     return active_units(pair[0], images_NCHW, precision) if pair and is_sparse(module) else None
 
 
@@ -251,7 +251,8 @@ class Try:
         """
         train_NCHW, _ = self.images.load()
         pixels = train_NCHW[: self.recipe.batch_size].to(self.device)
-        return preflight(find(self.variant, self.origin), pixels, self.recipe, compiled=self.compiled)
+        examples = case_images(train_NCHW).to(self.device)
+        return preflight(find(self.variant, self.origin), pixels, examples, self.recipe, compiled=self.compiled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +268,10 @@ class Check:
         return list(examine(Case(find(self.variant, self.origin), sample_images(self.image_shape))))
 
 
-def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False) -> Preflight:
-    """Build a variant and try it on a batch of real images, uint8, on the device.
+def preflight(
+    variant: Variant, images_NCHW: Tensor, examples_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False
+) -> Preflight:
+    """Build a variant, take what it costs on a batch of images and hold it to the contract on some examples, all uint8.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -277,10 +280,10 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
     device = images_NCHW.device.type
     channels, height, width = images_NCHW.shape[1:]
     check_size(variant, (channels, height, width), device)
-    suite = examine(Case(variant, images_NCHW, recipe), quick=True)
+    suite = examine(Case(variant, examples_NCHW, recipe), quick=True)
     try:
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
-        found = _measure(variant, images_NCHW, recipe, compiled=compiled)
+        found = _measure(variant, images_NCHW, examples_NCHW, recipe, compiled=compiled)
     except Exception as error:
         found_by_suite = None if isinstance(error, MemoryError | torch.OutOfMemoryError) else first_failure(suite)
         if found_by_suite is None or found_by_suite.check == "builds":
@@ -294,7 +297,9 @@ def preflight(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled
     return found.model_copy(update={"deterministic": deterministic})
 
 
-def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled: bool) -> Preflight:
+def _measure(
+    variant: Variant, images_NCHW: Tensor, examples_NCHW: Tensor, recipe: Recipe, *, compiled: bool
+) -> Preflight:
     """Build the network, reconstruct a batch and take a few steps, and say what it is and what it costs."""
     device = images_NCHW.device.type
     memory = PeakMemory(device)
@@ -303,7 +308,8 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
     with torch.no_grad(), arithmetic(recipe.precision, device):
         module.eval()(x_BCHW.clone())
     infer_memory = memory.host(), memory.device()
-    shape = latent_shape(module, x_BCHW[:2].clone())
+    examples_BCHW = to_float(examples_NCHW[:BATCH])
+    shape = latent_shape(module, examples_BCHW)
     bits = latent_bits(module, x_BCHW[:2].clone())
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         module(x_BCHW[:1].clone())
@@ -315,9 +321,11 @@ def _measure(variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, compiled:
         latent_kind=_latent_kind(module, shape, bits),
         latent_bits=bits,
         deterministic=True,
+        same_start=starts_the_same(variant, images_NCHW),
+        notes=notes_of(module, examples_BCHW),
         exceptions=dict(variant.architecture.exceptions),
         flops_per_image=flops.get_total_flops(),
-        closed_form=hasattr(module, "fit"),
+        closed_form=is_closed_form(module),
         step_seconds=0.0,
         infer_peak_memory_bytes=infer_memory[0],
         infer_peak_device_memory_bytes=infer_memory[1],

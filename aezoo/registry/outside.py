@@ -1,5 +1,6 @@
 """Plugins that are not installed: a file, a module, or a function or class at hand, such as in a notebook."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -8,7 +9,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +34,11 @@ class FromFile:
     path: str
     factory: str | None = None
     settings: tuple[str, ...] = ()
+    folder: str | None = None
+    """What tells the file apart from another one of its name: the folder that it lies in, or some more of its path."""
 
     def load(self) -> Plugin:
-        """Run the file as a module, with its folder on the path, as ``python FILE`` would."""
+        """Run the file as a module, with its folder on the path, as ``python FILE`` would without arguments."""
         path = Path(self.path)
         if not path.is_file():
             raise AezooError(f"no file {path}; give the path of a Python file")
@@ -48,8 +51,10 @@ class FromFile:
             raise AezooError(f"cannot load {path}: it is no Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
-        return _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
+        with _arguments(str(path)):
+            _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
+        plugin = _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
+        return plugin if self.folder is None else replace(plugin, distribution=self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +117,16 @@ def extend(
     """
     check_list(asked, "variants")
     check_list(plugins, "plugins")
-    found = [_place(one, registry) for one in asked]
+    places = [_place(variant, registry) for variant in asked]
     # Each place is loaded once, with all settings in which it was asked for.
     together: dict[Any, tuple[str, ...]] = {_plain_place(plugin): () for plugin in plugins}
-    for place, settings in found:
+    for place, settings in places:
         if place is not None:
             together[place] = (*together.get(place, ()), settings)
     loaded: dict[Any, Plugin] = {}
-    for place, given in together.items():
-        loaded[place] = _load(place, tuple(dict.fromkeys(given)))
+    folders = _folders({place.path for place in together if isinstance(place, FromFile)})
+    for place, texts_of_settings in together.items():
+        loaded[place] = _load(place, tuple(dict.fromkeys(texts_of_settings)), folders)
         try:
             registry = registry.plus(loaded[place])
         except AezooError as error:
@@ -129,7 +135,7 @@ def extend(
                 "or its function: give one of them another name"
             ) from error
     texts = []
-    for place, text in found:
+    for place, text in places:
         texts += [text] if place is None else _texts(loaded[place], text, registry)
     return registry, texts
 
@@ -181,9 +187,25 @@ def _plain_place(plugin: str | Path) -> FromFile | FromModule:
     return FromModule(module=text, folder=str(Path.cwd()))
 
 
-def _load(place: Any, settings: tuple[str, ...]) -> Plugin:
+def _folders(paths: Iterable[str]) -> dict[str, str]:
+    """Return what tells files of one name apart, for those that have a namesake: the last parts of their folders."""
+    folders: dict[str, str] = {}
+    files = [Path(path) for path in sorted(paths)]
+    for file in files:
+        others = [other for other in files if other.stem == file.stem and other != file]
+        parts = file.parent.parts[1:]
+        for count in range(1, len(parts) + 1):
+            if others and all(other.parent.parts[1:][-count:] != parts[-count:] for other in others):
+                folders[str(file)] = re.sub(r"[^\w.-]", "_", ".".join(parts[-count:]))
+                break
+    return folders
+
+
+def _load(place: Any, settings: tuple[str, ...], folders: Mapping[str, str]) -> Plugin:
     if isinstance(place, FromFile | FromModule):
         place = replace(place, settings=settings)
+    if isinstance(place, FromFile):
+        place = replace(place, folder=folders.get(place.path))
     return place.load()  # type: ignore[no-any-return]  # one of the three above
 
 
@@ -198,13 +220,7 @@ def _texts(plugin: Plugin, settings: str, registry: Registry) -> list[str]:
 
 
 def _from_memory(given: Any) -> FromMemory:
-    from_torch = sys.modules.get("torch")
-    if from_torch and isinstance(given, from_torch.nn.Module):
-        kind = type(given).__name__
-        raise AezooError(
-            f"got a network that is built already, a {kind}; give {kind} itself, or a function that builds one: each "
-            "trial builds its own, from its own seed"
-        )
+    _refuse_network(given)
     if not isinstance(given, Architecture) and not callable(given):
         raise AezooError(f"give variants as texts, or functions or classes that build one, but got {given!r:.60}")
     build = given.build if isinstance(given, Architecture) else given
@@ -214,6 +230,17 @@ def _from_memory(given: Any) -> FromMemory:
         raise AezooError(f"{name} is no name for an architecture; give a function with a name: `def my_net(): ...`")
     _signature(build)  # read before anything is pickled
     return FromMemory(object=at_hand(given, inner, name))
+
+
+def _refuse_network(value: Any) -> None:
+    """Raise AezooError where a network was given in place of what builds one."""
+    from_torch = sys.modules.get("torch")
+    if from_torch and isinstance(value, from_torch.nn.Module):
+        kind = type(value).__name__
+        raise AezooError(
+            f"got a network that is built already, a {kind}; give {kind} itself, or a function that builds one: each "
+            "trial builds its own, from its own seed"
+        )
 
 
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
@@ -232,6 +259,7 @@ def _plugin(
         return _run(lambda: ask(module, source, origin, place), place)  # type: ignore[no-any-return]
     name = factory or _only_factory(module, place)
     found = getattr(module, name, None)
+    _refuse_network(found)
     if not callable(found) and not isinstance(found, Architecture):
         there = [one for one, value in vars(module).items() if _is_own(value, module) and not one.startswith("_")]
         what = f"it has {', '.join(there)}" if there else "it has none"
@@ -256,6 +284,12 @@ def _only_factory(module: ModuleType, place: str) -> str:
     ]
     if len(own) == 1:
         return own[0]
+    built = [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
+    if built and not own:
+        raise AezooError(
+            f"{place} has a network that is built already, {built[0]}, and nothing that builds one; write a function "
+            "`def build(image_shape): ...` that returns it: each trial builds its own, from its own seed"
+        )
     what = f"but defines {', '.join(own)}: say which, {place}:{own[-1]}" if own else "and defines no nn.Module"
     raise AezooError(f"{place} has no hook and no function `build`, {what}")
 
@@ -325,6 +359,17 @@ def _of(source: PluginSource, origin: Any, architecture: Architecture, place: st
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _arguments(path: str) -> Iterator[None]:
+    """Let a file see the arguments of ``python FILE``, none, in place of this program's."""
+    before = sys.argv
+    sys.argv = [path]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 _FOLDERS: set[Path] = set()
 """The folders that files were loaded from."""
 
@@ -349,6 +394,9 @@ def _run(call: Callable[[], Any], what: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        relative = "relative import" in str(error)
-        hint = "; what is in a package is named by its module, package.module:NAME" if relative else ""
+        hint = ""
+        if "relative import" in str(error):
+            hint = "; what is in a package is named by its module, package.module:NAME"
+        elif isinstance(error, SystemExit):
+            hint = '; what it runs as a script belongs under `if __name__ == "__main__":`'
         raise AezooError(f"cannot load {what}: {reason_of(error)}{hint}") from error

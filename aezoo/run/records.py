@@ -115,7 +115,9 @@ class TrialRecord(TrialPlan):
     latent_bits: Amount | None = None
     active_units: Amount | None = None
     deterministic: bool | None = None
+    same_start: bool = False
     exceptions: dict[str, str] = {}
+    notes: list[str] = []
     flops_per_image: Count | None = None
     train_flops_per_image: Count | None = None
     train_seconds: Amount | None = None
@@ -150,7 +152,9 @@ class Preflight(FrozenModel):
     latent_kind: LatentKind | None = None
     latent_bits: Amount | None = None
     deterministic: bool
+    same_start: bool = False
     exceptions: dict[str, str] = {}
+    notes: list[str] = []
     flops_per_image: Count
     train_flops_per_image: Count | None = None
     closed_form: bool

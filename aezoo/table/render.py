@@ -241,6 +241,9 @@ def _plugin_notes(run: RunDirectory) -> list[str]:
                 f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
                 for name, reason in record.exceptions.items()
             ]
+            lines += [f"note: {variant}: {note}" for note in record.notes]
+            if record.same_start:
+                lines.append(f"note: {variant}: every seed starts from the same weights, so that its interval is none")
             lines += [f"no {name} of {variant}: {reason}" for name, reason in missing.get(record.trial_id, [])]
     return list(dict.fromkeys(lines))
 

@@ -10,9 +10,11 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.errors import AezooError, ContractError, RefusedError
+from aezoo.contract.network import to_float
+from aezoo.errors import AezooError, ContractError, RefusedError, reason_of
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
@@ -49,6 +51,26 @@ def seed_stream(seed: int, stream: Stream) -> None:
     random.seed(derived)
 
 
+def initialise(module: nn.Module, x_BCHW: Tensor) -> None:
+    """Give lazy layers their shapes by a look at images (B, C, H, W); a network without such layers is left alone.
+
+    Raises:
+        ContractError: the network cannot be called on such images.
+    """
+    if not any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters()):
+        return
+    try:
+        with torch.no_grad():
+            module.eval()(x_BCHW)
+    except Exception as error:
+        shape = tuple(x_BCHW.shape)
+        raise ContractError(f"its lazy layers find no shapes on images of {shape}: {reason_of(error)}") from error
+    module.train()
+    lazy = [name for name, each in module.named_parameters() if isinstance(each, UninitializedParameter)]
+    if lazy:
+        raise ContractError(f"its lazy layer {lazy[0].rpartition('.')[0]} is used by no forward pass: it has no shape")
+
+
 def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
     """Build a variant on the images' device, drawing from the trial's stream for initialisation.
 
@@ -64,13 +86,16 @@ def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
         raise RefusedError(str(error)) from error
     if not isinstance(module, nn.Module):
         raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
-    return module.to(images_NCHW.device)
+    module = module.to(images_NCHW.device)
+    initialise(module, to_float(images_NCHW[:2]))
+    return module
 
 
 def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
     """Refuse, before anything is allocated, a network whose parameters cannot be held, let alone be trained."""
     skeleton = on_meta(lambda: variant.build(image_shape))
     parameters = [] if skeleton is None else list(skeleton.parameters())
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, UninitializedParameter)]
     # A trained one has a gradient and Adam's two moments beside it.
     needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available

@@ -103,6 +103,7 @@ def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:
     where = torch.device("cpu") if device.type == "mps" else device
     with torch.no_grad():
         module.to(where)
-        module.fit(images_NCHW.to(where))  # type: ignore[operator]
+        # Its own copy: what it does to the images is done to no score.
+        module.fit(images_NCHW.to(where, copy=True))  # type: ignore[operator]
         module.to(device)
     return Trained(seconds=time.perf_counter() - started, curve=[])

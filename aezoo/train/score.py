@@ -83,7 +83,7 @@ class TrainedNetwork:
 
     def latents(self, part: Part) -> Tensor:
         """Return the latents of all images, (N, latent_size), float32."""
-        found = halves(self.module)
+        found = halves(self.module, to_float(self.images[part][:8]))
         if found is None:
             raise AezooError("the network has no encoder and decoder, and so no latent")
         encode, _ = found

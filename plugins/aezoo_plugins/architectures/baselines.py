@@ -39,10 +39,12 @@ class Affine(aezoo.Autoencoder):
         self.mean.copy_(mean)
         latent_dim, pixels = self.components.shape
         centred = (chunk - mean for chunk in float_chunks(images))
-        if 0 < latent_dim <= len(images) < pixels:
-            # Fewer images than pixels: their own singular vectors are the same, and take far less.
+        if latent_dim and len(images) < pixels:
+            # Fewer images than pixels: their own singular vectors are the same, and take far less. There are no more of
+            # them than images; the components beyond are nothing.
             _, _, vectors = torch.linalg.svd(torch.cat(list(centred)), full_matrices=False)
-            self.components.copy_(vectors[:latent_dim])
+            self.components.zero_()
+            self.components[: len(vectors)].copy_(vectors[:latent_dim])
         elif latent_dim:
             covariance = sum(chunk.T @ chunk for chunk in centred)
             _, vectors = torch.linalg.eigh(covariance)

@@ -81,7 +81,7 @@ def lock(file: IO[Any], *, wait: bool) -> bool:
         return False
     except OSError as error:
         raise StorageError(
-            f"cannot lock {file.name}: {error.strerror}; give a folder on a file system that takes locks"
+            f"cannot lock {file.name}: {error.strerror}; give a folder on another disk with --out"
         ) from error
     return True
 
@@ -159,7 +159,7 @@ def configured(threads: int) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    _configure(threads)
+    configure(threads)
     try:
         yield
     finally:
@@ -170,7 +170,7 @@ def configured(threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[3], warn_only=before[4])
 
 
-def _configure(threads: int) -> None:
+def configure(threads: int) -> None:
     """Set threads, true float32, no denormals, deterministic kernels."""
     import torch
 

@@ -213,7 +213,9 @@ class Stopwatch(Observer):
 def bench_in_aezoo(family: str, epochs: int) -> dict[str, list[float]]:
     """Run the grid as a bench of 8 seeds, without the baselines' trials."""
     registry = discover()
-    registry.plugins = tuple(one for one in registry.plugins if {family, "mnist-5k"} & set(one.contributions))
+    registry.plugins = tuple(
+        one for one in registry.plugins if {f"architecture {family}", "dataset mnist-5k"} & set(one.contributions)
+    )
     steps = epochs * len(digits()) // BATCH
     recipe = Recipe(name="peers", steps=1, batch_size=BATCH, lr=LR)
     watch = Stopwatch()

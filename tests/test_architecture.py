@@ -129,7 +129,8 @@ def test_values_are_read_as_python_would():
 def test_the_public_names_are_these():
     assert sorted(aezoo.__all__) == [
         "API_VERSION", "AezooError", "Architecture", "Autoencoder", "Dataset", "Evaluation", "Executor", "Flat",
-        "ImageShape", "Images", "Metric", "Observer", "Outcome", "Recipe", "Run", "Task", "TrainingOutput",
-        "TrialRecord", "Variant", "__version__", "bench", "create", "hookimpl", "list_architectures", "read_recipe",
+        "ImageShape", "Images", "Metric", "Observer", "Outcome", "Recipe", "Request", "Run", "Task", "TrainingOutput",
+        "TrialRecord", "Variant", "Work", "__version__", "bench", "create", "hookimpl", "list_architectures",
+        "read_recipe",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)

@@ -56,7 +56,7 @@ def check_output(case: Case) -> None:
         if not isinstance(output, Tensor):
             raise ContractError(
                 f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned {_what(output)}; "
-                f"what else training needs is training_forward's, as aezoo.TrainingOutput(reconstruction, penalty){where}"
+                f"what else training needs comes from training_forward, as aezoo.TrainingOutput(...){where}"
             )
         if output.shape != x_BCHW.shape:
             hint = _flat_hint(module, case)

@@ -99,22 +99,23 @@ def bench(
             expected = call.preview(request, observer=observer)
         else:
             try:
-                path = call.bench(request, observer=observer).path
+                snapshot = call.bench(request, observer=observer).snapshot
             except KeyboardInterrupt:
                 if observer.run is None:
                     raise
-                path, interrupted = observer.run, True
+                snapshot, interrupted = RunDirectory(observer.run).load(), True
     if dry_run:
         print_table(expected.table(), fmt)
         print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
         if expected.refused:
             raise typer.Exit(1)
         return
-    table = print_run(RunDirectory(path), fmt)
-    if request.latent_dims and is_swept(RunDirectory(path)) and fmt not in ("csv", "json"):
+    assert snapshot is not None
+    table = print_run(snapshot, fmt)
+    if request.latent_dims and is_swept(snapshot) and fmt not in ("csv", "json"):
         # A program that reads one table does not expect another one behind it.
         print()
-        print_table(rate_distortion(RunDirectory(path)), fmt)
+        print_table(rate_distortion(snapshot), fmt)
     mine = table[table["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)

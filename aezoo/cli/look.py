@@ -39,14 +39,17 @@ def list_(
     if variants + datasets + metrics + executors > 1:
         raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
     registry = registry_of(plugin, no_plugin)
+    rows: list[dict[str, object]]
     if variants:
-        print_rows([_variant_row(one) for one in registry.select(patterns or ["*"])], as_json=as_json)
+        rows = [_variant_row(variant) for variant in registry.select(patterns or ["*"])]
+        print_rows(rows, as_json=as_json, columns=("variant", "objective", "latent", "num_params", "reference"))
+        for label in registry.undeclared(patterns or ["*"]):
+            print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
         return
 
     def matches(name: str) -> bool:
         return not patterns or any(fnmatch.fnmatch(name, one) for one in patterns)
 
-    rows: list[dict[str, object]]
     if datasets:
         rows = [
             {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": owner.distribution}
@@ -85,6 +88,9 @@ def list_(
         ]
     rows = [row for row in rows if matches(str(next(iter(row.values()))))]
     if not rows:
+        if not patterns:
+            print_rows([], as_json=as_json)
+            return
         kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
         raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
     print_rows(rows, as_json=as_json)
@@ -236,7 +242,7 @@ def table(
     from aezoo.cli.screen import print_run
     from aezoo.run.store import RunDirectory
 
-    print_run(RunDirectory(run), fmt, sort=sort, view=view)
+    print_run(RunDirectory(run).load(), fmt, sort=sort, view=view)
 
 
 @app.command()
@@ -262,7 +268,7 @@ def compare(
     check_format(fmt)
     if len(runs) < 2:
         raise AezooError("give two runs or more; the others are held to the first one")
-    base, *others = (RunDirectory(path) for path in runs)
+    base, *others = (RunDirectory(path).load() for path in runs)
     compared = {other.path: comparison.compare(base, other) for other in others}
     whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
     print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)

@@ -59,15 +59,16 @@ def print_table(found: pd.DataFrame, fmt: str) -> None:
         print(text, end="" if text.endswith("\n") else "\n")
 
 
-def print_rows(rows: list[dict[str, object]], *, as_json: bool) -> None:
-    """Print rows of the same columns, as text or as JSON."""
+def print_rows(rows: list[dict[str, object]], *, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone."""
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     texts = [[plain(str(value)) for value in row.values()] for row in rows]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    limits = None if width is None else [max(8, width // len(rows[0]))] * len(rows[0])
-    print(tabulate.tabulate(texts, list(rows[0]), tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
+    names = list(rows[0]) if rows else list(columns)
+    limits = None if width is None or not names else [max(8, width // len(names))] * len(names)
+    print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
 
 
 def console_on(*, stderr: bool) -> Console:
@@ -85,6 +86,7 @@ class PlainObserver(Observer):
         self.clock = _Clock({})
         self.total = 0
         self.done = 0
+        self.parts: dict[str, tuple[float, int]] = {}
 
     def warn(self, text: str) -> None:
         self._say(f"warning: {text}")
@@ -109,6 +111,25 @@ class PlainObserver(Observer):
         self.done += 1
         self.clock.ended(record.trial_id)
         self._say(f"[{self.done}/{self.total}] {_result(record)}; {self.clock.left()}")
+
+    def timed(self, done: int, total: int) -> None:
+        self._progress("throughput", done, total)
+
+    def measured(self, done: int, total: int) -> None:
+        self._progress("metrics", done, total)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        """Say how far a part of the bench is, and the time left, each tenth of it."""
+        now = time.monotonic()
+        started, tenths = self.parts.get(what, (now, 0))
+        if what not in self.parts or done == 1:
+            started, tenths = now, 0
+        reached = 10 * done // total
+        if reached > tenths and 1 < done < total:
+            # The first of them started the clock.
+            left = (now - started) / (done - 1) * (total - done)
+            self._say(f"{what}: {done}/{total}; about {duration(left)} left")
+        self.parts[what] = (started, reached)
 
     def _say(self, text: str) -> None:
         self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
@@ -157,7 +178,7 @@ class LiveObserver(PlainObserver):
         if record.status != "ok":
             self.warn(_result(record))
         if self.run:
-            table = rows.summarise(RunDirectory(self.run))
+            table = rows.summarise(RunDirectory(self.run).load())
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.
             begun = begun.assign(status=begun["status"].replace("interrupted", "more seeds to run"))
@@ -166,6 +187,9 @@ class LiveObserver(PlainObserver):
 
     def timed(self, done: int, total: int) -> None:
         self.head = Text(f"measuring throughput, one variant at a time: {done}/{total}")
+
+    def measured(self, done: int, total: int) -> None:
+        self.head = Text(f"computing metrics: {done}/{total}")
 
     def _tell(self) -> None:
         self.head = Text(f"{self.done}/{self.total} trials; {self.clock.left()}")
@@ -206,7 +230,7 @@ def _result(record: TrialRecord) -> str:
     what = f"{record.variant} seed {record.seed}: {record.status}"
     if record.test_mse is None:
         return f"{what}: {record.reason}"
-    return f"{what}, test_mse {record.test_mse:.5f}, {record.train_seconds or 0:.1f} s"
+    return f"{what}, test_mse {render.loss(record.test_mse)}, {record.train_seconds or 0:.1f} s"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
 
 Asked = str | Path | Callable[..., Any] | Architecture
@@ -40,14 +40,16 @@ class Run:
     """A run: one results directory, and what can be read from it."""
 
     path: Path
+    snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
+    """The run as it was read when its bench ended; None where it is read anew each time."""
 
     def table(self) -> pd.DataFrame:
         """Return the table: a row a variant, best first; the columns are described in `aezoo.table.rows`."""
-        return rows.summarise(RunDirectory(self.path))
+        return rows.summarise(self.snapshot or RunDirectory(self.path).load())
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all trials that ended."""
-        return list(RunDirectory(self.path).records().values())
+        return list((self.snapshot or RunDirectory(self.path)).records().values())
 
     @property
     def failed(self) -> bool:
@@ -78,9 +80,10 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
                 runner.measure_throughput()
         finally:
             if grid.run.exists:
-                render.write(grid.run)
+                snapshot = grid.run.load()
+                render.write(snapshot)
                 runner.trackers.run_finished()
-    return Run(path=grid.run.path)
+    return Run(path=grid.run.path, snapshot=snapshot)
 
 
 def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Preview:
@@ -173,6 +176,9 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             raise AezooError(f"{warning} (--strict)")
         observer.warn(warning)
     selected = registry.select(["*", *texts] if request.every else texts, latent_dims=request.latent_dims)
+    for label in registry.undeclared(["*", *texts] if request.every else texts):
+        if not request.every:
+            observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
     executor = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:

@@ -68,8 +68,9 @@ def _chosen(text: str, registry: Registry) -> list[Variant]:
     named = [label for label in registry.architectures if label == text]
     if labels := named or of_distribution:
         return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]
-    found = registry.select([text])
+    selected = registry.select([text])
     if "[" in text:
-        return found
-    labels = list(dict.fromkeys(variant.label for variant in found))
+        return selected
+    # Also what declares no variants: it is checked with its defaults.
+    labels = list(dict.fromkeys([*(variant.label for variant in selected), *registry.undeclared([text])]))
     return [variant for label in labels for variant in variants_of(registry.architectures[label][0], label)]

@@ -174,6 +174,11 @@ class Registry:
         order = list(self.architectures)
         return sorted(found.values(), key=lambda variant: order.index(variant.label))
 
+    def undeclared(self, texts: Iterable[str]) -> list[str]:
+        """Return the architectures that patterns match and that declare no variants, so that `select` has none."""
+        labels = (label for text in texts if is_pattern(text) for label in fnmatch.filter(self.architectures, text))
+        return [label for label in dict.fromkeys(labels) if not self.architectures[label][0].variants]
+
     def _matching(self, text: str) -> Iterator[Variant]:
         if is_pattern(text):
             labels = fnmatch.filter(self.architectures, text)

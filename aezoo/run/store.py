@@ -4,7 +4,6 @@ Nothing that a run's files say leads out of its folder, and no pickle is ever re
 """
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
@@ -22,6 +21,7 @@ import pydantic
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from aezoo import machine
 from aezoo.errors import AezooError, StorageError, reason_of, told
 from aezoo.machine import Environment
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
@@ -31,6 +31,7 @@ WEIGHTS = "weights.safetensors"
 _TEMPORARY = ".tmp-"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
 M = TypeVar("M", bound=pydantic.BaseModel)
+T = TypeVar("T")
 
 
 class DamagedFileError(StorageError):
@@ -84,19 +85,27 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._inside("run.lock").open("w")
+            file = self._inside("run.lock").open("w")
         except OSError as error:
             raise StorageError(
                 f"cannot write into {self.path}: {told(error)}; give another folder with --out"
             ) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file:
+            machine.lock(file, wait=True)
             merged = dict(self.info().requested) if self.exists else {}
             for variant, ids in requested.items():
                 earlier = merged.get(variant, [])
                 # An earlier call may have asked for more seeds; one of another plugin source is another trial.
                 merged[variant] = earlier if earlier[: len(ids)] == ids else ids
             write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
+
+    def load(self) -> "Snapshot":
+        """Read the run, as it is now.
+
+        Raises:
+            AezooError: there is no run, or its run.json is damaged.
+        """
+        return Snapshot(self.path)
 
     def trial_path(self, trial_id: str) -> Path:
         """Return where the record of a trial lies."""
@@ -200,16 +209,13 @@ class RunDirectory:
         except OSError as error:
             raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if machine.lock(file, wait=False):
+                return Claim(file)
+        except StorageError:
             file.close()
-            return None
-        except OSError as error:
-            file.close()
-            raise StorageError(
-                f"cannot lock {path}: {error.strerror}; give a folder on another disk with --out"
-            ) from error
-        return Claim(file)
+            raise
+        file.close()
+        return None
 
     def read_record(self, trial_id: str) -> TrialRecord | None:
         """Read the record of one trial, or return None where there is none, as `records` does."""
@@ -264,6 +270,47 @@ class RunDirectory:
         return path
 
 
+class Snapshot(RunDirectory):
+    """A run that is read once: what other processes add to it meanwhile is not seen, and no file is opened twice."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._contents: dict[tuple[str, ...], Any] = {}
+        # First: what others request from here on has no records in this snapshot.
+        self.info()
+
+    def info(self) -> RunInfo:
+        """Return run.json as it was read."""
+        return self._once(("info",), super().info)
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Return all records, by trial id, as they were read."""
+        return self._once(("records",), super().records)
+
+    def measurements(self) -> list[Measurement]:
+        """Return the metrics of all trials as they were read."""
+        return self._once(("measurements",), super().measurements)
+
+    def anchors(self) -> list[Repetition]:
+        """Return how recorded trials came out when they were repeated, as it was read."""
+        return self._once(("anchors",), super().anchors)
+
+    def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
+        """Return the mean squared error of each test image as it was read."""
+        read = super().read_test_errors
+        return self._once(("errors", record.trial_id), lambda: read(record))
+
+    def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
+        """Return the timing of a variant as it was read."""
+        read = super().read_timing
+        return self._once((str(self.timing_path(plan, environment)),), lambda: read(plan, environment))
+
+    def _once(self, key: tuple[str, ...], read: Callable[[], T]) -> T:
+        if key not in self._contents:
+            self._contents[key] = read()
+        return self._contents[key]  # type: ignore[no-any-return]  # what `read` returned
+
+
 def pack_test_errors(errors: NDArray[np.float64]) -> bytes:
     """Return the mean squared error of each test image, (N,), float64, as the content of a safetensors file."""
     return safetensors.numpy.save({"test_errors": errors})
@@ -281,8 +328,14 @@ class Claim:
 
 
 def slug(text: str) -> str:
-    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters."""
-    return re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")[:60].rstrip("-.") or "variant"
+    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters.
+
+    Where it is cut it ends in a digest, so that two texts with one beginning are two names.
+    """
+    name = re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")
+    if len(name) > 60:
+        name = f"{name[:49].rstrip('-.')}-{digest(text)}"
+    return name or "variant"
 
 
 def digest(*parts: Any) -> str:

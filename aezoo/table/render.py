@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import tabulate
 
@@ -49,8 +50,9 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     """
     check_format(fmt)
     if fmt == "json":
-        rows = json.loads(table.to_json(orient="records", double_precision=15))
-        return json.dumps(rows, indent=1) + "\n"
+        values = table.to_dict(orient="records")
+        content = [{str(name): _plain_value(value) for name, value in row.items()} for row in values]
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
     if fmt == "csv":
         safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
         return str(safe.to_csv(index=False, lineterminator="\n"))
@@ -117,8 +119,14 @@ ESSENTIAL = (
 )  # fmt: skip
 """The columns for a narrow terminal, of a table, a comparison and a status."""
 
+
+def loss(value: float) -> str:
+    """Return a loss with five decimals, or with three significant digits where those say less."""
+    return f"{value:.5f}" if value == 0 or abs(value) >= 1e-3 else f"{value:#.3g}"
+
+
 _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("mse", lambda value: f"{value:.5f}"),
+    ("mse", loss),
     ("vs_pca", lambda value: f"{value:.3f}"),
     ("seconds", lambda value: f"{value:.1f}"),
     ("percent", lambda value: f"{value:+z.1f}"),
@@ -128,6 +136,15 @@ _STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("vs_reference", lambda value: f"{value:.3g}"),
     ("", lambda value: f"{value:,.0f}"),
 )
+
+
+def _plain_value(value: Any) -> Any:
+    """Return a cell as JSON has it, with every digit; null where there is no number."""
+    if isinstance(value, str | bool) or value is None:
+        return value
+    if pd.isna(value) or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
 def _cell(name: str, value: Any) -> str:

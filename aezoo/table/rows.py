@@ -31,6 +31,8 @@ _MEMORY = {
     "device_memory_mb": "peak_device_memory_bytes",
     "infer_device_memory_mb": "infer_peak_device_memory_bytes",
 }
+EXACT = 1e-9
+"""A loss of PCA below this is none but rounding: the network works in float32. Nothing is held against it."""
 UNSTEADY = 0.10
 """A throughput whose rounds lie further apart than this says little; it is marked."""
 
@@ -108,7 +110,7 @@ def _row(
         if half is not None:
             row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
-        row["vs_pca"] = mse / against if against else None
+        row["vs_pca"] = mse / against if against and against > EXACT else None
         counts = [record.active_units for record in ok if record.active_units is not None]
         row["active_units"] = fmean(counts) if counts else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}

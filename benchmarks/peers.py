@@ -213,7 +213,8 @@ class Stopwatch(Observer):
 def bench_in_aezoo(family: str, epochs: int) -> dict[str, list[float]]:
     """Run the grid as a bench of 8 seeds, without the baselines' trials."""
     registry = discover()
-    registry.plugins = tuple(
+    wanted = {f"architecture {family}", "dataset mnist-5k"}
+    registry.plugins = tuple(plugin for plugin in registry.plugins if wanted & set(plugin.contributions))
         one for one in registry.plugins if {f"architecture {family}", "dataset mnist-5k"} & set(one.contributions)
     )
     steps = epochs * len(digits()) // BATCH

@@ -305,7 +305,10 @@ class StaysBehind(Good):
 FAULTS = {
     DoesNotBuild: ("builds", "a leaf Variable that requires grad is being used in an in-place operation"),
     BlankObjective: ("builds", "objective must be a line of text"),
-    FlatOutput: ("output", "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); look at FlatOutput.decode"),
+    FlatOutput: (
+        "output",
+        "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); it works on flat images: return aezoo.Flat(",
+    ),
     OnlyWholeBatches: ("output", "expected reconstructions of shape (1, 1, 6, 5), got (1, 6, 5)"),
     RaisesInTraining: ("training", "expected a reconstruction in training, got KeyError: 'missing'; look at Raises"),
     SmallerInTraining: ("training", "in training, expected reconstructions of shape (8, 1, 6, 5), got (8, 1, 5, 5)"),

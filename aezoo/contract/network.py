@@ -194,12 +194,14 @@ def discrete(module: nn.Module) -> Discrete | None:
     """Return the module's codes, or None where its latent is not discrete: it has not all three parts of `Discrete`.
 
     Raises:
-        ContractError: it has methods ``codes`` and ``from_codes``, and a codebook of no size.
+        ContractError: it has two of the parts, and the third one is missing or wrong.
     """
     inner = module.module if isinstance(module, Flat) else module
     codes, from_codes, codebook_size = (getattr(inner, name, None) for name in Discrete._fields)
-    if not inspect.ismethod(codes) or not callable(from_codes):
+    if not inspect.ismethod(codes) or (not callable(from_codes) and not isinstance(codebook_size, int)):
         return None
+    if not callable(from_codes):
+        raise ContractError("a discrete latent has codes, from_codes and codebook_size, but there is no from_codes")
     if not isinstance(codebook_size, int) or codebook_size < 1:
         raise ContractError(f"codebook_size must be a whole number, at least 1, but is {codebook_size!r}")
     if inner is not module:

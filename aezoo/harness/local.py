@@ -25,7 +25,7 @@ from aezoo.contract.executor import Executor, MayStart, OnStart, OnStep, Outcome
 from aezoo.errors import StorageError, reason_of, told, traceback_of
 
 _PRELOAD = ("torch", "torch._dynamo", "aezoo.harness.timing")
-"""What the server imports beside the modules of the works: whoever starts it, benches follow. A test holds the names."""
+"""What the server imports beside the modules of the works, whoever starts it; a test holds the names."""
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 

@@ -215,8 +215,6 @@ def bench_in_aezoo(family: str, epochs: int) -> dict[str, list[float]]:
     registry = discover()
     wanted = {f"architecture {family}", "dataset mnist-5k"}
     registry.plugins = tuple(plugin for plugin in registry.plugins if wanted & set(plugin.contributions))
-        one for one in registry.plugins if {f"architecture {family}", "dataset mnist-5k"} & set(one.contributions)
-    )
     steps = epochs * len(digits()) // BATCH
     recipe = Recipe(name="peers", steps=1, batch_size=BATCH, lr=LR)
     watch = Stopwatch()

@@ -16,10 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from aezoo.contract.columns import loss
 from aezoo.errors import AezooError, did_you_mean, duration, plain
 from aezoo.harness.observer import Observer
 from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
 from aezoo.table.render import notes
 
@@ -49,7 +50,7 @@ def print_table(found: pd.DataFrame, fmt: str) -> None:
     if fmt == "rich" and console.is_terminal:
         whole = render.rich_table(found)
         narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
-        console.print(render.rich_table(found, render.ESSENTIAL) if narrow else whole)
+        console.print(render.rich_table(found, essential=True) if narrow else whole)
         if narrow:
             print(
                 "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
@@ -144,6 +145,7 @@ class LiveObserver(PlainObserver):
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} steps")
         )
         self.tasks: dict[str, TaskID] = {}
+        self.snapshot: Snapshot | None = None
         self.head = Text("")
         self.table = Table()
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
@@ -178,11 +180,13 @@ class LiveObserver(PlainObserver):
         if record.status != "ok":
             self.warn(_result(record))
         if self.run:
-            table = rows.summarise(RunDirectory(self.run).load())
+            # Read once; what ends is added to it.
+            self.snapshot = (self.snapshot or RunDirectory(self.run).load()).plus(record)
+            table = rows.summarise(self.snapshot)
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.
             begun = begun.assign(status=begun["status"].replace("interrupted", "more seeds to run"))
-            self.table = render.rich_table(begun, render.ESSENTIAL)
+            self.table = render.rich_table(begun, essential=True)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:
@@ -230,7 +234,7 @@ def _result(record: TrialRecord) -> str:
     what = f"{record.variant} seed {record.seed}: {record.status}"
     if record.test_mse is None:
         return f"{what}: {record.reason}"
-    return f"{what}, test_mse {render.loss(record.test_mse)}, {record.train_seconds or 0:.1f} s"
+    return f"{what}, test_mse {loss(record.test_mse)}, {record.train_seconds or 0:.1f} s"
 
 
 @contextlib.contextmanager

@@ -1,24 +1,220 @@
-"""The columns of a table: their names and their order, which programs rely on."""
+"""The columns of all views of a run: their names, which programs rely on, and what a person reads in them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "integer", "number"]
+
+
+def loss(value: float) -> str:
+    """Return a loss with five decimals, or with three significant digits where those say less."""
+    return f"{value:.5f}" if value == 0 or abs(value) >= 1e-3 else f"{value:#.3g}"
+
+
+def _in(style: str) -> Callable[[float], str]:
+    return lambda value: format(value, style)
+
+
+_whole = _in(",.0f")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column.
+
+    Args:
+        name: What a program calls it by.
+        kind: Texts, integers (Int64) or numbers (Float64); each may be missing.
+        format: A number as a person reads it; programs get every digit.
+        shown: Whether a person sees it; else it is for table.csv, csv and json, or a mark on another column.
+        essential: Whether it is shown on a narrow terminal too.
+        meaning: What it says, for the README; where that names several columns, with the first of them.
+    """
+
+    name: str
+    kind: Kind = "number"
+    format: Callable[[float], str] = _whole
+    shown: bool = True
+    essential: bool = False
+    meaning: str = ""
+
 
 COLUMNS = (
-    "rank", "variant", "objective", "latent_size", "num_params", "test_mse", "test_mse_low", "test_mse_high", "vs_pca",
-    "train_images_per_s", "infer_images_per_s", "peak_memory_mb", "seeds", "status", "bits", "active_units",
-    "train_vs_reference", "infer_vs_reference", "matmul_share", "train_spread", "infer_spread", "flops_per_image",
-    "train_flops_per_image", "infer_memory_mb", "device_memory_mb", "infer_device_memory_mb", "compile_seconds",
-    "batch_size", "threads", "precision", "compiled", "device", "rank_low", "rank_high", "deterministic",
-    "exceptions",
+    Column(
+        name="rank", kind="integer", essential=True,
+        meaning="by `test_mse`; `3 (2-5)` where the evidence allows the second to the fifth, Holm-corrected over all "
+        "pairs; failed variants last",
+    ),
+    Column(
+        name="variant", kind="text", essential=True, meaning="architecture and hyperparameters, defaults left out",
+    ),
+    Column(name="objective", kind="text", meaning="what is optimised beside the harness's own MSE"),
+    Column(name="latent_size", kind="integer", essential=True, meaning="numbers in one image's latent"),
+    Column(
+        name="num_params", kind="integer", essential=True, meaning="numbers in the network, fitted ones included",
+    ),
+    Column(
+        name="test_mse", format=loss, essential=True,
+        meaning="mean squared error a pixel over the whole test set, clean input, pixels in [0, 1], mean over seeds",
+    ),
+    Column(
+        name="test_mse_low", format=loss,
+        meaning="the lower end of its 95 % interval over seeds and test images; with one seed over the images alone",
+    ),
+    Column(name="test_mse_high", format=loss, meaning="the upper end"),
+    Column(
+        name="vs_pca", format=_in(".3f"), essential=True,
+        meaning="`test_mse` over PCA's at the same latent size: below 1 is better than PCA; empty where PCA is exact, "
+        "and for sparse and discrete latents, whose size says something else",
+    ),
+    Column(
+        name="train_images_per_s",
+        meaning="throughput in training, measured alone at the end, on one machine; `~` marks an unsteady figure",
+    ),
+    Column(name="infer_images_per_s", meaning="throughput of reconstruction, likewise"),
+    Column(name="peak_memory_mb", meaning="what the trial added to its process's memory, in 10⁶ bytes"),
+    Column(name="seeds", kind="integer", essential=True, meaning="seeds that ended well"),
+    Column(
+        name="status", kind="text", essential=True,
+        meaning="`ok`, or what went wrong; `not deterministic` where one seed gives two networks; `except ...` where "
+        "its author declared a check as not met",
+    ),
+    Column(
+        name="bits", format=_in(",.1f"),
+        meaning="what an image's code takes where it is discrete: codes times log2 K",
+    ),
+    Column(
+        name="active_units", format=_in(",.1f"),
+        meaning="how many of its numbers are not 0, on average, where it is sparse",
+    ),
+    Column(
+        name="train_vs_reference", format=_in(".3g"),
+        meaning="throughput in training over that of `mlp` in the same rounds, to read beside another machine's",
+    ),
+    Column(name="infer_vs_reference", format=_in(".3g"), meaning="the same of reconstruction"),
+    Column(
+        name="matmul_share", shown=False,
+        meaning="FLOPs a second of training over those of a product of two matrices in the same rounds",
+    ),
+    Column(
+        name="train_spread", shown=False,
+        meaning="how far the rounds of `train_images_per_s` lie apart: interquartile range over median",
+    ),
+    Column(name="infer_spread", shown=False, meaning="the same of `infer_images_per_s`"),
+    Column(
+        name="flops_per_image", kind="integer", shown=False,
+        meaning="FLOPs to reconstruct one image, a multiplication and an addition as two",
+    ),
+    Column(
+        name="train_flops_per_image", kind="integer", shown=False,
+        meaning="FLOPs of a training step an image, the backward pass included",
+    ),
+    Column(name="infer_memory_mb", shown=False, meaning="what one batch of reconstruction added to its process's"),
+    Column(name="device_memory_mb", shown=False, meaning="what the trial held on an accelerator"),
+    Column(name="infer_device_memory_mb", shown=False, meaning="what one batch of reconstruction held there"),
+    Column(
+        name="compile_seconds", format=_in(".1f"), shown=False,
+        meaning="the time of torch.compile, which is in no other column",
+    ),
+    Column(name="batch_size", kind="integer", shown=False, meaning="images a step"),
+    Column(name="threads", kind="integer", shown=False, meaning="threads of a trial on a CPU"),
+    Column(name="precision", kind="text", shown=False, meaning="`float32`, `tf32` or `bfloat16`"),
+    Column(name="compiled", kind="text", shown=False, meaning="whether steps went through torch.compile"),
+    Column(name="device", kind="text", shown=False, meaning="`cpu`, `cuda` or `mps`"),
+    Column(name="rank_low", kind="integer", shown=False, meaning="the best rank that the evidence allows"),
+    Column(name="rank_high", kind="integer", shown=False, meaning="the worst"),
+    Column(
+        name="deterministic", kind="text", shown=False,
+        meaning="whether the preflight came twice to one network from one seed",
+    ),
+    Column(
+        name="exceptions", kind="text", shown=False,
+        meaning="checks of the contract that its author declared as not met; the notes have the reasons",
+    ),
 )  # fmt: skip
-"""`vs_pca` is test_mse over PCA's at the same latent size, where the latent is continuous; `bits` are what the codes of
-an image take, where it is discrete; `active_units` how many of its numbers are not 0 on average, where it is sparse.
-`vs_reference` is a speed over that of the reference for speeds in the same rounds; `matmul_share` the FLOPs a second of
-training over those of a product of two matrices. A spread is an interquartile range over its median. `rank_low` to
-`rank_high` are the ranks that the evidence allows. It is `deterministic` where the preflight came twice to one network
-from one seed. `exceptions` are the checks of the contract that the plugin's author declared as not met; the notes have
-the reasons. After these come the metrics that were asked for, a column each, their means over the seeds."""
-HIDDEN = COLUMNS[COLUMNS.index("matmul_share") :]
-"""Columns for table.csv alone: a person reads them in the notes, as marks on a figure, or not at all."""
-GROUPED_COLUMNS = (
-    "code", "variant", "objective", "test_mse", "test_mse_low", "test_mse_high", "vs_pca", "latent_size", "bits",
-    "active_units", "num_params", "seeds", "status",
+"""The table of a run, in this order; after these come the metrics that were asked for, their means over the seeds."""
+
+GROUPED = (
+    Column(
+        name="code", kind="text",
+        meaning="the size of the codes in a group: in numbers, active units or bits",
+    ),
+    *(
+        column
+        for name in (
+            "variant", "objective", "test_mse", "test_mse_low", "test_mse_high", "vs_pca", "latent_size", "bits",
+            "active_units", "num_params", "seeds", "status",
+        )
+        for column in COLUMNS if column.name == name
+    ),
 )  # fmt: skip
-"""The columns of the table in groups."""
+"""The table in groups whose codes are of one size."""
+
+COMPARED = (
+    Column(name="variant", kind="text", essential=True, meaning="as in the table"),
+    Column(name="found", kind="text", meaning="`both`, or in which of the two runs alone"),
+    Column(
+        name="verdict", kind="text", essential=True,
+        meaning="on b: `better`, `worse`, `no evidence`, or `equal` but for rounding",
+    ),
+    Column(name="test_mse_a", format=loss, essential=True, meaning="in the first run"),
+    Column(name="test_mse_b", format=loss, essential=True, meaning="in the other"),
+    Column(
+        name="change_percent", format=_in("+z.1f"), essential=True, meaning="by how much `test_mse` is higher in b",
+    ),
+    Column(name="change_percent_low", format=_in("+z.1f"), meaning="the lower end of its 95 % interval"),
+    Column(name="change_percent_high", format=_in("+z.1f"), meaning="the upper end"),
+    Column(name="rank_a", kind="integer", meaning="the rank in the first run"),
+    Column(name="rank_b", kind="integer", meaning="in the other"),
+    Column(name="num_params_a", kind="integer", meaning="numbers in the network of the first run"),
+    Column(name="num_params_b", kind="integer", meaning="of the other"),
+    Column(
+        name="train_speed_ratio", format=_in(".2f"),
+        meaning="throughput in training, b over a; relative to the reference's where the circumstances differ",
+    ),
+    Column(name="infer_speed_ratio", format=_in(".2f"), meaning="the same of reconstruction"),
+    Column(name="status_a", kind="text", meaning="the status in the first run"),
+    Column(name="status_b", kind="text", meaning="in the other"),
+    Column(
+        name="network", kind="text", essential=True,
+        meaning="what makes it another network in b: a changed default, source or latent size; empty where nothing",
+    ),
+    Column(name="run_b", kind="text", meaning="the other run, where there are several"),
+)  # fmt: skip
+"""Two runs side by side."""
+
+STATES = (
+    Column(name="variant", kind="text", essential=True, meaning="as in the table"),
+    Column(name="seed", kind="integer", essential=True, meaning="from 0 on"),
+    Column(
+        name="state", kind="text", essential=True,
+        meaning="`done`, `missing`, `stale`, or the status of a trial that failed",
+    ),
+    Column(name="why", kind="text", essential=True, meaning="why it is not simply done"),
+)  # fmt: skip
+"""The trials of a run, as `aezoo status` lists them."""
+
+PLANNED = (
+    Column(name="trials", kind="integer", essential=True, meaning="trials that would run"),
+    Column(name="seconds", format=_in(",.1f"), essential=True, meaning="what they would take, one after another"),
+)
+"""What `aezoo bench --dry-run` says beside columns of the table."""
+
+_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *COMPARED, *GROUPED, *COLUMNS)}
+_SWEPT = re.compile(r"mse_[0-9]+")
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether a view of aezoo's own has a column of this name."""
+    return name in _BY_NAME or _SWEPT.fullmatch(name) is not None
+
+
+def column(name: str) -> Column:
+    """Return the column of a name: aezoo's own, a loss at one latent_dim (``mse_16``), or a metric."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if _SWEPT.fullmatch(name):
+        return Column(name=name, format=loss, essential=True, meaning="test_mse at this latent_dim")
+    return Column(name=name, format=_in("#.4g"), meaning="a metric that was asked for")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from aezoo.contract.columns import COLUMNS
+from aezoo.contract.columns import is_reserved
 from aezoo.errors import ContractError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Metric:
             raise ContractError(
                 f"a metric's name is a small letter, then small letters, digits and '_', but got {self.name!r}"
             )
-        if self.name in COLUMNS:
+        if is_reserved(self.name):
             raise ContractError(f"the column {self.name!r} is aezoo's own; choose another name for the metric")
         if not callable(self.compute):
             raise ContractError(f"{self.name}: compute must be callable, but is {type(self.compute).__name__}")

@@ -21,8 +21,9 @@ from aezoo.harness.trial import ImageSource, TrainAndScore, Try
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin
+from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
-from aezoo.run.store import RunDirectory, digest, slug
+from aezoo.run.store import RunDirectory
 
 T = TypeVar("T")
 START_SECONDS = 0.3

@@ -3,7 +3,7 @@
 aezoo/schemas/ holds what pydantic says of these models as JSON Schema, one file for each version.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -13,10 +13,10 @@ from aezoo.contract.executor import Status
 from aezoo.contract.recipe import Recipe
 from aezoo.machine import Count, Environment, FrozenModel
 
-SCHEMA: Final = 4
+SCHEMA: Final = 1
 """The version of the files. Whoever changes a model raises it, teaches `upgrade` to read what was, and writes the
 schemas again (tests/test_schema.py)."""
-SchemaVersion = Literal[4]
+SchemaVersion = Literal[1]
 TOLERANCE = 0.01
 """Training follows another path on another device or torch: two losses this close, of the first, are one finding."""
 TrialId = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9_=][a-z0-9_=.-]{0,99}$")]
@@ -259,13 +259,25 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is of a newer schema, or of none.
     """
-    version = content.get("schema")
-    if type(version) is not int or not 1 <= version <= SCHEMA:
-        raise ValueError(f"it is of schema {version!r}; this aezoo reads 1 to {SCHEMA}")
-    # Schema 2 added `deterministic` to records, which is unknown of earlier ones, and anchors; 3 added `exceptions`;
-    # 4 the kinds of latents: those of earlier ones were all read in numbers.
-    kind = {"latent_kind": "continuous"} if content.get("latent_size") is not None else {}
-    return {**kind, **content, "schema": SCHEMA}
+    upgraded = dict(content)
+    while (version := upgraded.get("schema")) != SCHEMA:
+        if type(version) is not int or version not in _STEPS:
+            known = sorted({SCHEMA, *_STEPS})
+            raise ValueError(f"it is of schema {version!r}; this aezoo reads {', '.join(map(str, known))}")
+        upgraded = _STEPS[version](upgraded)
+    return upgraded
+
+
+def _from_0_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what 0.1 wrote and nobody reads: a run's environment, and metrics, which have files of their own."""
+    gone = ["metrics", "metric_plugins", "metric_errors"]
+    if "requested" in content:
+        gone = ["environment"]
+    return {**{name: value for name, value in content.items() if name not in gone}, "schema": 1}
+
+
+_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {4: _from_0_1}
+"""What brings a file of a schema to the next one. 0.1, which was never released, called what it wrote 4."""
 
 
 def repeated(before: TrialRecord, after: TrialRecord) -> Repetition:

@@ -1,41 +1,36 @@
-"""A run on disk: JSON files written whole or not at all, each with a checksum, and read strictly.
+"""A run on disk: which files it has, and what each holds. Nothing that they say leads out of its folder."""
 
-Nothing that a run's files say leads out of its folder, and no pickle is ever read.
-"""
-
-import contextlib
-import glob
 import hashlib
-import json
 import math
-import os
 import re
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-import pydantic
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.errors import AezooError, StorageError, reason_of, told
 from aezoo.machine import Environment
-from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord, upgrade
+from aezoo.run.files import (
+    DamagedFileError,
+    content_of,
+    digest,
+    json_files,
+    read,
+    read_or_set_aside,
+    slug,
+    write_bytes,
+    write_json,
+)
+from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
 
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
-_TEMPORARY = ".tmp-"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
-M = TypeVar("M", bound=pydantic.BaseModel)
 T = TypeVar("T")
-
-
-class DamagedFileError(StorageError):
-    """A file of a run that is torn, changed, or not what aezoo wrote."""
 
 
 class RunDirectory:
@@ -73,7 +68,7 @@ class RunDirectory:
         """
         self.require()
         try:
-            return _read(self._inside("run.json"), RunInfo)
+            return read(self._inside("run.json"), RunInfo)
         except DamagedFileError as error:
             raise StorageError(f"{error}; restore it, or bench into another folder with --out") from error
 
@@ -122,7 +117,7 @@ class RunDirectory:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
         path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
-        content = _content(path)
+        content = content_of(path)
         if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
         try:
@@ -157,7 +152,7 @@ class RunDirectory:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
         path = self.weights_path(record.trial_id)
-        content = _content(path)
+        content = content_of(path)
         if hashlib.sha256(content).hexdigest() != record.weights_sha256:
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
         return content
@@ -168,8 +163,8 @@ class RunDirectory:
 
     def measurements(self) -> list[Measurement]:
         """Read the metrics of all trials."""
-        paths = map(self._unlinked, _json_files(self._inside("metrics")))
-        measurements = (_read_or_set_aside(path, Measurement) for path in paths)
+        paths = map(self._unlinked, json_files(self._inside("metrics")))
+        measurements = (read_or_set_aside(path, Measurement) for path in paths)
         return [measurement for measurement in measurements if measurement is not None]
 
     def write_measurement(self, measurement: Measurement) -> None:
@@ -182,7 +177,7 @@ class RunDirectory:
 
         One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
         """
-        found = (self._read_record(path) for path in _json_files(self._inside("trials")))
+        found = (self._read_record(path) for path in json_files(self._inside("trials")))
         return {record.trial_id: record for record in found if record is not None}
 
     def _read_record(self, path: Path) -> TrialRecord | None:
@@ -192,7 +187,7 @@ class RunDirectory:
             if record.test_errors_sha256 is not None:
                 self.read_test_errors(record)
 
-        return _read_or_set_aside(self._unlinked(path), TrialRecord, check)
+        return read_or_set_aside(self._unlinked(path), TrialRecord, check)
 
     def claim(self, trial_id: str) -> "Claim | None":
         """Claim a trial for this process, or return None where another one, on any machine, has it.
@@ -232,7 +227,13 @@ class RunDirectory:
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Read the timing of a variant as it was measured in this environment, or None."""
         path = self.timing_path(plan, environment)
-        return _read_or_set_aside(path, Timing) if path.is_file() else None
+        return read_or_set_aside(path, Timing) if path.is_file() else None
+
+    def timings(self) -> dict[str, Timing]:
+        """Read the timings of all variants on all machines, by the names of their files."""
+        paths = map(self._unlinked, json_files(self._inside("timings")))
+        timings = {path.name: read_or_set_aside(path, Timing) for path in paths}
+        return {name: timing for name, timing in timings.items() if timing is not None}
 
     def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
         """Write the timing of a variant."""
@@ -240,7 +241,7 @@ class RunDirectory:
 
     def anchors(self) -> list[Repetition]:
         """Read how recorded trials came out when they were repeated."""
-        found = (_read_or_set_aside(self._unlinked(path), Repetition) for path in _json_files(self._inside("anchors")))
+        found = (read_or_set_aside(self._unlinked(path), Repetition) for path in json_files(self._inside("anchors")))
         return [one for one in found if one is not None]
 
     def write_anchor(self, anchor: Repetition) -> None:
@@ -300,10 +301,21 @@ class Snapshot(RunDirectory):
         read = super().read_test_errors
         return self._once(("errors", record.trial_id), lambda: read(record))
 
+    def timings(self) -> dict[str, Timing]:
+        """Return the timings of all variants on all machines, by the names of their files, as they were read."""
+        return self._once(("timings",), super().timings)
+
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Return the timing of a variant as it was read."""
-        read = super().read_timing
-        return self._once((str(self.timing_path(plan, environment)),), lambda: read(plan, environment))
+        return self.timings().get(self.timing_path(plan, environment).name)
+
+    def plus(self, record: TrialRecord) -> "Snapshot":
+        """Return this snapshot with a record that was written since; nothing but its own files is read."""
+        later = object.__new__(Snapshot)
+        RunDirectory.__init__(later, self.path)
+        later._contents = {**self._contents, ("records",): {**self.records(), record.trial_id: record}}
+        later._contents.pop(("errors", record.trial_id), None)
+        return later
 
     def _once(self, key: tuple[str, ...], read: Callable[[], T]) -> T:
         if key not in self._contents:
@@ -325,127 +337,3 @@ class Claim:
     def release(self) -> None:
         """Let others have it. The file stays: removing it would leave two owners of one name."""
         self._file.close()
-
-
-def slug(text: str) -> str:
-    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters.
-
-    Where it is cut it ends in a digest, so that two texts with one beginning are two names.
-    """
-    name = re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")
-    if len(name) > 60:
-        name = f"{name[:49].rstrip('-.')}-{digest(text)}"
-    return name or "variant"
-
-
-def digest(*parts: Any) -> str:
-    """Return 10 hex digits over some values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def write_json(path: Path, model: pydantic.BaseModel) -> None:
-    """Write a model as JSON with its checksum, whole or not at all.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written.
-    """
-    content = model.model_dump(mode="json", by_alias=True)
-    write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written.
-    """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all: temporary file, fsync, rename.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a run is for whoever may read the folder.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedFileError(f"{path} is damaged: it is not there") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {told(error)}") from error
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(_TEMPORARY))
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _read(path: Path, model: type[M]) -> M:
-    try:
-        content = json.loads(path.read_bytes())
-        checksum = content.pop("checksum")
-        if checksum != _checksum(content):
-            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
-    except DamagedFileError:
-        raise
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {told(error)}") from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
-    try:
-        content = upgrade(content)
-    except ValueError as error:
-        # Whole, and not this aezoo's to judge: nothing to set aside.
-        raise StorageError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
-    try:
-        return model.model_validate_json(json.dumps(content), strict=True)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedFileError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
-
-
-def _read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = lambda _: None) -> M | None:
-    try:
-        found = _read(path, model)
-        check(found)
-        return found
-    except FileNotFoundError:
-        # Another process has just set it aside.
-        return None
-    except DamagedFileError as error:
-        number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
-        aside = path.with_suffix(f".damaged{number or ''}")
-        try:
-            path.replace(aside)
-            what = f"set aside as {aside.name}"
-        except OSError as failure:
-            what = f"not set aside, {told(failure)}"
-        warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
-        return None

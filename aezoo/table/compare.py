@@ -1,12 +1,18 @@
 """Hold runs against each other, variant by variant. It needs no torch."""
 
+from collections.abc import Iterable, Sequence
+
 import pandas as pd
 
+from aezoo.contract.columns import COMPARED
 from aezoo.errors import ComparisonRefusedError
-from aezoo.run.records import TOLERANCE, RunInfo
+from aezoo.run.records import TOLERANCE, RunInfo, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 from aezoo.table.statistics import CONFIDENCE, Estimate, holm
+
+_MOVES_A_LOSS = ("aezoo", "torch", "platform", "device", "device_name", "threads", "cuda")
+"""What of an environment may lead training along another path."""
 
 
 def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
@@ -14,8 +20,9 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
 
     `change_percent` is how much higher test_mse is in b than in a, with its 95 % interval over seeds and test images.
     The verdict on b is `better` or `worse` where the evidence says so (Holm-corrected over the variants), else
-    `no evidence`; `equal` where the losses are, but for rounding. A speed ratio is b over a; where something differs
-    that a speed depends on, it is that of the speeds over the reference's, which was timed in the same rounds.
+    `no evidence`; `equal` where the losses are, but for rounding. `network` says what makes a variant of one name
+    another network in b. A speed ratio is b over a; where something differs that a speed depends on, it is that of the
+    speeds over the reference's, which was timed in the same rounds.
 
     Raises:
         ComparisonRefusedError: something that changes a loss differs between the runs; it is named.
@@ -36,16 +43,19 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
         for name in both["variant"]
     ]
     percent = 100 / both["test_mse_a"]
-    halves = pd.Series([one.half if one else None for one in differences], dtype="Float64")
+    halves = pd.Series([estimate.half if estimate else None for estimate in differences], dtype="Float64")
     both["change_percent"] = (both["test_mse_b"] - both["test_mse_a"]) * percent
     both["change_percent_low"] = both["change_percent"] - halves * percent
     both["change_percent_high"] = both["change_percent"] + halves * percent
-    tolerance = TOLERANCE if loss_differences(a, b) else 0.0
-    corrected = iter(holm([one.p_value for one in differences if one]))
+    records_a, records_b = (rows.records_by_variant(run) for run in (a, b))
+    pairs = [(records_a.get(name, []), records_b.get(name, [])) for name in both["variant"]]
+    tolerances = [TOLERANCE if _environments(*pair) else 0.0 for pair in pairs]
+    corrected = iter(holm([estimate.p_value for estimate in differences if estimate]))
     both["verdict"] = [
-        _verdict(one, next(corrected), tolerance * before) if one else None
-        for one, before in zip(differences, both["test_mse_a"], strict=True)
+        _verdict(estimate, next(corrected), tolerance * before) if estimate else None
+        for estimate, tolerance, before in zip(differences, tolerances, both["test_mse_a"], strict=True)
     ]
+    both["network"] = [_network(*pair) or None for pair in pairs]
     alike = both["threads_a"].eq(both["threads_b"]) & both["compiled_a"].eq(both["compiled_b"])
     alike = alike.fillna(False) & (not speed_differences(a, b))
     for part in ("train", "infer"):
@@ -53,13 +63,7 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
             both[f"{part}_{what}_b"] / both[f"{part}_{what}_a"] for what in ("images_per_s", "vs_reference")
         )
         both[f"{part}_speed_ratio"] = plain.where(alike, relative)
-    return both[
-        [
-            "variant", "found", "verdict", "test_mse_a", "test_mse_b", "change_percent", "change_percent_low",
-            "change_percent_high", "rank_a", "rank_b", "num_params_a", "num_params_b", "train_speed_ratio",
-            "infer_speed_ratio", "status_a", "status_b",
-        ]
-    ]  # fmt: skip
+    return both[[column.name for column in COMPARED if column.name != "run_b"]]
 
 
 def regressions(compared: pd.DataFrame, percent: float) -> list[str]:
@@ -75,28 +79,42 @@ def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
         f"a: {a.path}; b: {b.path}; verdict on b, at 5 %, corrected for the number of variants (Holm)",
         "change_percent: test_mse of b over a's, with its 95 % interval over seeds and test images",
     ]
-    one, other = (rows.summarise(run) for run in (a, b))
-    if (one["seeds"] == 1).any() or (other["seeds"] == 1).any():
+    left, right = (rows.summarise(run) for run in (a, b))
+    if (left["seeds"] == 1).any() or (right["seeds"] == 1).any():
         lines.append("with one seed a verdict says nothing of how another seed would do")
-    losses, speeds = loss_differences(a, b), speed_differences(a, b)
-    joined = one.merge(other, on="variant").dropna(subset=["compiled_x", "compiled_y"])
+    records_a, records_b = (rows.records_by_variant(run) for run in (a, b))
+    common = [name for name in records_a if name in records_b]
+    lines += [
+        f"{name} is another network in b: {what}"
+        for name in common
+        if (what := _network(records_a[name], records_b[name]))
+    ]
+    others = {name: phrases for name in common if (phrases := _environments(records_a[name], records_b[name]))}
+    if others:
+        where = "" if len(others) == len(common) else f" for {len(others)} of {len(common)} variants"
+        losses = ", ".join(dict.fromkeys(phrase for phrases in others.values() for phrase in phrases))
+        lines.append(f"the runs differ in {losses}{where}: changes of less than {TOLERANCE:.0%} are not judged there")
+    speeds = speed_differences(a, b)
+    joined = left.merge(right, on="variant").dropna(subset=["compiled_x", "compiled_y"])
     speeds += [name for name in ("threads", "compiled") if (joined[f"{name}_x"] != joined[f"{name}_y"]).any()]
-    if losses:
-        lines.append(f"the runs differ in {', '.join(losses)}: changes of less than {TOLERANCE:.0%} are not judged")
     if speeds:
-        told = ", ".join(dict.fromkeys(speeds))
-        lines.append(f"the runs differ in {told}: there, speeds are compared relative to the reference's")
+        lines.append(
+            f"the speeds differ in {', '.join(speeds)}: there, they are compared relative to the reference's"
+        )
     return lines
-
-
-def loss_differences(a: RunDirectory, b: RunDirectory) -> list[str]:
-    """Return what may lead training along another path in b than in a, a phrase each."""
-    return _environment(a, b, ("aezoo", "torch", "platform", "device", "device_name", "threads", "cuda"))
 
 
 def speed_differences(a: RunDirectory, b: RunDirectory) -> list[str]:
     """Return what forbids to compare the speeds of two runs as they are, a phrase each; none where they may be."""
-    return _environment(a, b, ("device", "device_name", "threads", "torch"))
+    machines = [next(iter(rows.timings_by_machine(run)), None) for run in (a, b)]
+    if None in machines:
+        return []
+    names = ("device", "device_name", "torch")
+    return [
+        f"{name} ({before}, {after})"
+        for name, before, after in zip(names, *(machine or () for machine in machines), strict=True)
+        if before != after
+    ]
 
 
 def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:
@@ -107,13 +125,40 @@ def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:
     return "better" if difference.value < 0 else "worse"
 
 
-def _environment(a: RunDirectory, b: RunDirectory, names: tuple[str, ...]) -> list[str]:
-    one, other = (max(x.records().values(), key=lambda record: record.finished_at).environment for x in (a, b))
-    return [
-        f"{name} ({getattr(one, name)}, {getattr(other, name)})"
-        for name in names
-        if getattr(one, name) != getattr(other, name)
+def _environments(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> list[str]:
+    """Return what differs between the environments of a variant's trials, a phrase each."""
+    phrases = []
+    for name in _MOVES_A_LOSS if a and b else ():
+        before, after = ({getattr(record.environment, name) for record in records} for records in (a, b))
+        if before != after:
+            phrases.append(f"{name} ({_listed(before)}, {_listed(after)})")
+    return phrases
+
+
+def _network(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> str:
+    """Return what makes a variant another network in b than in a; nothing where it is the same, or in one alone."""
+    if not a or not b:
+        return ""
+    before, after = a[0], b[0]
+    phrases = [
+        f"{name} {before.hyperparameters.get(name)} → {after.hyperparameters.get(name)}"
+        for name in sorted(before.hyperparameters.keys() | after.hyperparameters.keys())
+        if before.hyperparameters.get(name) != after.hyperparameters.get(name)
     ]
+    if before.plugin.distribution != after.plugin.distribution:
+        phrases.append(f"from {before.plugin.distribution} → {after.plugin.distribution}")
+    elif before.plugin.source_sha256 != after.plugin.source_sha256:
+        phrases.append("plugin source changed")
+    sizes = [
+        next((record.latent_size for record in records if record.latent_size is not None), None) for records in (a, b)
+    ]
+    if None not in sizes and sizes[0] != sizes[1]:
+        phrases.append(f"latent_size {sizes[0]} → {sizes[1]}")
+    return "; ".join(phrases)
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " and ".join(sorted(map(str, values)))
 
 
 def _differences(a: RunInfo, b: RunInfo) -> list[str]:

@@ -2,22 +2,32 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import tabulate
 
-from aezoo.contract.columns import COLUMNS, HIDDEN
+from aezoo.contract.columns import column
 from aezoo.errors import AezooError, did_you_mean, plain
-from aezoo.run.store import RunDirectory, write_text
-from aezoo.table.rows import UNSTEADY, WORST_FIRST, by_code, is_swept, rate_distortion, summarise
+from aezoo.run.files import write_text
+from aezoo.run.store import RunDirectory
+from aezoo.table.rows import (
+    UNSTEADY,
+    WORST_FIRST,
+    by_code,
+    is_swept,
+    pca_losses,
+    rate_distortion,
+    records_by_variant,
+    summarise,
+    timings_by_machine,
+)
+from aezoo.table.statistics import spread
 
 if TYPE_CHECKING:
     from rich.table import Table
-from aezoo.table.rows import records_by_variant, timing_of
-from aezoo.table.statistics import spread
 
 FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
 
@@ -69,8 +79,8 @@ def check_format(fmt: str) -> None:
         raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
 
 
-def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the rows of some of a table's columns as a person reads them.
+def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of a table as a person reads them, all of them or the essential ones.
 
     A spread becomes a mark on its speed, an interval of ranks stands behind the rank, and a status says where the
     variant is not deterministic. Columns for latents that no row has are left out.
@@ -78,7 +88,7 @@ def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[li
     shown = [
         str(name)
         for name in table
-        if name not in HIDDEN and (columns is None or name in columns)
+        if column(str(name)).shown and (column(str(name)).essential or not essential)
         if name not in ("bits", "active_units") or table[name].notna().any()
     ]
     rows = []
@@ -98,12 +108,12 @@ def cells(table: pd.DataFrame, columns: Sequence[str] | None = None) -> tuple[li
     return shown, rows
 
 
-def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Table":
-    """Return a table, or some of its columns, for a terminal."""
+def rich_table(table: pd.DataFrame, *, essential: bool = False) -> "Table":
+    """Return a table, or its essential columns, for a terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    headers, rows = cells(table, shown)
+    headers, rows = cells(table, essential=essential)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in headers:
         drawn.add_column(name, justify="left" if _is_text(table, name) else "right", no_wrap=True)
@@ -111,31 +121,6 @@ def rich_table(table: pd.DataFrame, shown: Sequence[str] | None = None) -> "Tabl
     for texts, status in zip(rows, statuses, strict=True):
         drawn.add_row(*(Text(text) for text in texts), style="red" if status in WORST_FIRST[:-1] else "")
     return drawn
-
-
-ESSENTIAL = (
-    "rank", "variant", "latent_size", "num_params", "test_mse", "vs_pca", "seeds", "status",
-    "verdict", "test_mse_a", "test_mse_b", "change_percent", "seed", "state", "why",
-)  # fmt: skip
-"""The columns for a narrow terminal, of a table, a comparison and a status."""
-
-
-def loss(value: float) -> str:
-    """Return a loss with five decimals, or with three significant digits where those say less."""
-    return f"{value:.5f}" if value == 0 or abs(value) >= 1e-3 else f"{value:#.3g}"
-
-
-_STYLES: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("mse", loss),
-    ("vs_pca", lambda value: f"{value:.3f}"),
-    ("seconds", lambda value: f"{value:.1f}"),
-    ("percent", lambda value: f"{value:+z.1f}"),
-    ("bits", lambda value: f"{value:,.1f}"),
-    ("active_units", lambda value: f"{value:,.1f}"),
-    ("ratio", lambda value: f"{value:.2f}"),
-    ("vs_reference", lambda value: f"{value:.3g}"),
-    ("", lambda value: f"{value:,.0f}"),
-)
 
 
 def _plain_value(value: Any) -> Any:
@@ -154,9 +139,7 @@ def _cell(name: str, value: Any) -> str:
         return plain(value)
     if not math.isfinite(value):
         return "-"
-    if name not in COLUMNS and isinstance(value, float) and not any(part in name for part, _ in _STYLES if part):
-        return f"{value:#.4g}"  # a metric's number, of any size
-    return next(style for part, style in _STYLES if part in name)(float(value))
+    return column(name).format(float(value))
 
 
 def _is_text(table: pd.DataFrame, name: str) -> bool:
@@ -173,11 +156,10 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
     info = run.info()
     recipe = info.recipe
-    env = max(run.records().values(), key=lambda record: record.finished_at).environment
     lines = [
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}; "
-        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial",
+        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}",
+        *_environment_notes(run),
         "rank: by test_mse; in brackets from the best to the worst that the evidence allows, Holm-corrected over all "
         "pairs at 5 %; few seeds separate little",
         "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
@@ -194,6 +176,10 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         lines.append(
             f"{_count(single, 'variant')} with one seed: interval and ranks say nothing of how another seed would do"
         )
+    exact = sorted(pca_losses(run)[1])
+    if exact:
+        sizes = ", ".join(map(str, exact))
+        lines.append(f"no vs_pca at latent size {sizes}: PCA is exact there but for rounding")
     lines += _speed_notes(run)
     lines += _anchor_notes(run)
     lines += [
@@ -217,24 +203,42 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     return [plain(line) for line in lines]
 
 
-def _speed_notes(run: RunDirectory) -> list[str]:
-    """Say under which circumstances the speeds were measured, and what they are relative to."""
-    records = run.records()
-    asked = [records[trial_id] for ids in run.info().requested.values() for trial_id in ids if trial_id in records]
-    timings = [timing for record in asked if (timing := timing_of(run, [record]))]
-    if not timings:
-        return []
-    one = timings[0]
-    env = one.environment
-    told = (
-        f"images_per_s: batches of {one.batch_size}, {_count(env.threads, 'thread')}, {one.precision}, "
-        f"{'compiled' if one.compiled else 'not compiled'}, {env.device}: {env.device_name}"
+def _environment_notes(run: RunDirectory) -> list[str]:
+    """Say with what, and on which machines, the trials ran."""
+    records = [record for some in records_by_variant(run).values() for record in some]
+    counts = Counter(
+        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
+        for env in (record.environment for record in records)
     )
-    rate = [rate for timing in timings for rate in timing.matmul_flops_per_s]
+    if len(counts) < 2:
+        return list(counts)
+    return [f"{_count(number, 'trial')}: {circumstances}" for circumstances, number in counts.most_common()]
+
+
+def _speed_notes(run: RunDirectory) -> list[str]:
+    """Say on which machine the speeds were measured, and how, what they are relative to, and what others measured."""
+    machines = timings_by_machine(run)
+    if not machines:
+        return []
+    ((device, name, version), timings), *others = machines.items()
+    some = list(timings.values())
+    threads = sorted({timing.environment.threads for timing in some})
+    compiled = sorted({"compiled" if timing.compiled else "not compiled" for timing in some}, reverse=True)
+    speeds = (
+        f"images_per_s: batches of {some[0].batch_size}, {' or '.join(map(str, threads))} "
+        f"{'thread' if threads == [1] else 'threads'}, {some[0].precision}, {' or '.join(compiled)}, "
+        f"{device}: {name}, torch {version}"
+    )
+    rate = [rate for timing in some for rate in timing.matmul_flops_per_s]
     if rate:
-        told += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
-    references = sorted({timing.reference for timing in timings if timing.reference})
-    return [told] + [f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references]
+        speeds += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
+    references = sorted({timing.reference for timing in some if timing.reference})
+    lines = [speeds, *(f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references)]
+    return lines + [
+        f"timed elsewhere, and not in these columns: {_count(len(timings), 'variant')} on {device}: {name}, "
+        f"torch {version}"
+        for (device, name, version), timings in others
+    ]
 
 
 def _anchor_notes(run: RunDirectory) -> list[str]:

@@ -8,19 +8,14 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.architecture import format_settings, parse_variant
-from aezoo.contract.columns import COLUMNS, GROUPED_COLUMNS
+from aezoo.contract.columns import COLUMNS, GROUPED
 from aezoo.contract.executor import Status
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table.statistics import Errors, paired_ratio, rank_intervals, spread
 
-_INTEGERS = (
-    "rank", "latent_size", "num_params", "seeds", "flops_per_image", "train_flops_per_image", "batch_size", "threads",
-    "rank_low", "rank_high",
-)  # fmt: skip
-_TEXTS = ("variant", "objective", "status", "precision", "compiled", "device", "deterministic", "exceptions")
-
+_DTYPES = {"text": "object", "integer": "Int64", "number": "Float64"}
 WORST_FIRST: tuple[Status, ...] = (
     "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
 )  # fmt: skip
@@ -32,7 +27,9 @@ _MEMORY = {
     "infer_device_memory_mb": "infer_peak_device_memory_bytes",
 }
 EXACT = 1e-9
-"""A loss of PCA below this is none but rounding: the network works in float32. Nothing is held against it."""
+"""A loss of PCA below this share of the images' variance is none but rounding: nothing is held against it."""
+Machine = tuple[str, str, str]
+"""What a speed depends on beside threads: the kind of device, its name, and torch."""
 UNSTEADY = 0.10
 """A throughput whose rounds lie further apart than this says little; it is marked."""
 
@@ -45,12 +42,10 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     """
     requested = run.info().requested
     by_variant = records_by_variant(run)
-    pca = {
-        found[0].latent_size: _test_mse(found)
-        for found in by_variant.values()
-        if found and found[0].baseline == "pca" and any(record.status == "ok" for record in found)
-    }
+    losses, exact = pca_losses(run)
+    pca = {size: loss for size, loss in losses.items() if size not in exact}
     errors = errors_by_variant(run)
+    (_, timings), *_ = [*timings_by_machine(run).items(), (None, {})]
     metrics: dict[str, dict[str, float | None]] = {name: {} for name in run.info().recipe.metrics}
     for measurement in run.measurements():
         metrics.setdefault(measurement.metric, {})[measurement.trial_id] = measurement.value
@@ -61,7 +56,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
             errors[variant],
             asked=len(requested[variant]),
             pca=pca,
-            timing=timing_of(run, found),
+            timing=timings.get(variant),
             metrics=metrics,
         )
         for variant, found in by_variant.items()
@@ -72,10 +67,8 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         row["rank"] = min(place, len(ranked)) + 1
     for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
         row |= {"rank_low": low, "rank_high": high}
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *metrics])
-    return table.astype(dict.fromkeys(_INTEGERS, "Int64")).astype(
-        {str(name): "Float64" for name in table if name not in (*_INTEGERS, *_TEXTS)}
-    )
+    dtypes = {column.name: _DTYPES[column.kind] for column in COLUMNS} | dict.fromkeys(metrics, "Float64")
+    return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
 
 
 def _row(
@@ -84,14 +77,14 @@ def _row(
     errors: Errors | None,
     *,
     asked: int,
-    pca: Mapping[int | None, float],
+    pca: Mapping[int, float],
     timing: Timing | None,
     metrics: Mapping[str, Mapping[str, float | None]],
 ) -> dict[str, Any]:
     ok = [record for record in records if record.status == "ok"]
     statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
     known = next((record for record in records if record.num_params is not None), None)
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
     row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in WORST_FIRST if one in statuses)}
     if records:
         one = records[0]
@@ -110,7 +103,7 @@ def _row(
         if half is not None:
             row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
-        row["vs_pca"] = mse / against if against and against > EXACT else None
+        row["vs_pca"] = mse / against if against else None
         counts = [record.active_units for record in ok if record.active_units is not None]
         row["active_units"] = fmean(counts) if counts else None
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
@@ -168,8 +161,40 @@ def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
     }
 
 
-def timing_of(run: RunDirectory, records: Sequence[TrialRecord]) -> Timing | None:
-    return run.read_timing(records[0], records[0].environment) if records else None
+def pca_losses(run: RunDirectory) -> tuple[dict[int, float], set[int]]:
+    """Return test_mse of PCA by latent size, and the sizes at which it is exact but for rounding.
+
+    It is with as many numbers as pixels, and with as many as the images' rank.
+    """
+    baselines: dict[str, dict[int, float]] = {"mean": {}, "pca": {}}
+    pixels = math.prod(run.info().dataset.image_shape)
+    for records in records_by_variant(run).values():
+        ok = [record for record in records if record.status == "ok"]
+        if ok and ok[0].baseline and ok[0].latent_size is not None:
+            baselines[ok[0].baseline][ok[0].latent_size] = _test_mse(ok)
+    variance = min(baselines["mean"].values(), default=1.0)
+    losses = baselines["pca"]
+    return losses, {size for size, loss in losses.items() if size >= pixels or loss <= EXACT * variance}
+
+
+def timings_by_machine(run: RunDirectory) -> dict[Machine, dict[str, Timing]]:
+    """Return the timings of the trials that were asked for, by variant, of each machine.
+
+    First comes the machine that timed most variants, of several the latest: the columns of speeds are its.
+    """
+    timed = run.timings()
+    environments = {env: None for timing in timed.values() if (env := timing.environment)}
+    machines: dict[Machine, dict[str, Timing]] = {}
+    for variant, records in records_by_variant(run).items():
+        for env in environments if records else ():
+            timing = timed.get(run.timing_path(records[0], env).name)
+            if timing is not None and env.threads == records[0].threads:
+                machines.setdefault((env.device, env.device_name, env.torch), {})[variant] = timing
+    rank = {
+        machine: (len(timings), max(timing.measured_at for timing in timings.values()))
+        for machine, timings in machines.items()
+    }
+    return {machine: machines[machine] for machine in sorted(machines, key=lambda one: rank[one], reverse=True)}
 
 
 def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -198,7 +223,7 @@ def by_code(run: RunDirectory) -> pd.DataFrame:
     order = sorted(range(len(table)), key=lambda place: (keys[place][:2], place))
     grouped = table.iloc[order].reset_index(drop=True)
     grouped.insert(0, "code", [keys[place][2] for place in order])
-    return grouped[list(GROUPED_COLUMNS)]
+    return grouped[[column.name for column in GROUPED]]
 
 
 def _code_group(kind: str | None, row: "pd.Series[Any]") -> tuple[int, float, str]:

@@ -1,0 +1,167 @@
+"""How a file of a run is written and read: whole or not at all, with a checksum, and strictly.
+
+No pickle is ever read.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from aezoo.errors import StorageError, told
+from aezoo.run.records import upgrade
+
+_TEMPORARY = ".tmp-"
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+class DamagedFileError(StorageError):
+    """A file of a run that is torn, changed, or not what aezoo wrote."""
+
+
+def slug(text: str) -> str:
+    """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters.
+
+    Where it is cut it ends in a digest, so that two texts with one beginning are two names.
+    """
+    name = re.sub(r"[^a-z0-9_=.]+", "-", text.lower()).strip("-.")
+    if len(name) > 60:
+        name = f"{name[:49].rstrip('-.')}-{digest(text)}"
+    return name or "variant"
+
+
+def digest(*parts: Any) -> str:
+    """Return 10 hex digits over some values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def write_json(path: Path, model: pydantic.BaseModel) -> None:
+    """Write a model as JSON with its checksum, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    content = model.model_dump(mode="json", by_alias=True)
+    write_text(path, json.dumps({**content, "checksum": checksum(content)}, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: temporary file, fsync, rename.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for their owner alone; a run is for whoever may read the folder.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        DamagedFileError: it is not there.
+        StorageError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{path} is damaged: it is not there") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {told(error)}") from error
+
+
+def json_files(folder: Path) -> Iterator[Path]:
+    """Yield the JSON files of a folder that are written whole, by name; none where there is no folder."""
+    if folder.is_dir():
+        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(_TEMPORARY))
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a file's content, 64 hex digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def read(path: Path, model: type[M]) -> M:
+    """Read a model as `write_json` wrote it, this aezoo or an older one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it is torn, changed, or not what aezoo wrote.
+        StorageError: it cannot be read, or is of a newer aezoo.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if content.pop("checksum") != checksum(content):
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+    except DamagedFileError:
+        raise
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {told(error)}") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
+    try:
+        content = upgrade(content)
+    except ValueError as error:
+        # Whole, and not this aezoo's to judge: nothing to set aside.
+        raise StorageError(f"cannot read {path}: {error}; read it with the aezoo that wrote it") from error
+    try:
+        return model.model_validate_json(json.dumps(content), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedFileError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
+
+
+def read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = lambda _: None) -> M | None:
+    """Read a model; where it is damaged, or `check` says so, set it aside with a warning, as if it were not there."""
+    try:
+        content = read(path, model)
+        check(content)
+        return content
+    except FileNotFoundError:
+        # Another process has just set it aside.
+        return None
+    except DamagedFileError as error:
+        number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
+        aside = path.with_suffix(f".damaged{number or ''}")
+        try:
+            path.replace(aside)
+            what = f"set aside as {aside.name}"
+        except OSError as failure:
+            what = f"not set aside, {told(failure)}"
+        warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
+        return None

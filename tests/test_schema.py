@@ -25,6 +25,7 @@ RUNS = Path(__file__).parent / "runs"
 MODELS: dict[str, type[pydantic.BaseModel]] = {
     "run": RunInfo, "trial": TrialRecord, "metric": Measurement, "timing": Timing, "anchor": Repetition,
 }  # fmt: skip
+FOLDERS = ("trials", "metrics", "timings", "anchors")
 CHECKSUM = {
     "type": "string",
     "pattern": "^[0-9a-f]{64}$",
@@ -40,7 +41,9 @@ def schema_of(model: type[pydantic.BaseModel]) -> str:
 
 
 def kind_of(path: Path) -> str:
-    return {"trials": "trial", "metrics": "metric", "timings": "timing", "anchors": "anchor"}.get(path.parent.name, "run")
+    return {"trials": "trial", "metrics": "metric", "timings": "timing", "anchors": "anchor"}.get(
+        path.parent.name, "run"
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

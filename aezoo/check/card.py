@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aezoo.check.suite import CHECKS, Finding
+from aezoo.check.case import CHECKS
+from aezoo.check.suite import Finding
 from aezoo.contract.architecture import ImageShape
 from aezoo.run.records import PluginSource
 

@@ -1,8 +1,9 @@
-"""A variant under examination: how it is built for it, and what can be told of it without training it."""
+"""What a check is, and the case that it examines: a variant, how it is built, what it is before any training."""
 
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.network import Flat, discrete, guessed_halves, halves, is_closed_form, to_float
+from aezoo.contract.network import (
+    Flat,
+    TrainingOutput,
+    discrete,
+    guessed_halves,
+    halves,
+    is_closed_form,
+    to_float,
+    training_forward,
+)
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.train.build import Stream, build, seed_stream
@@ -75,6 +85,73 @@ class Case:
         if not isinstance(encode(self.x_BCHW), Tensor):
             raise SkipCheck("its latent is no tensor")
         return encode, decode
+
+
+CheckFunction = Callable[[Case], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check of the suite.
+
+    Args:
+        name: What an author's `exceptions` call it.
+        summary: What it holds an architecture to, in a line.
+        function: Takes a case; returns what is worth knowing.
+        needs: The checks without which this one would tell their faults again.
+        quick: Whether the preflight of a bench runs it too.
+        informative: Whether it says what is so, and never fails.
+    """
+
+    name: str
+    summary: str
+    function: CheckFunction
+    needs: tuple[str, ...]
+    quick: bool
+    informative: bool
+
+
+CHECKS: list[Check] = []
+"""The suite, in the order in which it runs: `check` adds to it."""
+
+
+def check(
+    summary: str, *, needs: tuple[str, ...] = (), quick: bool = True, informative: bool = False
+) -> Callable[[CheckFunction], CheckFunction]:
+    """Make a function ``check_NAME`` the check NAME of the suite; the arguments are those of `Check`."""
+
+    def add(function: CheckFunction) -> CheckFunction:
+        name = function.__name__.removeprefix("check_")
+        CHECKS.append(
+            Check(name=name, summary=summary, function=function, needs=needs, quick=quick, informative=informative)
+        )
+        return function
+
+    return add
+
+
+def training_output(module: nn.Module, x_BCHW: Tensor) -> TrainingOutput:
+    """Return what a pass as in training gives; skip where there is no training."""
+    if is_closed_form(module):
+        raise SkipCheck("it has a fit, and is not trained")
+    seed_stream(0, Stream.TRAINING_NOISE)
+    return training_forward(module.train(), x_BCHW)
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """Say whether two batches are equal but for sums in another order.
+
+    Held against how much the second one's images differ among themselves: an untrained network's hardly do.
+    """
+    if one.shape != other.shape:
+        return False
+    rounding = 1e-5 * max(1.0, float(other.abs().max()))
+    return float((one - other).abs().max()) <= rounding + 0.02 * float((other - other.roll(1, 0)).abs().max())
+
+
+def difference(one: Tensor, other: Tensor) -> str:
+    """Return by how much two batches differ, at most."""
+    return f"{float((one - other).abs().max()):.2g}" if one.shape == other.shape else "their shape"
 
 
 def disturb(module: nn.Module, share: float) -> None:

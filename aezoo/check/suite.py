@@ -3,7 +3,7 @@
 A check that needs another one is skipped where that one failed, so that one fault is told once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,35 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aezoo.check import checks
-from aezoo.check.case import BATCH, Case, SkipCheck
+from aezoo.check import checks, checks_of_training  # noqa: F401 - importing them fills the suite
+from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.errors import RefusedError, reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
 """What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""
 Status = Literal["ok", "failed", "excepted", "refused", "skipped", "note"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One check of the suite.
-
-    Args:
-        name: What an author's `exceptions` call it.
-        summary: What it holds an architecture to, in a line.
-        function: Takes a case; returns what is worth knowing.
-        needs: The checks without which this one would tell their faults again.
-        quick: Whether the preflight of a bench runs it too.
-        informative: Whether it says what is so, and never fails.
-    """
-
-    name: str
-    summary: str
-    function: Callable[[Case], str | None]
-    needs: tuple[str, ...] = ()
-    quick: bool = True
-    informative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,95 +30,6 @@ class Finding:
     image_shape: ImageShape
     status: Status
     told: str = ""
-
-
-CHECKS = (
-    Check(name="builds", summary="builds, and names its objective", function=checks.check_builds),
-    Check(
-        name="output", summary="(B, C, H, W) in and out, float32, finite, any batch size", function=checks.check_output
-    ),
-    Check(name="training", summary="a pass as in training gives reconstructions too", function=checks.check_training),
-    Check(name="input", summary="leaves its input untouched", function=checks.check_input),
-    Check(name="evaluation", summary="evaluation is repeatable", function=checks.check_evaluation, needs=("input",)),
-    Check(
-        name="batch",
-        summary="an image's reconstruction does not depend on its batch",
-        function=checks.check_batch,
-        needs=("input", "evaluation"),
-    ),
-    Check(name="latent", summary="the latent has the declared size", function=checks.check_latent),
-    Check(
-        name="halves",
-        summary="decode(encode(x)) is forward(x)",
-        function=checks.check_halves,
-        needs=("input", "evaluation"),
-    ),
-    Check(
-        name="bottleneck",
-        summary="the output depends on the input only through the latent",
-        function=checks.check_bottleneck,
-        needs=("input", "evaluation", "halves"),
-    ),
-    Check(
-        name="codes",
-        summary="of a discrete latent, the codes tell all",
-        function=checks.check_codes,
-        needs=("input", "evaluation", "latent", "halves"),
-    ),
-    Check(name="penalty", summary="the penalty is a finite scalar with a gradient", function=checks.check_penalty),
-    Check(
-        name="objective", summary="objective says what is optimised", function=checks.check_objective, needs=("input",)
-    ),
-    Check(
-        name="gradients",
-        summary="every trained parameter gets a gradient",
-        function=checks.check_gradients,
-        needs=("input", "penalty"),
-    ),
-    Check(
-        name="learns",
-        summary="a few steps lower the loss",
-        function=checks.check_learns,
-        needs=("input", "penalty", "gradients", "evaluation"),
-        quick=False,
-    ),
-    Check(
-        name="seeds",
-        summary="equal seeds give equal weights",
-        function=checks.check_seeds,
-        needs=("input", "penalty", "gradients", "evaluation"),
-        quick=False,
-    ),
-    Check(
-        name="state_dict",
-        summary="weights survive safetensors",
-        function=checks.check_state_dict,
-        needs=("input", "penalty", "gradients", "evaluation", "seeds"),
-        quick=False,
-    ),
-    Check(
-        name="device",
-        summary="moves to another device whole",
-        function=checks.check_device,
-        needs=("penalty",),
-        quick=False,
-    ),
-    Check(
-        name="cuda_graph",
-        summary="can be captured in a CUDA graph",
-        function=checks.check_cuda_graph,
-        needs=("device",),
-        quick=False,
-        informative=True,
-    ),
-    Check(
-        name="stacked_seeds",
-        summary="several seeds can run stacked",
-        function=checks.check_stacked_seeds,
-        quick=False,
-        informative=True,
-    ),
-)
 
 
 def sample_images(image_shape: ImageShape, count: int = 2 * BATCH, seed: int = 0) -> Tensor:

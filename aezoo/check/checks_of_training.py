@@ -1,0 +1,283 @@
+"""The checks of a network in training: its objective, gradients and seeds, its weights, and other devices."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aezoo.check.case import (
+    Case,
+    SkipCheck,
+    check,
+    close,
+    difference,
+    evaluated,
+    is_deterministic,
+    look_at,
+    objective,
+    training_output,
+)
+from aezoo.contract.network import is_closed_form, training_forward
+from aezoo.errors import ContractError, reason_of
+from aezoo.run.weights import pack, unpack
+from aezoo.train.build import Stream, build, seed_stream
+from aezoo.train.engine import Trainer
+from aezoo.train.loop import fit
+
+GRADIENT_STEPS = 5
+GRADIENT_SEEDS = 5
+LEARNING_STEPS = (20, 60, 200)
+"""After how many steps the loss is looked at: the first time that it is lower will do."""
+
+
+@check("the penalty is a finite scalar with a gradient")
+def check_penalty(case: Case) -> str:
+    """A penalty is a finite scalar that training can lower."""
+    module = case.module()
+    penalty = training_output(module, case.x_BCHW).penalty
+    where = look_at(module, "training_forward")
+    if penalty is None:
+        return "none"
+    if not isinstance(penalty, Tensor) or penalty.ndim != 0:
+        given = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
+        raise ContractError(f"penalty must be a scalar tensor or None, got {given}{where}")
+    if not torch.isfinite(penalty):
+        raise ContractError(
+            f"expected a finite penalty, but the untrained network's is {float(penalty.detach())}{where}"
+        )
+    if not penalty.requires_grad:
+        raise ContractError(f"expected a penalty that depends on parameters, got one without a gradient{where}")
+    return f"{float(penalty.detach()):.3g} untrained"
+
+
+@check("objective says what is optimised", needs=("input",))
+def check_objective(case: Case) -> str:
+    """`objective` says what is optimised: a penalty, another input in training, a fit."""
+    module = case.module()
+    text = objective(module)
+    where = look_at(module, "training_forward", "fit")
+    if not text.startswith("mse"):
+        raise ContractError(f"objective must begin with 'mse', as the harness adds it, but is {text!r}{where}")
+    if is_closed_form(module):
+        if "," not in text or "+" in text:
+            raise ContractError(
+                f"a method fit(images) is taken for a closed form, but objective says {text!r}: say how it is found, "
+                f"as in 'mse, closed form', or give the method another name{where}"
+            )
+        return text
+    output = training_output(module, case.x_BCHW)
+    penalised, named = output.penalty is not None, "+" in text
+    if penalised and not named:
+        raise ContractError(
+            f"training_forward adds a penalty, but objective says {text!r}; name it, as in 'mse + kl'{where}"
+        )
+    if named and not penalised:
+        raise ContractError(f"objective says {text!r}, but training_forward adds no penalty{where}")
+    noise = max(_noise_in_training(case, seed) for seed in range(4))
+    if noise > 1e-6 and text == "mse":
+        raise ContractError(
+            f"objective says 'mse', but training_forward reconstructs otherwise than forward; say how, as in 'mse, "
+            f"corrupted input'{where}"
+        )
+    if noise == 0 and "corrupted" in text and not _draws_in_training(case):
+        raise ContractError(f"objective says {text!r}, but training reconstructs as evaluation does{where}")
+    if "closed form" in text:
+        raise ContractError(f"objective says {text!r}, but there is no fit: it is trained{where}")
+    return text
+
+
+def _names_with_gradient(module: nn.Module, case: Case) -> set[str]:
+    """Take a few steps, and return the names of the parameters that got a gradient in one of them."""
+    trainer = Trainer(module, case.recipe)
+    seed_stream(0, Stream.TRAINING_NOISE)
+    found: set[str] = set()
+    for _ in range(GRADIENT_STEPS):
+        trainer.step(case.x_BCHW)
+        found |= {name for name, one in module.named_parameters() if one.grad is not None and bool(one.grad.any())}
+    return found
+
+
+def _noise_in_training(case: Case, seed: int) -> float:
+    """Return by how much ``training_forward`` reconstructs otherwise than ``forward`` does, in training both."""
+    module, other = case.module().train(), case.module().train()
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    reconstruction = training_forward(module, case.x_BCHW).reconstruction
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    return float((reconstruction - other(case.x_BCHW)).detach().abs().max())
+
+
+def _draws_in_training(case: Case) -> bool:
+    """Say whether training reconstructs otherwise under other noise, as a layer of noise does that evaluation skips."""
+    passes = []
+    for seed in range(2):
+        module = case.module().train()
+        seed_stream(seed, Stream.TRAINING_NOISE)
+        with torch.no_grad():
+            passes.append(training_forward(module, case.x_BCHW).reconstruction)
+    return not torch.equal(*passes)
+
+
+@check("every trained parameter gets a gradient", needs=("input", "penalty"))
+def check_gradients(case: Case) -> str:
+    """Every parameter that is trained gets a gradient; those that are not are named."""
+    module = case.module()
+    names = {name: one for name, one in module.named_parameters() if one.requires_grad}
+    kept = [name for name, one in module.named_parameters() if not one.requires_grad]
+    if is_closed_form(module):
+        raise SkipCheck("it has a fit, and is not trained")
+    idle = set(names)
+    try:
+        # A narrow layer may be dead from the start, by chance: another seed tells chance from fault.
+        for seed in range(GRADIENT_SEEDS):
+            if idle:
+                idle -= _names_with_gradient(build(case.variant, case.images_NCHW, seed), case)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        where = look_at(module, "training_forward", "forward")
+        raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}{where}") from error
+    if idle:
+        told = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
+        raise ContractError(
+            f"expected a gradient for each of {len(names)} trained parameters, got none in {GRADIENT_STEPS} steps for "
+            f"{told}: use it, or set requires_grad=False{look_at(module, 'training_forward', 'forward')}"
+        )
+    return f"not trained, as declared: {', '.join(kept)}" if kept else ""
+
+
+@check("a few steps lower the loss", needs=("input", "penalty", "gradients", "evaluation"), quick=False)
+def check_learns(case: Case) -> str:
+    """A few steps lower the loss, the penalty included."""
+    module = case.module()
+    if is_closed_form(module):
+        before = _loss(module, case.x_BCHW)
+        fit(module, case.images_NCHW, seed=0)
+        after, steps, how = _loss(module.eval(), case.x_BCHW), 1, "its fit"
+    else:
+        trainer = Trainer(module, case.recipe)
+        before, steps = _loss(module, case.x_BCHW), 0
+        seed_stream(0, Stream.TRAINING_NOISE)
+        for until in LEARNING_STEPS:
+            for _ in range(until - steps):
+                trainer.step(case.x_BCHW)
+            after, steps = _loss(module, case.x_BCHW), until
+            if after < before:
+                break
+        how = f"{steps} steps"
+    if not after < before:
+        raise ContractError(
+            f"expected {how} on {len(case.x_BCHW)} images to lower the loss, but it went from {before:.4g} to "
+            f"{after:.4g}{look_at(module, 'training_forward', 'fit', 'forward')}"
+        )
+    return f"{before:.4g} to {after:.4g} in {how}"
+
+
+def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
+    """Return what training lowers, under noise of its own that is the same at each call."""
+    state = torch.get_rng_state()
+    seed_stream(1, Stream.TRAINING_NOISE)
+    total = 0.0
+    with torch.no_grad():
+        for _ in range(4):
+            output = training_forward(module, x_BCHW.clone())
+            total += float((output.reconstruction - x_BCHW).square().mean())
+            total += float(output.penalty.detach()) if output.penalty is not None else 0.0
+    torch.set_rng_state(state)
+    return total / 4
+
+
+@check("equal seeds give equal weights", needs=("input", "penalty", "gradients", "evaluation"), quick=False)
+def check_seeds(case: Case) -> None:
+    """Equal seeds give equal weights, before and after a step."""
+    if not is_deterministic(case.variant, case.images_NCHW, case.recipe):
+        raise ContractError(
+            "expected one network from one seed, got two: draw random numbers from torch, numpy or random, which the "
+            "harness seeds, and from nothing else" + look_at(case.module(), "__init__", "training_forward")
+        )
+
+
+@check("weights survive safetensors", needs=("input", "penalty", "gradients", "evaluation", "seeds"), quick=False)
+def check_state_dict(case: Case) -> None:
+    """The weights, written to safetensors and read into another network, make it the same one."""
+    module = case.module()
+    if is_closed_form(module):
+        fit(module, case.images_NCHW, seed=0)
+    else:
+        seed_stream(0, Stream.TRAINING_NOISE)
+        Trainer(module, case.recipe).step(case.x_BCHW)
+    expected = evaluated(module.eval())(case.x_BCHW)
+    other = build(case.variant, case.images_NCHW, seed=1)
+    unpack(pack(module), other)
+    given = evaluated(other.eval())(case.x_BCHW)
+    if not torch.allclose(given, expected, rtol=1e-5, atol=1e-6):
+        raise ContractError(
+            f"expected the same reconstructions from saved weights, got pixels that differ by up to "
+            f"{difference(given, expected)}: something that it needs is no parameter and no buffer; use register_buffer"
+            + look_at(module, "__init__")
+        )
+
+
+@check("moves to another device whole", needs=("penalty",), quick=False)
+def check_device(case: Case) -> str | None:
+    """All that it computes with moves with ``.to(device)``. Tried on the meta device, and on an accelerator if any."""
+    try:
+        _run_on_meta(case)
+    except (RuntimeError, NotImplementedError) as error:
+        if "same device" not in str(error) and "expected device meta" not in str(error):
+            return f"not seen on the meta device: {reason_of(error)}"
+        raise ContractError(
+            f"expected all tensors on the device of the images, got {reason_of(error)}: make constants with "
+            f"register_buffer, and new tensors with device=x.device{look_at(case.module(), 'forward')}"
+        ) from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        training_output(case.module().to(accelerator), case.x_BCHW.to(accelerator))
+    return f"on meta{f' and {accelerator}' if accelerator else ''}"
+
+
+def _run_on_meta(case: Case) -> None:
+    """Evaluate, and take a forward pass as in training, on a device that has shapes and no values."""
+    module, x_BCHW = case.module().to("meta"), case.x_BCHW.to("meta")
+    with torch.no_grad():
+        module(x_BCHW)
+    if not is_closed_form(module):
+        training_output(module, x_BCHW)
+
+
+@check("can be captured in a CUDA graph", needs=("device",), quick=False, informative=True)
+def check_cuda_graph(case: Case) -> str:
+    """Whether a training step can be captured in a CUDA graph."""
+    module = case.module()
+    if is_closed_form(module):
+        raise SkipCheck("it has a fit, and is not trained")
+    if not torch.cuda.is_available():
+        _run_on_meta(case)
+        return "likely: nothing in a step waits for a value; not captured, as there is no CUDA device"
+    module = module.cuda()
+    x_BCHW = case.x_BCHW.cuda()
+    trainer = Trainer(module, case.recipe)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            trainer.backward(x_BCHW)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        trainer.backward(x_BCHW)
+    return "yes: a step was captured"
+
+
+@check("several seeds can run stacked", quick=False, informative=True)
+def check_stacked_seeds(case: Case) -> str:
+    """Whether networks of several seeds can be evaluated as one, stacked."""
+    modules = [build(case.variant, case.images_NCHW, seed=seed).eval() for seed in (0, 1)]
+    parameters, buffers = torch.func.stack_module_state(modules)
+
+    def one(parameters: dict[str, Any], buffers: dict[str, Any], x_BCHW: Tensor) -> Tensor:
+        return torch.func.functional_call(modules[0], (parameters, buffers), (x_BCHW,))  # type: ignore[no-any-return]
+
+    with torch.no_grad():
+        stacked = torch.vmap(one, in_dims=(0, 0, None), randomness="different")(parameters, buffers, case.x_BCHW)
+    apart = torch.stack([evaluated(module)(case.x_BCHW) for module in modules])
+    if not close(stacked, apart):
+        raise ContractError(f"stacked networks differ from single ones by up to {difference(stacked, apart)}")
+    return "yes"

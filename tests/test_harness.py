@@ -321,7 +321,7 @@ class Detached(Small):
         (InPlaceInTraining, "changes its input in place while it trains"),
         (WrongLatent, "latent_dim=2, but the encoder's latent has 3 numbers"),
         (LatentPair, r"latent of shape \(8, ...\), got tuple"),
-        (NotATensor, "forward must return a tensor .* but returned list"),
+        (NotATensor, "forward must return the reconstruction alone, a tensor .* but returned a list of 1"),
         (BareTuple, "must return aezoo.TrainingOutput.* but returned tuple"),
         (VectorPenalty, "penalty must be a scalar"),
         (InfinitePenalty, "expected a finite penalty"),

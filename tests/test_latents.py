@@ -107,7 +107,7 @@ def test_active_units_are_the_mean_number_of_numbers_that_are_not_0():
     with torch.no_grad():
         module.encoder[1].weight.zero_()
         module.encoder[1].bias.copy_(torch.tensor([1.0, -1, 0, 2, -3, 0, 5]))
-    encode, _ = halves(module)
+    encode, _ = halves(module, to_float(images))
     assert active_units(encode, images) == 3.0
     assert int((encode(to_float(images)) != 0).sum()) == 12
 

@@ -5,6 +5,7 @@ and where to look. Those of its training are in `aezoo.check.checks_of_training`
 """
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.contract.network import Flat, discrete, halves, is_closed_form, num_params, training_forward
+from aezoo.contract.network import Flat, discrete, guessed_halves, halves, is_closed_form, num_params, training_forward
 from aezoo.errors import ContractError, reason_of
 from aezoo.train.build import Stream, seed_stream
 
@@ -183,6 +184,7 @@ def check_halves(case: Case) -> None:
     """In evaluation, forward is the decoder on the encoder's latent."""
     for disturbed in (False, True):
         module = case.module(disturbed=disturbed)
+        _check_guess(module, case, _WEIGHTS[disturbed])
         encode, decode = case.halves(module)
         reconstruction, decoded = evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
         if not close(decoded, reconstruction):
@@ -191,6 +193,31 @@ def check_halves(case: Case) -> None:
                 f"{difference(decoded, reconstruction)}{_WEIGHTS[disturbed]}: forward is not its decoder on its "
                 f"encoder's latent, something passes around the bottleneck{look_at(module, 'forward')}"
             )
+
+
+def _check_guess(module: nn.Module, case: Case, weights: str) -> None:
+    """Hold a network whose children are called as halves, but do not make it up, to what passes through its encoder.
+
+    With what its encoder made of another image, it must reconstruct that one: whatever it does before, between and
+    behind its halves.
+    """
+    guess = guessed_halves(module)
+    encoder = getattr(module.module if isinstance(module, Flat) else module, "encoder", None)
+    if guess is None or halves(module, case.x_BCHW) is not None or not isinstance(encoder, nn.Module):
+        return
+    recorded: list[Any] = []
+    x_BCHW, other_BCHW = case.x_BCHW, case.x_BCHW.roll(1, 0)
+    with encoder.register_forward_hook(lambda _module, _given, latent: recorded.append(deepcopy(latent))):
+        expected = evaluated(module)(other_BCHW)
+    left = iter(recorded)
+    with encoder.register_forward_hook(lambda _module, _given, latent: next(left, latent)):
+        replayed = evaluated(module)(x_BCHW)
+    if recorded and not close(replayed, expected):
+        raise ContractError(
+            f"expected forward(x) to see x through its encoder alone, got pixels that differ by up to "
+            f"{difference(replayed, expected)}{weights} where its encoder's output was that of another image: "
+            f"something passes around the bottleneck{look_at(module, 'forward')}"
+        )
 
 
 @check("the output depends on the input only through the latent", needs=("input", "evaluation", "halves"))

@@ -250,9 +250,8 @@ class Try:
             MemoryError: it is larger than the memory that is free.
         """
         train_NCHW, _ = self.images.load()
-        pixels = train_NCHW[: self.recipe.batch_size].to(self.device)
-        examples = case_images(train_NCHW).to(self.device)
-        return preflight(find(self.variant, self.origin), pixels, examples, self.recipe, compiled=self.compiled)
+        variant = find(self.variant, self.origin)
+        return preflight(variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,17 +268,18 @@ class Check:
 
 
 def preflight(
-    variant: Variant, images_NCHW: Tensor, examples_NCHW: Tensor, recipe: Recipe, *, compiled: bool = False
+    variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, device: str = "cpu", compiled: bool = False
 ) -> Preflight:
-    """Build a variant, take what it costs on a batch of images and hold it to the contract on some examples, all uint8.
+    """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
         MemoryError: its parameters alone are more than the memory that is free; nothing was allocated.
     """
-    device = images_NCHW.device.type
     channels, height, width = images_NCHW.shape[1:]
     check_size(variant, (channels, height, width), device)
+    examples_NCHW = case_images(images_NCHW).to(device)
+    images_NCHW = images_NCHW[: recipe.batch_size].to(device)
     suite = examine(Case(variant, examples_NCHW, recipe), quick=True)
     try:
         # Measured first: what the checks leave in the heap would be counted as no memory at all.

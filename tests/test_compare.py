@@ -1,6 +1,7 @@
 """Comparisons of runs that were made by hand, so that what is true of them is known."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import ComparisonRefusedError
 from aezoo.machine import Environment
 from aezoo.run.records import DatasetInfo, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import TEST_ERRORS, RunDirectory, pack_test_errors
 from aezoo.table.compare import compare, notes, regressions
+from aezoo.table.render import notes as render_notes
+from aezoo.table.rows import summarise
 
 ENVIRONMENT = Environment(
     aezoo="0.1", python="3.11", torch="2.15", platform="here", device="cpu", device_name="Some CPU", threads=1
@@ -28,39 +31,48 @@ class Maker:
     folder: Path
     made: int = 0
 
-    def __call__(self, errors, *, environment=ENVIRONMENT, speeds=None, **changed) -> RunDirectory:
+    def __call__(
+        self, errors, *, environment=ENVIRONMENT, speeds=None, hyperparameters=None, source="0", latent_size=None,
+        environments=None, **changed,
+    ) -> RunDirectory:  # fmt: skip
         self.made += 1
         run = RunDirectory(self.folder / str(self.made))
         recipe = Recipe(name="made", dataset="made", steps=1).change(**changed)
         settings = recipe.loss_settings(num_train=10, dataset_sha256=DATASET.sha256)
         info = RunInfo(
             recipe=recipe, fingerprint=fingerprint(settings), loss_settings=settings, dataset=DATASET,
-            device=environment.device, environment=environment, created_at=NOW,
+            device=environment.device, created_at=NOW,
         )  # fmt: skip
         asked = {}
         for variant, table in errors.items():
             asked[variant] = []
+            env = (environments or {}).get(variant, environment)
             for seed, row in enumerate([None] if table is None else table):
                 plan = TrialPlan(
-                    trial_id=f"{variant}-s{seed}", architecture=variant, variant=variant, hyperparameters={},
-                    plugin=PluginSource(name="p", distribution="d", version="1", source_sha256="0"), recipe=recipe,
-                    fingerprint=info.fingerprint, dataset=DATASET, seed=seed, device=environment.device,
-                    threads=environment.threads,
+                    trial_id=f"{variant}-s{seed}", architecture=variant, variant=variant, hyperparameters=hyperparameters or {},
+                    plugin=PluginSource(name="p", distribution="d", version="1", source_sha256=source), recipe=recipe,
+                    fingerprint=info.fingerprint, dataset=DATASET, seed=seed, device=env.device,
+                    threads=env.threads,
                 )  # fmt: skip
                 asked[variant].append(plan.trial_id)
-                found = {"status": "error", "reason": "fell over"}
+                facts, files = {"status": "error", "reason": "fell over"}, {}
                 if row is not None:
-                    sha256 = run.write_test_errors(plan.trial_id, row)
-                    found = {"status": "ok", "test_mse": float(np.mean(row)), "test_errors_sha256": sha256}
-                run.write_record(
-                    TrialRecord(**plan.model_dump(), **found, environment=environment, started_at=NOW, finished_at=NOW)
-                )
+                    files = {TEST_ERRORS: pack_test_errors(row)}
+                    sha256 = hashlib.sha256(files[TEST_ERRORS]).hexdigest()
+                    facts = {"status": "ok", "test_mse": float(np.mean(row)), "test_errors_sha256": sha256}
+                run.write_trial(
+                    TrialRecord(
+                        **plan.model_dump(), **facts, latent_size=latent_size, environment=env, started_at=NOW,
+                        finished_at=NOW,
+                    ),
+                    files,
+                )  # fmt: skip
             if speeds:
                 train, reference = speeds
                 run.write_timing(
                     plan,
                     Timing(
-                        variant=variant, environment=environment, batch_size=128, precision="float32",
+                        variant=variant, environment=env, batch_size=128, precision="float32",
                         train_images_per_s=[train], infer_images_per_s=[2 * train], reference="mlp",
                         reference_train_images_per_s=[reference], reference_infer_images_per_s=[reference],
                         measured_at=NOW,
@@ -152,3 +164,47 @@ def test_speeds_are_relative_to_the_reference_where_the_machines_differ(make, fi
     assert found["train_speed_ratio"].item() == pytest.approx(ratio)
     assert found["infer_speed_ratio"].item() == pytest.approx(ratio)
     assert any("relative to the reference" in line for line in notes(a, b)) == (field is not None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "network"),
+    [
+        ({}, {}, None),
+        ({"hyperparameters": {"width": 8}}, {"hyperparameters": {"width": 16}}, "width 8 → 16"),
+        ({"source": "0"}, {"source": "1"}, "plugin source changed"),
+        ({"latent_size": 2}, {"latent_size": 3}, "latent_size 2 → 3"),
+        ({"latent_size": 2}, {}, None),
+    ],
+)
+def test_another_network_of_one_name_is_told_for_its_variant(make, before, after, network):
+    errors = {"x": draw(np.random.default_rng(5), 1.0)}
+    a, b = make(errors, **before), make(errors, **after)
+    found = compare(a, b)["network"].item()
+    assert found == network if network else pd.isna(found)
+    assert [line for line in notes(a, b) if "another network" in line] == (
+        [f"x is another network in b: {network}"] if network else []
+    )
+
+
+def test_environments_are_those_of_the_records_variant_by_variant(make):
+    """Only what ran elsewhere is held to the tolerance, and the notes say for how many that is."""
+    errors = np.full((3, 50), 1.0) + np.linspace(0, 0.1, 50)
+    other = ENVIRONMENT.model_copy(update={"torch": "2.16"})
+    a = make({"x": errors, "y": errors})
+    b = make({"x": errors * 1.005, "y": errors * 1.005}, environments={"y": other})
+    assert compare(a, b).set_index("variant")["verdict"].to_dict() == {"x": "worse", "y": "no evidence"}
+    assert any("torch (2.15, 2.16) for 1 of 2 variants: changes of less" in line for line in notes(a, b))
+    told = render_notes(b, summarise(b))
+    assert sum(line.startswith("3 trials: aezoo 0.1, torch 2.1") for line in told) == 2
+
+
+def test_a_column_of_speeds_is_one_machines_and_the_others_are_told(make):
+    """Most variants were timed on the first machine, so the columns are its."""
+    errors = {name: draw(np.random.default_rng(6), 1.0) for name in "xyz"}
+    other = ENVIRONMENT.model_copy(update={"device_name": "Another CPU"})
+    run = make(errors, speeds=(100.0, 50.0), environments={"y": other})
+    table = summarise(run).set_index("variant")
+    assert table["train_images_per_s"].isna().to_dict() == {"x": False, "y": True, "z": False}
+    told = render_notes(run, summarise(run))
+    assert any(line.startswith("images_per_s: ") and "cpu: Some CPU, torch 2.15" in line for line in told)
+    assert "timed elsewhere, and not in these columns: 1 variant on cpu: Another CPU, torch 2.15" in told

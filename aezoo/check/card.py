@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aezoo.check.case import CHECKS
-from aezoo.check.suite import Finding
+from aezoo.check.suite import Finding, failures
 from aezoo.contract.architecture import ImageShape
 from aezoo.run.records import PluginSource
 
@@ -24,9 +24,8 @@ class Card:
 
     @property
     def failures(self) -> list[Finding]:
-        """The checks that failed, and what it refused on the first image shape that it was tried on."""
-        first = self.findings[0].image_shape
-        return [one for one in self.findings if one.status == "failed" or _refused_on(one, first)]
+        """The checks that failed, and what it refused on every image shape that it was tried on."""
+        return failures(self.findings)
 
     def lines(self) -> list[str]:
         """Return the card as a person reads it: a line a check, below it what was found where it was not simply met."""
@@ -55,10 +54,6 @@ class Card:
             "passed": not self.failures,
             "findings": [asdict(one) for one in self.findings],
         }
-
-
-def _refused_on(finding: Finding, shape: ImageShape) -> bool:
-    return finding.status == "refused" and finding.image_shape == shape
 
 
 def _told(found: Sequence[Finding], total: int) -> list[str]:

@@ -117,6 +117,19 @@ def variants_of(architecture: Architecture, label: str | None = None) -> list[Va
     return list({variant.text: variant for variant in variants}.values())
 
 
+def failures(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the checks that failed, and what was refused on every image shape that its variant was tried on."""
+    findings = list(findings)
+    met = {(finding.variant, finding.image_shape) for finding in findings}
+    refused = {(finding.variant, finding.image_shape) for finding in findings if finding.status == "refused"}
+    taken = {variant for variant, _ in met - refused}
+    return [
+        finding
+        for finding in findings
+        if finding.status == "failed" or (finding.status == "refused" and finding.variant not in taken)
+    ]
+
+
 def first_failure(findings: Iterable[Finding]) -> Finding | None:
     """Return the first finding that failed, or that refused to build; no check after it runs."""
     return next((finding for finding in findings if finding.status in ("failed", "refused")), None)

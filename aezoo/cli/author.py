@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo import machine
-from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
+from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, app, parse_image_shape, registry_of
 from aezoo.errors import AezooError, StorageError, plain, reason_of
 from aezoo.errors import told as error_text
 
@@ -30,19 +30,33 @@ def check(
         list[str],
         typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION|FILE.py...", help="mlp, 'conv*', aezoo, ./my_model.py"),
     ],
+    image_shape: Annotated[
+        list[str] | None,
+        typer.Option("--image-shape", metavar="CxHxW", help="Such as 3x64x64; may be repeated."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="On images of a data set.")] = None,
+    data_dir: DataDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: PluginOption = None,
     no_plugin: BlockOption = None,
 ) -> None:
     """Hold architectures to the contract, on images of several shapes; exit status 1 where a check fails.
 
+    An architecture may refuse some of the shapes, but not all.
+
     Example: aezoo check mlp
     """
+    from aezoo.check.suite import IMAGE_SHAPES
+    from aezoo.contract.dataset import find_data_dir
     from aezoo.harness.checking import check as check_all
     from aezoo.registry.outside import extend
 
     registry, texts = extend(registry_of(plugin, no_plugin), names)
-    cards = check_all(texts, registry)
+    if image_shape and dataset is not None:
+        raise AezooError("--image-shape and --dataset both say on which images to check; give one of them")
+    shapes = [parse_image_shape(text) for text in image_shape or ()] or IMAGE_SHAPES
+    images = None if dataset is None else registry.dataset(dataset).checked(find_data_dir(data_dir))
+    cards = check_all(texts, registry, image_shapes=list(dict.fromkeys(shapes)), images=images)
     if as_json:
         print(json.dumps([card.to_json() for card in cards], indent=1))
     else:

@@ -1,33 +1,51 @@
 """The commands that look: list, show and plugins at what there is; table and compare at runs, without torch."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aezoo.cli.app import BlockOption, PluginOption, app, registry_of
+from aezoo.cli.app import (
+    BlockOption,
+    DataDirOption,
+    DatasetOption,
+    FormatOption,
+    ImageShapeOption,
+    PluginOption,
+    app,
+    image_shape_of,
+    registry_of,
+)
 from aezoo.errors import AezooError, reason_of
 
 if TYPE_CHECKING:
-    from aezoo.contract.architecture import Hyperparameter, Variant
+    from aezoo.contract.architecture import Hyperparameter, ImageShape, Variant
     from aezoo.registry.names import Registry
-from pathlib import Path
 
-from aezoo.cli.app import FormatOption
+SHAPE = (1, 28, 28)
+"""The image shape of what depends on one, where none is given: MNIST's."""
 
 
 @app.command("list")
 def list_(
-    patterns: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="such as 'conv*'")] = None,
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATTERN|FILE.py]...", help="such as 'conv*', ./my_model.py")
+    ] = None,
     variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
     datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
     executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
+    image_shape: ImageShapeOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: PluginOption = None,
     no_plugin: BlockOption = None,
 ) -> None:
     """List the architectures that are installed, or their variants, or the data sets, metrics or executors.
+
+    What depends on the image shape is that on 1x28x28 images, unless another one is given.
 
     Example: aezoo list 'conv*'
     """
@@ -35,13 +53,15 @@ def list_(
 
     from aezoo.cli.screen import print_rows
     from aezoo.harness.local import LOCAL
+    from aezoo.registry.outside import extend
 
     if variants + datasets + metrics + executors > 1:
         raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
-    registry = registry_of(plugin, no_plugin)
+    registry, patterns = extend(registry_of(plugin, no_plugin), patterns or [])
+    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
     rows: list[dict[str, object]]
     if variants:
-        rows = [_variant_row(variant) for variant in registry.select(patterns or ["*"])]
+        rows = [_variant_row(variant, shape) for variant in registry.select(patterns or ["*"])]
         print_rows(rows, as_json=as_json, columns=("variant", "objective", "latent", "num_params", "reference"))
         for label in registry.undeclared(patterns or ["*"]):
             print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
@@ -76,7 +96,7 @@ def list_(
         rows = [
             {
                 "architecture": label,
-                "objective": _objective(registry, label),
+                "objective": _objective(registry, label, shape),
                 "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
                 "variants": len(found.variants),
                 "summary": found.summary,
@@ -96,30 +116,31 @@ def list_(
     print_rows(rows, as_json=as_json)
 
 
-def _objective(registry: "Registry", label: str) -> str:
+def _objective(registry: "Registry", label: str, image_shape: "ImageShape") -> str:
     """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
     from aezoo.check.case import objective
     from aezoo.train.build import on_meta
 
     try:
         variant = registry.resolve(f"{label}[]")
-        return objective(on_meta(lambda: variant.build((1, 28, 28))) or variant.build((1, 28, 28)))
+        return objective(on_meta(lambda: variant.build(image_shape)) or variant.build(image_shape))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return f"unknown: {reason_of(error)}"
 
 
-def _variant_row(variant: "Variant") -> dict[str, object]:
-    """Return what a variant is on images of MNIST's shape."""
-    import torch
-
+def _variant_row(variant: "Variant", image_shape: "ImageShape") -> dict[str, object]:
+    """Return what a variant is on images of a shape."""
     from aezoo.check.case import latent_bits, latent_shape, objective
-    from aezoo.contract.network import num_params
+    from aezoo.check.suite import sample_images
+    from aezoo.contract.network import num_params, to_float
+    from aezoo.train.build import build
 
     row: dict[str, object] = {"variant": variant.text, "objective": "unknown", "latent": "unknown", "num_params": "-"}
     try:
-        module = variant.build((1, 28, 28)).eval()
+        images_NCHW = sample_images(image_shape, count=2)
+        module = build(variant, images_NCHW, seed=0).eval()
         row |= {"objective": objective(module), "num_params": num_params(module)}
-        x_BCHW = torch.zeros(2, 1, 28, 28)
+        x_BCHW = to_float(images_NCHW)
         shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
         row["latent"] = "-" if shape is None else "x".join(map(str, shape))
         if bits is not None:
@@ -133,36 +154,45 @@ def _variant_row(variant: "Variant") -> dict[str, object]:
 @app.command()
 def show(
     variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")],
+    image_shape: ImageShapeOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
     plugin: PluginOption = None,
     no_plugin: BlockOption = None,
 ) -> None:
-    """Show one variant: what it is, where it comes from, its hyperparameters and its network.
+    """Show one variant: what it is, where it comes from, its hyperparameters, its network on images of a shape.
 
     Example: aezoo show 'conv[latent_dim=16]'
     """
+    from aezoo.check.case import objective
+    from aezoo.check.suite import sample_images
     from aezoo.contract.architecture import format_value
     from aezoo.contract.network import num_params
     from aezoo.registry.outside import extend
+    from aezoo.train.build import build
 
     registry, texts = extend(registry_of(plugin, no_plugin), [variant])
     if len(texts) > 1:
         raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
     found = registry.resolve(texts[0])
     architecture, owner = registry.architectures[found.label]
+    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
+    size = "x".join(map(str, shape))
     try:
-        module = found.build((1, 28, 28))
+        module = build(found, sample_images(shape, count=2), seed=0)
     except (Exception, SystemExit) as error:
-        raise AezooError(f"{found.text} cannot be built for 1x28x28 images: {reason_of(error)}") from error
+        hint = "" if image_shape or dataset else "; give the shape that it takes with --image-shape"
+        raise AezooError(f"{found.text} cannot be built for {size} images: {reason_of(error)}{hint}") from error
     typer.echo(f"{found.text}: {architecture.summary}")
     typer.echo(f"reference  {architecture.reference}")
     typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
-    typer.echo(f"objective  {getattr(module, 'objective', 'mse')}")
+    typer.echo(f"objective  {objective(module)}")
     typer.echo("hyperparameters")
     for one in architecture.hyperparameters.values():
         value = format_value(found.hyperparameters[one.name])
         typer.echo(f"  {one.name} = {value}   ({one.accepted}; default {_default(one)})")
     typer.echo("variants   " + "  ".join(one.text for one in registry.select([found.label])))
-    typer.echo(f"on 1x28x28 images: {num_params(module):,} parameters")
+    typer.echo(f"on {size} images: {num_params(module):,} parameters")
     typer.echo(str(module))
 
 

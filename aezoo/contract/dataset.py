@@ -195,6 +195,28 @@ _IMAGES = "aezoo-images-"
 _STARTING = "aezoo-starting-"
 
 
+def find_data_dir(path: str | Path | None) -> Path:
+    """Return the folder of the data sets.
+
+    Raises:
+        AezooError: the folder is not there.
+    """
+    if path is None:
+        return Path(os.environ.get("AEZOO_DATA_DIR") or _cache() / "aezoo")
+    path = Path(path)
+    if not path.is_dir():
+        raise AezooError(f"no folder {path} for data sets (--data-dir); make it, or give one that is there")
+    return path
+
+
+def _cache() -> Path:
+    """Return the user's folder for what can be had again; the temporary folder for a user who has no home."""
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
+
+
 @dataclass(frozen=True, kw_only=True)
 class SharedImages:
     """Where the images lie; it is what travels to a trial's process.

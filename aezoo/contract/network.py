@@ -140,13 +140,17 @@ def halves(module: nn.Module, x_BCHW: Tensor) -> tuple[Half, Half] | None:
     """Return the module's encode and decode, or None where it has no two halves.
 
     Methods ``encode`` and ``decode`` are declared. Children ``encoder`` and ``decoder`` are halves where
-    ``decoder(encoder(x))`` is ``forward(x)`` on images x_BCHW, in evaluation mode.
+    ``decoder(encoder(x))`` is ``forward(x)`` on images x_BCHW, in evaluation mode; as it stands, or on flat images.
     """
     declared = declared_halves(module)
     if declared is not None:
         return declared
     guess = guessed_halves(module)
-    return guess if guess is not None and _composes(module, guess, x_BCHW) else None
+    if guess is None:
+        return None
+    encode, decode = guess
+    on_flat = (lambda x: encode(x.flatten(1))), (lambda z: decode(z).reshape(-1, *x_BCHW.shape[1:]))
+    return next((pair for pair in (guess, on_flat) if _composes(module, pair, x_BCHW)), None)
 
 
 def _composes(module: nn.Module, pair: tuple[Half, Half], x_BCHW: Tensor) -> bool:

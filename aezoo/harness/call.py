@@ -1,7 +1,6 @@
 """A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
 import inspect
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import pandas as pd
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.dataset import sha256, share, warnings_of
+from aezoo.contract.dataset import find_data_dir, sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
@@ -41,15 +40,16 @@ class Run:
 
     path: Path
     snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
-    """The run as it was read when its bench ended; None where it is read anew each time."""
+    """The run as it was read when its bench ended."""
 
     def table(self) -> pd.DataFrame:
-        """Return the table: a row a variant, best first; the columns are described in `aezoo.table.rows`."""
-        return rows.summarise(self.snapshot or RunDirectory(self.path).load())
+        """Return the table as the records are now: a row a variant, best first; `aezoo.contract.columns` has what each
+        column means."""
+        return rows.summarise(RunDirectory(self.path).load())
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all trials that ended."""
-        return list((self.snapshot or RunDirectory(self.path)).records().values())
+        return list(RunDirectory(self.path).records().values())
 
     @property
     def failed(self) -> bool:
@@ -242,28 +242,6 @@ def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
         if any(metric is other for _, other, _ in chosen[:number]):
             raise AezooError(f"the metric {name!r} is asked for twice")
     return {name: plugin for name, _, plugin in chosen}
-
-
-def find_data_dir(path: str | Path | None) -> Path:
-    """Return the folder of the data sets.
-
-    Raises:
-        AezooError: the folder is not there.
-    """
-    if path is None:
-        return Path(os.environ.get("AEZOO_DATA_DIR") or _cache() / "aezoo")
-    path = Path(path)
-    if not path.is_dir():
-        raise AezooError(f"no folder {path} for data sets (--data-dir); make it, or give one that is there")
-    return path
-
-
-def _cache() -> Path:
-    """Return the user's folder for what can be had again; the temporary folder for a user who has no home."""
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:
-        return Path(tempfile.gettempdir())
 
 
 def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:

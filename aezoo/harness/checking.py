@@ -1,5 +1,6 @@
 """`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from aezoo.check.card import Card
 from aezoo.check.suite import IMAGE_SHAPES, Finding, variants_of
 from aezoo.contract.architecture import ImageShape, Variant
+from aezoo.contract.dataset import Images, SharedImages, share
 from aezoo.contract.executor import Task
 from aezoo.harness.local import run_tasks
 from aezoo.harness.trial import Check
@@ -17,35 +19,51 @@ TIMEOUT = 300.0
 """Seconds for the suite on one variant and image shape."""
 
 
-def check(texts: Iterable[str], registry: Registry, *, image_shapes: Sequence[ImageShape] = IMAGE_SHAPES) -> list[Card]:
+def check(
+    texts: Iterable[str],
+    registry: Registry,
+    *,
+    image_shapes: Sequence[ImageShape] = IMAGE_SHAPES,
+    images: Images | None = None,
+) -> list[Card]:
     """Check architectures, patterns, variants, or all that a distribution contributes; a card an architecture.
+
+    Args:
+        texts: What to check.
+        registry: Where it is found.
+        image_shapes: (channels, height, width); sample images are made for each.
+        images: A data set's, in the place of sample images.
 
     Raises:
         AezooError: nothing is called so.
     """
     chosen = {variant.text: variant for text in texts for variant in _chosen(text, registry)}
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aezoo-")))
+        sources: dict[ImageShape, ImageShape | SharedImages] = {shape: shape for shape in image_shapes}
+        if images is not None:
+            sources = {images.shape: stack.enter_context(share(images))}
         tasks = {
             f"{number}": (variant, shape)
             for number, (variant, shape) in enumerate(
-                (variant, shape) for variant in chosen.values() for shape in image_shapes
+                (variant, shape) for variant in chosen.values() for shape in sources
             )
         }
         outcomes = run_tasks(
             [
                 Task(
                     id=task_id,
-                    work=Check(variant=variant.text, origin=registry.plugin(variant).origin, image_shape=shape),
-                    output=Path(folder) / task_id / "output.txt", timeout=TIMEOUT,
+                    work=Check(variant=variant.text, origin=registry.plugin(variant).origin, images=sources[shape]),
+                    output=folder / task_id / "output.txt", timeout=TIMEOUT,
                 )
                 for task_id, (variant, shape) in tasks.items()
             ],
             default_jobs("cpu"),
         )  # fmt: skip
-        found = {outcome.task.id: outcome for outcome in outcomes}
+        ended = {outcome.task.id: outcome for outcome in outcomes}
     findings: dict[str, list[Finding]] = {}
     for task_id, (variant, shape) in tasks.items():
-        outcome = found[task_id]
+        outcome = ended[task_id]
         dead = Finding(
             check="process", variant=variant.text, image_shape=shape, status="failed",
             told=f"{outcome.status}: {outcome.reason}",

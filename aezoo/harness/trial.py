@@ -256,15 +256,16 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Run the whole conformance suite on a variant and one image shape, (channels, height, width)."""
+    """Run the whole conformance suite on a variant: on a few images of a set, or on sample images of a shape."""
 
     variant: str
     origin: Origin
-    image_shape: ImageShape
+    images: ImageShape | ImageSource
 
     def run(self, report: Report) -> list[Finding]:  # noqa: ARG002 - it takes no steps
         """Return the suite's findings."""
-        return list(examine(Case(find(self.variant, self.origin), sample_images(self.image_shape))))
+        images = sample_images(self.images) if isinstance(self.images, tuple) else case_images(self.images.load()[0])
+        return list(examine(Case(find(self.variant, self.origin), images)))
 
 
 def preflight(

@@ -238,7 +238,7 @@ def _refuse_network(value: Any) -> None:
     if from_torch and isinstance(value, from_torch.nn.Module):
         kind = type(value).__name__
         raise AezooError(
-            f"got a network that is built already, a {kind}; give {kind} itself, or a function that builds one: each "
+            f"got a network that is built already, of class {kind}; give {kind} itself, or a function: each "
             "trial builds its own, from its own seed"
         )
 

@@ -40,11 +40,14 @@ class Affine(aezoo.Autoencoder):
         latent_dim, pixels = self.components.shape
         centred = (chunk - mean for chunk in float_chunks(images))
         if latent_dim and len(images) < pixels:
-            # Fewer images than pixels: their own singular vectors are the same, and take far less. There are no more of
-            # them than images; the components beyond are nothing.
+            # Fewer images than pixels: their own singular vectors are the same, and take far less.
             _, _, vectors = torch.linalg.svd(torch.cat(list(centred)), full_matrices=False)
-            self.components.zero_()
-            self.components[: len(vectors)].copy_(vectors[:latent_dim])
+            if latent_dim > len(vectors):
+                # Beyond these the images say nothing: any directions will do that complete them.
+                units = torch.eye(latent_dim - len(vectors), pixels, dtype=vectors.dtype, device=vectors.device)
+                basis, _ = torch.linalg.qr(torch.cat([vectors, units]).T)
+                vectors = torch.cat([vectors, basis.T[len(vectors) :]])
+            self.components.copy_(vectors[:latent_dim])
         elif latent_dim:
             covariance = sum(chunk.T @ chunk for chunk in centred)
             _, vectors = torch.linalg.eigh(covariance)

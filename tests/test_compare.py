@@ -49,8 +49,10 @@ class Maker:
             env = (environments or {}).get(variant, environment)
             for seed, row in enumerate([None] if table is None else table):
                 plan = TrialPlan(
-                    trial_id=f"{variant}-s{seed}", architecture=variant, variant=variant, hyperparameters=hyperparameters or {},
-                    plugin=PluginSource(name="p", distribution="d", version="1", source_sha256=source), recipe=recipe,
+                    trial_id=f"{variant}-s{seed}", architecture=variant, variant=variant,
+                    hyperparameters=hyperparameters or {},
+                    plugin=PluginSource(name="p", distribution="d", version="1", source_sha256=source),
+                    recipe=recipe,
                     fingerprint=info.fingerprint, dataset=DATASET, seed=seed, device=env.device,
                     threads=env.threads,
                 )  # fmt: skip

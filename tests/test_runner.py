@@ -1,15 +1,19 @@
 """Who runs a trial, who writes its record, and where: claims, results that travel as bytes, seeds in one task."""
 
+import io
 import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import aezoo
+from aezoo.cli.screen import LiveObserver, observer_on
 from aezoo.contract.executor import Outcome, Task
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import call, plan
@@ -27,21 +31,21 @@ ELSEWHERE = """
 
     CODE = "; ".join([
         "import pickle, sys",
-        "outcome = pickle.load(sys.stdin.buffer).run(lambda steps: None)",
-        "sys.stdout.buffer.write(pickle.dumps(outcome))",
+        "[(pickle.dump(pickle.load(sys.stdin.buffer).run(lambda steps: None), sys.stdout.buffer), sys.stdout.flush())"
+        " for _ in iter(int, 1)]",
     ])
+    # Another machine: it has bytes, a folder and a temporary folder of its own, and nothing else.
+    folder = tempfile.mkdtemp()
+    machine = subprocess.Popen([sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder,
+                               env={**os.environ, "TMPDIR": folder, "HOME": folder})
 
     def run(tasks, jobs, on_start, on_step, may_start):
         for task in tasks:
-            if not may_start(task):
-                continue
-            on_start(task)
-            # Another machine: it has bytes, a folder and a temporary folder of its own, and nothing else.
-            with tempfile.TemporaryDirectory() as folder:
-                process = subprocess.run(
-                    [sys.executable, "-c", CODE], input=pickle.dumps(task), stdout=subprocess.PIPE, cwd=folder,
-                    env={**os.environ, "TMPDIR": folder, "HOME": folder}, check=True)
-            yield pickle.loads(process.stdout)
+            if may_start(task):
+                on_start(task)
+                pickle.dump(task, machine.stdin)
+                machine.stdin.flush()
+                yield pickle.load(machine.stdout)
 
     @aezoo.hookimpl
     def aezoo_executors():
@@ -59,8 +63,8 @@ def bench(out, variants=VARIANTS, recipe=RECIPE, **options):
 
 
 def test_trials_that_see_nothing_of_the_bench_but_bytes_come_to_the_same_table(tiny, distribute, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *(path for path in sys.path if path)]))
     distribute(ELSEWHERE, name="elsewhere-dist")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     recipe = RECIPE.change(metrics=["batches"])
     here = bench(tmp_path / "here", recipe=recipe)
     # Whoever looks for the images that the bench shares, or for its run, fails.
@@ -84,6 +88,45 @@ def test_trials_that_see_nothing_of_the_bench_but_bytes_come_to_the_same_table(t
     weights = [{record.trial_id: record.weights_sha256 for record in run.records()} for run in (here, there)]
     assert weights[0] == weights[1]
     assert None not in weights[0].values()
+    sys.modules["elsewhere_dist"].machine.kill()
+
+
+class Reads(Counter[str]):
+    """How often each file of a run is read, by its name in the run."""
+
+    def __init__(self, run: Path, monkeypatch) -> None:
+        super().__init__()
+        real = Path.read_bytes
+
+        def read_bytes(path):
+            if path.is_relative_to(run):
+                self[str(path.relative_to(run))] += 1
+            return real(path)
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+    def of(self, end: str) -> set[int]:
+        return {count for name, count in self.items() if name.endswith(end) and not name.startswith("run")}
+
+
+def test_a_bench_reads_each_record_once_and_a_second_one_twice(tiny, tmp_path, monkeypatch):
+    """Once when all trials have ended, for the table; and where there are records before, once to see which."""
+    reads = Reads(tmp_path / "run", monkeypatch)
+    run = bench(tmp_path / "run")
+    assert (len(run.snapshot.records()), reads.of(".json"), reads.of("errors.safetensors")) == (8, {1}, {1})
+    reads.clear()
+    bench(tmp_path / "run")
+    assert (reads.of(".json"), reads.of("errors.safetensors")) == ({2}, {2})
+
+
+def test_a_live_table_reads_what_ends_and_nothing_again(tiny, tmp_path, monkeypatch):
+    reads = Reads(tmp_path / "run", monkeypatch)
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    with observer_on(console) as observer:
+        aezoo.bench(VARIANTS, recipe=RECIPE, out=tmp_path / "run", observer=observer, device="cpu", timing=False)
+        assert isinstance(observer, LiveObserver)
+        assert len(observer.table.rows) == 4
+    assert (reads.of(".json"), reads.of("errors.safetensors")) == ({1}, {2})
 
 
 def grid_of(out, variants=VARIANTS, **settings):

@@ -162,6 +162,12 @@ class LiveObserver(PlainObserver):
         super().planned(plans, seconds)
         self._tell()
 
+    def requested(self, run: Path, variants: Sequence[str]) -> None:
+        super().requested(run, variants)
+        # Read once; what ends is added to it.
+        self.snapshot = RunDirectory(run).load()
+        self.snapshot.records()
+
     def started(self, plan: TrialPlan) -> None:
         steps = plan.recipe.num_steps(plan.dataset.num_train)
         name = f"{plain(plan.variant)} seed {plan.seed}".replace("[", "\\[")
@@ -179,9 +185,8 @@ class LiveObserver(PlainObserver):
             self.bars.remove_task(self.tasks.pop(record.trial_id))
         if record.status != "ok":
             self.warn(_result(record))
-        if self.run:
-            # Read once; what ends is added to it.
-            self.snapshot = (self.snapshot or RunDirectory(self.run).load()).plus(record)
+        if self.snapshot:
+            self.snapshot = self.snapshot.plus(record)
             table = rows.summarise(self.snapshot)
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.

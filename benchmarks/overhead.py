@@ -45,7 +45,7 @@ def bare_loop(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int)
     for _ in range(recipe.num_steps(len(images_NCHW))):
         x_BCHW = images_NCHW[next(batches)].float() / 255
         optimizer.zero_grad(set_to_none=True)
-        F.mse_loss(module(x_BCHW), x_BCHW).backward()
+        torch.autograd.backward(F.mse_loss(module(x_BCHW), x_BCHW))
         optimizer.step()
 
 
@@ -155,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=31, help="of the mlp; the conv takes a third")
     parser.add_argument("--steps", type=int, default=120, help="of a round of the mlp; the conv takes a quarter")
+    parser.add_argument("--tasks", type=int, default=20, help="that do nothing; half as many trials of one step")
     parser.add_argument("--variants", nargs="*", default=[], help="of the whole bench; by default the whole zoo")
     parser.add_argument("--recipe", default="default", help="of the whole bench")
     parser.add_argument("--out", type=Path, help="keeps the run of the whole bench")
@@ -163,16 +164,19 @@ def main() -> None:
     configure(threads=1)
     found: dict[str, Any] = {"environment": capture("cpu", 1).model_dump()}
     rows = []
-    for variant, rounds, steps in (("mlp", given.rounds, given.steps), ("conv", given.rounds // 3, given.steps // 4)):
+    for variant, rounds, steps in (
+        ("mlp", given.rounds, given.steps),
+        ("conv", -(-given.rounds // 3), -(-given.steps // 4)),
+    ):
         pairs = list(loop_ratios(variant, rounds, steps))
         found[f"{variant}_loop_seconds"] = pairs
         ratios = [harness / bare for harness, bare in pairs]
         rows.append([f"{variant}: harness's loop over a bare one", statistics.median(ratios), min(ratios), max(ratios)])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found["empty_task_seconds"] = empty_tasks(folder / "tasks", 20)
-        found["one_step_trial_seconds"] = short_trials(folder / "short", 10)
-        found["evaluation_seconds"] = evaluations("mlp", 10)
+        found["empty_task_seconds"] = empty_tasks(folder / "tasks", given.tasks)
+        found["one_step_trial_seconds"] = short_trials(folder / "short", -(-given.tasks // 2))
+        found["evaluation_seconds"] = evaluations("mlp", -(-given.tasks // 2))
         for key in ("empty_task_seconds", "one_step_trial_seconds", "evaluation_seconds"):
             rows.append([key.replace("_", " "), statistics.median(found[key]), min(found[key]), max(found[key])])
         print(tabulate.tabulate(rows, ["", "median", "min", "max"], floatfmt=".3f"))

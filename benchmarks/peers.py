@@ -7,10 +7,11 @@ The same network from the same initial weights, the same digits (mnist-5k's, 31 
 at 1e-3 and MSE, float32. Every measurement has a process of its own, since JAX and torch fight for threads, and each
 peer has the threads that it takes by default, all cores; a trial of aezoo has one, as in its bench. Clocked are the
 steps, after a warm-up; imports, building the network and JAX's compilation are not. After each trial its error on the
-training images is taken, so that nobody is clocked doing something else.
+training images is taken, so that nobody is clocked doing something else. A peer whose package is not installed is left
+out, and named.
 
-A grid is 8 trials. The peers train one after another in a warm process, as a user's loop would; `jax, vmap` stacks the
-eight into one program, which is the best that JAX can do. aezoo's is a whole `aezoo.bench`, from the first trial's
+A grid is 8 trials. The peers train one after another in a warm process, as a user's loop would; `jax, vmap` stacks
+them into one program, which is the best that JAX can do. aezoo's is a whole `aezoo.bench`, from the first trial's
 start to the last one's end: starting processes, scoring and writing records count against it. Rounds alternate over the
 peers, and ratios are taken round by round.
 
@@ -29,6 +30,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def with_bare_loop(module: nn.Module, epochs: int, seed: int) -> Callable[[], ob
         for _ in range(epochs * len(images) // BATCH):
             x_BCHW = images[next(batches)].float() / 255
             optimizer.zero_grad()
-            F.mse_loss(module(x_BCHW), x_BCHW).backward()
+            torch.autograd.backward(F.mse_loss(module(x_BCHW), x_BCHW))
             optimizer.step()
 
     return run
@@ -98,7 +100,7 @@ def with_dataloader(module: nn.Module, epochs: int, seed: int) -> Callable[[], o
         for _ in range(epochs):
             for (x_BCHW,) in batches:
                 optimizer.zero_grad()
-                F.mse_loss(module(x_BCHW), x_BCHW).backward()
+                torch.autograd.backward(F.mse_loss(module(x_BCHW), x_BCHW))
                 optimizer.step()
 
     return run
@@ -161,7 +163,8 @@ def with_pythae(module: Any, epochs: int, seed: int) -> Callable[[], object]:
         learning_rate=LR, optimizer_cls="Adam", seed=seed, no_cuda=True,
     )  # fmt: skip
     data = BaseDataset(images.float() / 255, torch.zeros(len(images)))
-    return BaseTrainer(model=model, train_dataset=data, training_config=config).train
+    run: Callable[[], object] = BaseTrainer(model=model, train_dataset=data, training_config=config).train
+    return run
 
 
 def with_aezoo(module: nn.Module, epochs: int, seed: int) -> Callable[[], object]:
@@ -178,15 +181,22 @@ TORCH: dict[str, Train] = {
     "pythae": with_pythae,
 }
 PEERS = (*TORCH, "jax", "jax, vmap")
+PACKAGES = {"lightning": ("lightning",), "pythae": ("pythae",), "jax": ("jax", "optax"), "jax, vmap": ("jax", "optax")}
+"""What a peer needs beside torch: `pip install -e '.[peers]'`."""
 
 
-def train_in_torch(peer: str, family: str, epochs: int) -> dict[str, list[float]]:
+def missing(peer: str) -> list[str]:
+    """Return the packages of a peer that are not installed."""
+    return [package for package in PACKAGES.get(peer, ()) if find_spec(package) is None]
+
+
+def train_in_torch(peer: str, family: str, epochs: int, trials: int) -> dict[str, list[float]]:
     """Train the grid with one of the torch peers, one trial after the other; return seconds and errors of each."""
     if peer == "aezoo":
         configure(threads=1)
     TORCH[peer](network(family, 0), 1, 0)()
     seconds, errors = [], []
-    for seed in range(TRIALS):
+    for seed in range(trials):
         module = network(family, seed)
         run = TORCH[peer](module, epochs, seed)
         started = time.perf_counter()
@@ -210,18 +220,17 @@ class Stopwatch(Observer):
         self.times.append(time.perf_counter())
 
 
-def bench_in_aezoo(family: str, epochs: int) -> dict[str, list[float]]:
-    """Run the grid as a bench of 8 seeds, without the baselines' trials."""
-    registry = discover()
+def bench_in_aezoo(family: str, epochs: int, trials: int) -> dict[str, list[float]]:
+    """Run the grid as a bench of so many seeds, without the baselines' trials."""
     wanted = {f"architecture {family}", "dataset mnist-5k"}
-    registry.plugins = tuple(plugin for plugin in registry.plugins if wanted & set(plugin.contributions))
+    others = [plugin.name for plugin in discover().plugins if not wanted & set(plugin.contributions)]
     steps = epochs * len(digits()) // BATCH
     recipe = Recipe(name="peers", steps=1, batch_size=BATCH, lr=LR)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        settings: dict[str, Any] = {"timing": False, "device": "cpu"}
+        settings: dict[str, Any] = {"timing": False, "device": "cpu", "block": others}
         aezoo.bench([f"{family}[]"], recipe=recipe, out=Path(folder) / "warm", **settings)
-        recipe = recipe.change(steps=steps, seeds=TRIALS)
+        recipe = recipe.change(steps=steps, seeds=trials)
         run = aezoo.bench([f"{family}[]"], recipe=recipe, out=Path(folder) / "run", observer=watch, **settings)
         errors = [record.train_mse or 0.0 for record in run.records()]
     return {"grid_seconds": [max(watch.times) - min(watch.times)], "train_mse": errors}
@@ -272,7 +281,7 @@ def to_jax(module: Any) -> tuple[list[tuple[Any, ...]], Callable[..., Any]]:
     return params, forward
 
 
-def train_in_jax(family: str, epochs: int, *, stacked: bool) -> dict[str, list[float]]:
+def train_in_jax(family: str, epochs: int, trials: int, *, stacked: bool) -> dict[str, list[float]]:
     """Train the grid with `lax.scan` over the steps of a trial, compiled beforehand; `stacked` trains all at once."""
     import jax
     import optax
@@ -280,7 +289,7 @@ def train_in_jax(family: str, epochs: int, *, stacked: bool) -> dict[str, list[f
 
     images = jnp.asarray(digits().numpy())
     optimizer = optax.adam(LR)
-    networks = [to_jax(network(family, seed)) for seed in range(TRIALS)]
+    networks = [to_jax(network(family, seed)) for seed in range(trials)]
     forward = networks[0][1]
 
     def loss(params: Any, x: Any) -> Any:
@@ -299,7 +308,7 @@ def train_in_jax(family: str, epochs: int, *, stacked: bool) -> dict[str, list[f
         batches = batch_indices(len(images), BATCH, seed)
         return jnp.asarray(torch.stack([next(batches) for _ in range(epochs * len(images) // BATCH)]).numpy())
 
-    orders = [order(seed) for seed in range(TRIALS)]
+    orders = [order(seed) for seed in range(trials)]
     params = [params for params, _ in networks]
     if stacked:
         given = jax.tree.map(lambda *each: jnp.stack(each), *params), jnp.stack(orders)
@@ -307,7 +316,7 @@ def train_in_jax(family: str, epochs: int, *, stacked: bool) -> dict[str, list[f
         started = time.perf_counter()
         trained = jax.block_until_ready(program(*given))
         seconds = [time.perf_counter() - started]
-        trained = [jax.tree.map(lambda each, i=index: each[i], trained) for index in range(TRIALS)]
+        trained = [jax.tree.map(lambda each, i=index: each[i], trained) for index in range(trials)]
     else:
         program = jax.jit(trial).lower(params[0], orders[0]).compile()
         seconds, trained = [], []
@@ -319,36 +328,43 @@ def train_in_jax(family: str, epochs: int, *, stacked: bool) -> dict[str, list[f
     return {"trial_seconds": [] if stacked else seconds, "grid_seconds": [sum(seconds)], "train_mse": errors}
 
 
-def measure(peer: str, family: str, epochs: int) -> dict[str, list[float]]:
+def measure(peer: str, family: str, epochs: int, trials: int) -> dict[str, list[float]]:
     """Run one peer in a process of its own."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", peer, "--families", family, "--epochs", str(epochs)]
+    command = [sys.executable, "-W", "ignore", __file__, "--one", peer, "--families", family]
+    command += ["--epochs", str(epochs), "--trials", str(trials)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{peer} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def run_one(peer: str, family: str, epochs: int) -> dict[str, list[float]]:
+def run_one(peer: str, family: str, epochs: int, trials: int) -> dict[str, list[float]]:
+    """Train the grid with one peer, in this process; return the seconds of its trials and of all, and the errors."""
     if peer == "aezoo, bench":
-        return bench_in_aezoo(family, epochs)
+        return bench_in_aezoo(family, epochs, trials)
     if peer.startswith("jax"):
-        return train_in_jax(family, epochs, stacked=peer == "jax, vmap")
-    return train_in_torch(peer, family, epochs)
+        return train_in_jax(family, epochs, trials, stacked=peer == "jax, vmap")
+    return train_in_torch(peer, family, epochs, trials)
 
 
-def compare(family: str, rounds: int, epochs: int) -> dict[str, Any]:
+def compare(family: str, rounds: int, epochs: int, trials: int) -> dict[str, Any]:
     """Run the rounds, print the table of a family, and return the raw figures."""
-    raw: dict[str, list[dict[str, list[float]]]] = {peer: [] for peer in ("aezoo, bench", *PEERS)}
+    present = [peer for peer in PEERS if not missing(peer)]
+    raw: dict[str, list[dict[str, list[float]]]] = {peer: [] for peer in ("aezoo, bench", *present)}
     for number in range(rounds):
         for peer in random.Random(number).sample(list(raw), len(raw)):
-            raw[peer].append(measure(peer, family, epochs))
+            raw[peer].append(measure(peer, family, epochs, trials))
             print(f"{family}, round {number + 1} of {rounds}: {peer}", file=sys.stderr)
     images = epochs * len(digits())
-    rows = []
-    for what, base, key in (("one trial", "aezoo", "trial_seconds"), ("grid of 8", "aezoo, bench", "grid_seconds")):
-        # A trial's time is the median of the eight.
+    rows: list[list[Any]] = []
+    for what, base, key in (
+        ("one trial", "aezoo", "trial_seconds"),
+        (f"grid of {trials}", "aezoo, bench", "grid_seconds"),
+    ):
+        # A trial's time is the median of the grid's.
         seconds = {peer: [statistics.median(one[key]) for one in runs if one.get(key)] for peer, runs in raw.items()}
-        count = images * (TRIALS if key == "grid_seconds" else 1)
+        count = images * (trials if key == "grid_seconds" else 1)
         for peer, taken in seconds.items():
             if not taken or (peer == "aezoo" and base != peer):
                 continue
@@ -359,7 +375,7 @@ def compare(family: str, rounds: int, epochs: int) -> dict[str, Any]:
     print(f"\n{family}: {rounds} rounds, {images // BATCH} steps a trial")
     heads = ["", "trainer", "images/s", "aezoo is faster by", "min", "max", "train MSE"]
     print(tabulate.tabulate(rows, heads, floatfmt=("", "", ",.0f", ".2f", ".2f", ".2f", ".5f")))
-    # Eight seeds of one recipe: whoever trained something else would stand out.
+    # Seeds of one recipe: whoever trained something else would stand out.
     errors = [row[-1] for row in rows]
     if max(errors) > 1.25 * min(errors):
         warnings.warn(f"the {family} networks ended at different errors, {min(errors)} to {max(errors)}", stacklevel=2)
@@ -418,19 +434,24 @@ def main() -> None:
     parser.add_argument("--families", default="mlp,conv")
     parser.add_argument("--rounds", type=int, help=f"by default {ROUNDS}")
     parser.add_argument("--epochs", type=int, help=f"of a trial, 31 steps each; by default {EPOCHS}")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of a grid; by default %(default)s")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(run_one(given.one, given.families, given.epochs)))
+        print(json.dumps(run_one(given.one, given.families, given.epochs, given.trials)))
         return
-    packages = ("torch", "pythae", "lightning", "jax", "optax")
+    packages = ("torch", *dict.fromkeys(name for names in PACKAGES.values() for name in names))
     found: dict[str, Any] = {"environment": capture("cpu", 1).model_dump()}
-    found["versions"] = {name: version(name) for name in packages}
+    found["versions"] = {name: version(name) for name in packages if find_spec(name)}
+    found["left_out"] = {peer: missing(peer) for peer in PEERS if missing(peer)}
+    for peer, names in found["left_out"].items():
+        print(f"left out: {peer}, which needs {' and '.join(names)}; pip install -e '.[peers]'", file=sys.stderr)
     print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     found["step"] = profile_step()
     for family in given.families.split(","):
-        found[family] = compare(family, given.rounds or ROUNDS[family], given.epochs or EPOCHS[family])
+        rounds, epochs = given.rounds or ROUNDS[family], given.epochs or EPOCHS[family]
+        found[family] = compare(family, rounds, epochs, given.trials)
         if given.json:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -58,17 +58,13 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
         rule = base.transform_filter("datum.kind == 'PCA'").mark_rule(strokeDash=[3, 3], color="#d62728").encode(x=x)
         heading = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
         panels.append((rule + points).properties(width=420, height=alt.Step(13), title=heading))
-    return (
-        alt.vconcat(
-            *panels,
-            title=alt.Title(
-                title, subtitle=f"Groups of {LEAST} and more; the others are in the table.", anchor="start"
-            ),
-            spacing=6,
-        )
+    heading = alt.Title(title, subtitle=f"Groups of {LEAST} and more; the others are in the table.", anchor="start")
+    drawing: alt.VConcatChart = (
+        alt.vconcat(*panels, title=heading, spacing=6)
         .configure_legend(orient="top", symbolSize=80, labelLimit=400)
         .configure_axis(grid=True, gridColor="#eeeeee")
     )
+    return drawing
 
 
 def main() -> None:

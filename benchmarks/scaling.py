@@ -39,13 +39,29 @@ import aezoo
 from aezoo.contract.recipe import read_recipe
 from aezoo.harness.observer import Observer
 from aezoo.machine import capture, default_jobs
-from aezoo.registry.names import Plugin, discover
+from aezoo.registry.names import discover
 from aezoo.run.records import TrialPlan, TrialRecord
 
 ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7}
 SAMPLE_SECONDS = 0.1
 IMAGE_BYTES = 28 * 28
 Figures = dict[str, Any]
+DATA = """
+import numpy as np
+
+import aezoo
+
+
+def load(_):
+    digits = np.load({path!r})
+    return aezoo.Images(train=np.resize(digits["train"], ({images}, *digits["test"].shape[1:])), test=digits["test"])
+
+
+@aezoo.hookimpl
+def aezoo_datasets():
+    yield aezoo.Dataset(name="digits-{images}", load=load, summary="mnist-5k, repeated", reference="mnist-5k")
+"""
+"""A plugin in a file, whose data set is the digits repeated: every process of a bench can load it."""
 
 
 class Stopwatch(Observer):
@@ -64,22 +80,22 @@ class Stopwatch(Observer):
 
 def bench_here(variant: str, images: int, trials: int, jobs: int | None, steps: int) -> Figures:
     """Run a bench in this process, which has run none before, and return its figures."""
-    registry = discover()
-    digits = registry.dataset("mnist-5k").checked(Path())
-
-    def load(_: Path) -> aezoo.Images:
-        return aezoo.Images(train=np.resize(digits.train, (images, *digits.shape)), test=digits.test)
-
-    data = aezoo.Dataset(name=f"digits-{images}", load=load, summary="mnist-5k, repeated", reference="mnist-5k")
-    mine = Plugin(name="scaling", distribution="scaling", version="0", module=sys.modules[__name__], datasets=(data,))
-    # No other plugin than the one asked for: else the baselines would add trials of their own.
-    asked = [plugin for plugin in registry.plugins if variant.partition("[")[0] in plugin.contributions]
-    registry.plugins = (*asked, mine)
-    recipe = read_recipe("default").change(steps=steps, seeds=trials, dataset=data.name)
+    digits = discover().dataset("mnist-5k").checked(Path())
+    # No other plugin than the variant's: else the baselines would add trials of their own.
+    architecture = f"architecture {variant.partition('[')[0]}"
+    others = [plugin.name for plugin in discover().plugins if architecture not in plugin.contributions]
+    recipe = read_recipe("default").change(steps=steps, seeds=trials, dataset=f"digits-{images}")
     watch = Stopwatch()
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        run = aezoo.bench([variant], recipe=recipe, out=folder, jobs=jobs, timing=False, device="cpu", observer=watch)
+        path = Path(folder) / "digits.npz"
+        np.savez(path, train=digits.train, test=digits.test)
+        plugin = Path(folder) / "repeated_digits.py"
+        plugin.write_text(DATA.format(path=str(path), images=images))
+        started = time.monotonic()
+        run = aezoo.bench(
+            [variant], plugins=[plugin], block=others, recipe=recipe, out=Path(folder) / "run", jobs=jobs, timing=False,
+            device="cpu", observer=watch,
+        )  # fmt: skip
         whole = time.monotonic() - started
         records = run.records()
     for record in records:

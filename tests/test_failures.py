@@ -27,7 +27,7 @@ from aezoo import machine
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
 from aezoo.harness.call import Run
-from aezoo.run import store
+from aezoo.run import files, store
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
 from aezoo.table.render import notes
@@ -347,7 +347,7 @@ def test_a_disk_that_is_full_from_some_write_on_leaves_whole_records(call, tiny,
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store.os if call == "fsync" else store.tempfile, call, full)
+    monkeypatch.setattr(files.os if call == "fsync" else files.tempfile, call, full)
     with pytest.raises(StorageError, match="the disk is full; earlier results are untouched") as caught:
         RunDirectory(run.path).write_trial(run.records()[0])
     assert caught.value.exit_status == 1
@@ -491,7 +491,7 @@ def checksummed(path: Path, **changed: object) -> None:
     """Write a file of a run with other content, and with the checksum that goes with it, as an attacker would."""
     content = {**json.loads(path.read_text()), **changed}
     del content["checksum"]
-    path.write_text(json.dumps({**content, "checksum": store._checksum(content)}))
+    path.write_text(json.dumps({**content, "checksum": files.checksum(content)}))
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_no_pickle_of_a_malicious_run_is_ever_loaded(written, tmp_path):
     import hashlib
 
     sha256 = hashlib.sha256(pickle.dumps(Canary())).hexdigest()
-    store.write_json(
+    files.write_json(
         written / "trials" / f"{record.trial_id}.json", record.model_copy(update={"test_errors_sha256": sha256})
     )
     with pytest.warns(UserWarning, match="set aside"):

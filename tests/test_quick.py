@@ -379,7 +379,7 @@ def test_what_is_imported_late_is_part_of_the_source_too(write, tiny):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([nn.Linear(2, 2)], "got a network that is built already, a Linear; give Linear itself"),
+        ([nn.Linear(2, 2)], "got a network that is built already, of class Linear; give Linear itself"),
         ([lambda image_shape: None], "<lambda> is no name for an architecture; give a function with a name"),
         ([dict], "cannot read which arguments <class 'dict'> takes: ValueError"),
         (Uses, r"give a list of variants, such as \[Uses\], but got Uses itself"),

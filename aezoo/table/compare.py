@@ -98,7 +98,7 @@ def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
     joined = left.merge(right, on="variant").dropna(subset=["compiled_x", "compiled_y"])
     speeds += [name for name in ("threads", "compiled") if (joined[f"{name}_x"] != joined[f"{name}_y"]).any()]
     if speeds:
-        lines.append(f"the speeds differ in {', '.join(speeds)}: there, they are compared relative to the reference's")
+        lines.append(f"the runs differ in {', '.join(speeds)}: there, speeds are compared relative to the reference's")
     return lines
 
 

@@ -70,10 +70,12 @@ class AtTheMean(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.model.encoder(x).embedding
-        if isinstance(self.model, VQVAE):
-            z = self.model.quantizer(z.permute(0, 2, 3, 1)).quantized_vector
-        return self.model.decoder(z)["reconstruction"]
+        model: Any = self.model
+        z = model.encoder(x).embedding
+        if isinstance(model, VQVAE):
+            z = model.quantizer(z.permute(0, 2, 3, 1)).quantized_vector
+        reconstruction: Tensor = model.decoder(z)["reconstruction"]
+        return reconstruction
 
 
 def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], float, float]]:
@@ -128,7 +130,7 @@ def compare(variant: str, theirs: str, recipe: aezoo.Recipe, data_dir: Path | No
     ours, others = [], []
     for seed in range(recipe.seeds):
         seed_stream(seed, Stream.INITIALISATION)
-        module = discover().resolve(variant).build(SHAPE)
+        module: Any = discover().resolve(variant).build(SHAPE)
         encoder = Encoder(deepcopy(module.encoder), gaussian=theirs in ("VAE", "BetaVAE"))
         decoder = Decoder(deepcopy(module.decoder))
         make, scale, decay = models(module)[theirs]
@@ -141,9 +143,7 @@ def compare(variant: str, theirs: str, recipe: aezoo.Recipe, data_dir: Path | No
     return ours, others
 
 
-def train_theirs(
-    model: nn.Module, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int, scale: float, decay: float
-) -> None:
+def train_theirs(model: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int, scale: float, decay: float) -> None:
     """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder."""
     model.train()
     optimizer = torch.optim.Adam(

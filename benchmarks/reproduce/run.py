@@ -38,21 +38,23 @@ def main() -> None:
     known = [
         path.stem for path in sorted(HERE.glob("*.toml")) if "not_run" not in tomllib.loads(path.read_text("utf-8"))
     ]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"protocols: {', '.join(known)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"protocols: {', '.join(known)}; or TOML files")
+    parser.add_argument("--results", type=Path, default=HERE.parents[1] / "results", help="where the runs go")
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--jobs", type=int, default=None)
     parser.add_argument("--page", action="store_true", help="only make the page, of what was measured")
     given = parser.parse_args()
-    if wrong := [name for name in given.names if name not in known]:
+    paths = {name: HERE / f"{name}.toml" if name in known else Path(name) for name in given.names}
+    if wrong := [name for name, path in paths.items() if not path.is_file()]:
         parser.error(f"no protocol {', '.join(wrong)} that can be run; there are {', '.join(known)}")
     if bool(given.names) == given.page:
         parser.error("give the names of protocols, or --page")
-    for name in given.names:
-        measure(HERE / f"{name}.toml", given.data_dir, given.jobs)
+    for path in paths.values():
+        measure(path, given.results, given.data_dir, given.jobs)
     (HERE / "README.md").write_text(page(), encoding="utf-8")
 
 
-def measure(path: Path, data_dir: Path | None, jobs: int | None) -> None:
+def measure(path: Path, results: Path, data_dir: Path | None, jobs: int | None) -> None:
     """Run a protocol, and write our figures into its file."""
     protocol = tomllib.loads(path.read_text(encoding="utf-8"))
     recipe = aezoo.Recipe(name=path.stem, **protocol["recipe"])
@@ -67,7 +69,7 @@ def measure(path: Path, data_dir: Path | None, jobs: int | None) -> None:
             dict.fromkeys(row["variant"] for row in protocol["rows"]),
             plugins=[HERE / "networks.py"],
             recipe=recipe,
-            out=HERE.parents[1] / "results" / f"reproduce-{path.stem}",
+            out=results / f"reproduce-{path.stem}",
             data_dir=data_dir,
             device="cpu",
             jobs=jobs,
@@ -168,15 +170,15 @@ def band_text(band: float | str, theirs: str) -> str:
     """Return a band in words."""
     if band == "seeds":
         return "the published run lies between the least and the greatest of our seeds"
-    return f"± {band:g}" if band < 1e-3 else f"± {band:.0%} of the {theirs} figure"
+    return f"± {float(band):g}" if float(band) < 1e-3 else f"± {float(band):.0%} of the {theirs} figure"
 
 
 def is_met(row: dict[str, Any], band: float | str) -> bool:
     """Say whether our figure, or where the band says so our seeds, agree with what was published."""
     if band == "seeds":
-        return row["ours_low"] <= row["published"] <= row["ours_high"]
+        return bool(row["ours_low"] <= row["published"] <= row["ours_high"])
     distance = abs(row["ours"] - row["published"])
-    return distance <= band * (1 if band < 1e-3 else row["published"])
+    return bool(distance <= float(band) * (1 if float(band) < 1e-3 else row["published"]))
 
 
 def cells(row: dict[str, Any], protocol: dict[str, Any]) -> list[str]:

@@ -144,7 +144,10 @@ def measure(sampled: bool = False, **asked: Any) -> Figures:
     found: Figures = {**asked, **json.loads(output)}
     first, last = found.pop("span")
     if sampled:
+        # What is over before one can look was seen last as it ended.
         during = [sample for sample in samples if first <= sample[0] <= last]
+        found["samples"] = len(during)
+        during = during or [min(samples, key=lambda sample: abs(sample[0] - last))]
         # One moment, that of the most in all: what the bench's own process holds then, and what its trials hold.
         _, found["own_bytes"], found["others_bytes"] = max(during, key=lambda sample: sample[1] + sample[2])
     return found

@@ -67,6 +67,8 @@ def test_a_run_of_every_version_can_be_read(name, tmp_path):
     assert {record.status for record in run.records().values()} == {"ok"}
     before = pd.read_csv(kept / "table.csv")
     now = pd.read_csv(io.StringIO(render.render(rows.summarise(run), "csv")))
+    # The metrics of 0.1 stood in its records; they are computed anew.
+    before = before.drop(columns="psnr") if name == "0.1" else before
     pd.testing.assert_frame_equal(now[before.columns], before)
     assert run.anchors()
 

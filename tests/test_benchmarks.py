@@ -1,0 +1,123 @@
+"""Every program of benchmarks/ runs, with its smallest settings. Its figures are none here."""
+
+import contextlib
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+import aezoo
+from aezoo.machine import configured
+
+BENCHMARKS = Path(aezoo.__file__).parent.parent / "benchmarks"
+PROGRAMS = [path for path in sorted(BENCHMARKS.rglob("*.py")) if "def main()" in path.read_text()]
+RECIPE = aezoo.Recipe(name="t", dataset="digits", steps=2)
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Return a function that runs a program's main function with arguments, in this process."""
+
+    def run(name: str, *arguments: object, **replaced: object) -> None:
+        monkeypatch.syspath_prepend(str(BENCHMARKS / Path(name).parent))
+        module = importlib.import_module(Path(name).stem)
+        for function, other in replaced.items():
+            monkeypatch.setattr(module, function, other(module))
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with configured(1), contextlib.suppress(SystemExit):
+            module.main()
+
+    yield run
+    for path in PROGRAMS:
+        sys.modules.pop(path.stem, None)
+
+
+def test_every_program_is_run_here():
+    names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
+    assert names == {"overhead.py", "peers.py", "publish.py", "scaling.py", "reproduce/run.py"}
+
+
+def test_overhead(program, tmp_path, capsys):
+    found = tmp_path / "found.json"
+    small = ["--rounds", 1, "--steps", 4, "--tasks", 1, "--variants", "mlp[]", "--recipe", "quick"]
+    program("overhead.py", *small, "--out", tmp_path / "run", "--json", found)
+    figures = json.loads(found.read_text())
+    assert [len(figures[f"{name}_loop_seconds"]) for name in ("mlp", "conv")] == [1, 1]
+    assert 0 < figures["bench"]["share"] < 1
+    assert "a bench of 3 variants, core-seconds:" in capsys.readouterr().out
+
+
+def test_peers(program, tmp_path, capsys, monkeypatch):
+    """Each peer has a process of its own; here all but the last share this one."""
+    found = tmp_path / "found.json"
+    small = ["--families", "mlp", "--rounds", 1, "--epochs", 1, "--trials", 2, "--json", found]
+    program("peers.py", *small, measure=lambda module: module.run_one, missing=lambda module: module.PACKAGES.get)
+    figures = json.loads(found.read_text())
+    rounds = figures["mlp"]["rounds"]
+    assert list(rounds) == ["aezoo, bench", "aezoo", "bare loop", "dataloader"]
+    errors = {peer: one["train_mse"] for peer, (one,) in rounds.items()}
+    assert errors["bare loop"] == pytest.approx(errors["aezoo"], rel=1e-3)
+    assert "left out: pythae, which needs pythae" in capsys.readouterr().err
+    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--one", "bare loop", *map(str, small)]
+    alone = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    assert alone["train_mse"] == pytest.approx(errors["bare loop"], rel=1e-3)
+
+
+def test_scaling(program, tmp_path, capsys):
+    """Each bench has a process of its own; here all but one share this one."""
+    found = tmp_path / "found.json"
+    small = ["--images", "128,256", "--trials", "1,2", "--jobs", "1,2", "--steps", 3, "--rounds", 1]
+
+    def here(module):
+        def measure(sampled=False, **settings):
+            figures = {**settings, **module.bench_here(**settings)}
+            return figures | ({"own_bytes": 1, "others_bytes": 2} if sampled else {})
+
+        return measure
+
+    program("scaling.py", *small, "--parts", "trials,jobs", "--json", found, measure=here)
+    figures = json.loads(found.read_text())
+    assert [len(figures["jobs"][name]) for name in ("clocked", "sampled_small")] == [2, 2]
+    assert "copies of the data, 0 MB" in capsys.readouterr().out
+    command = [sys.executable, str(BENCHMARKS / "scaling.py"), *map(str, small), "--images", "128", "--parts", "data"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1].split()[0] == "128"
+
+
+def test_scaling_starts_commands_and_sees_what_they_import(program, tmp_path):
+    found = tmp_path / "found.json"
+    program("scaling.py", "--rounds", 1, "--parts", "startup", "--json", found)
+    imports = json.loads(found.read_text())["startup"]["imports"]
+    assert "torch" in imports['python -c "import torch"']
+    assert "pandas" in imports["aezoo table RUN"]
+    light = ("aezoo --help", "aezoo --version", "aezoo table RUN", "aezoo compare RUN RUN")
+    assert [name for name in light if "torch" in imports[name]] == []
+
+
+def test_publish(program, tmp_path):
+    pytest.importorskip("altair")
+    variants = ["pca[latent_dim=2]", "linear[latent_dim=2]", "mlp[latent_dim=2]", "conv[latent_dim=2]"]
+    run = aezoo.bench(variants, recipe=RECIPE, out=tmp_path / "run", device="cpu", timing=False)
+    program("publish.py", run.path, tmp_path / "page")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "page.csv").read_bytes() == (run.path / "table.csv").read_bytes()
+
+
+def test_reproduce(program, tmp_path):
+    """A protocol of one's own, on the digits that need no data."""
+    protocol = {
+        "title": "t", "source": "s", "protocol": "p", "band": 0.5, "band_reason": "r", "value": "test_mse", "told": "",
+        "recipe": {"dataset": "digits", "steps": 2},
+        "rows": [{"label": "l", "variant": "sweep[latent_dim=2]", "published": 0.1}],
+    }  # fmt: skip
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(protocol))
+    before = (BENCHMARKS / "reproduce" / "README.md").read_bytes()
+    program("reproduce/run.py", path, "--results", tmp_path)
+    assert "ours = 0." in path.read_text()
+    assert "[measured]" in path.read_text()
+    assert (BENCHMARKS / "reproduce" / "README.md").read_bytes() == before

@@ -10,6 +10,7 @@ import pytest
 import aezoo
 from aezoo.check.suite import CHECKS
 from aezoo.contract.architecture import EXCUSABLE
+from aezoo.contract.columns import COLUMNS, COMPARED, GROUPED, PLANNED, STATES
 from aezoo.contract.recipe import Recipe
 from aezoo.registry.names import discover
 from aezoo.registry.outside import extend
@@ -38,6 +39,25 @@ def test_the_readmes_table_is_the_published_one():
     assert len(excerpt) >= 10
     for line in excerpt:
         assert set(line) <= set(rows[line[1]]), line
+
+
+def test_the_readmes_columns_are_those_that_a_person_sees():
+    section = (ROOT / "README.md").read_text().split("## The columns")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section.split("\n## ")[0], re.MULTILINE)
+    assert rows == [(column.name, column.meaning) for column in COLUMNS if column.shown]
+
+
+def test_every_column_has_a_meaning_and_one_name():
+    for view in (COLUMNS, GROUPED, COMPARED, STATES, PLANNED):
+        assert all(column.meaning for column in view)
+        assert len({column.name for column in view}) == len(view)
+
+
+def test_the_map_is_ten_lines_that_name_every_wing():
+    rows = (ROOT / "CONTRIBUTING.md").read_text().split("| go to |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) == 10
+    wings = {path.name for path in (ROOT / "aezoo").iterdir() if (path / "__init__.py").exists()}
+    assert {wing for wing in wings if not any(f"`aezoo/{wing}/`" in row for row in rows)} == set()
 
 
 def test_every_failure_of_the_list_has_tests_that_are_there():

@@ -89,12 +89,12 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
 def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Preview:
     """Say what `bench` would run with the same arguments, and how long it would take; write nothing.
 
-    Each variant that is to run is built and stepped a few times, in a process of its own.
+    Each variant that is to run is built and stepped a few times, or fitted, in a process of its own.
 
     Raises:
         AezooError: the call was wrong.
     """
-    with _grid(_request(variants, settings), observer or WarningObserver()) as grid:
+    with _grid(_request(variants, settings), observer or WarningObserver(), fits=True) as grid:
         return grid.preview()
 
 
@@ -148,13 +148,14 @@ def _request(variants: Iterable[Asked] | Request, settings: dict[str, Any]) -> R
 
 
 @contextmanager
-def _grid(request: Request, observer: Observer) -> Iterator[Grid]:
-    """Yield the grid of a call, its trials planned and its variants tried. Nothing is written.
+def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterator[Grid]:
+    """Yield the grid of a call, its trials planned and its variants tried, or closed forms fitted. Nothing is written.
 
     Raises:
         AezooError: the call was wrong: among others, a variant was named that its own build function refuses.
     """
     with _open(request, observer) as (grid, selected):
+        grid.fits = fits
         grid.add(selected)
         refusals = [line for variants in grid.named.values() for line in grid.refusals(variants)]
         if refusals:

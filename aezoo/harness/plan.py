@@ -36,7 +36,7 @@ class Grid:
 
     `images` is where a trial has its images from, `shared` where a process of this machine has them from. `scratch` is
     a folder for what is printed before there is a run, and by the clocks. `named` holds the variants of each text of
-    the call that names some, and is no pattern.
+    the call that names some, and is no pattern. `fits` says whether trying a closed form fits it.
     """
 
     request: Request
@@ -52,6 +52,7 @@ class Grid:
     scratch: Path
     observer: Observer
     named: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fits: bool = False
     plans: list[TrialPlan] = field(default_factory=list)
     records: dict[str, TrialRecord] = field(default_factory=dict)
     preflights: dict[str, Preflight | Outcome] = field(default_factory=dict)
@@ -94,7 +95,8 @@ class Grid:
         preflight = self.preflights[plan.variant]
         if isinstance(preflight, Outcome):
             return 0.0
-        return START_SECONDS + preflight.step_seconds * self.info.recipe.num_steps(self.info.dataset.num_train)
+        steps = self.info.recipe.num_steps(self.info.dataset.num_train)
+        return START_SECONDS + preflight.step_seconds * steps + (preflight.fit_seconds or 0.0)
 
     def untimed(self) -> list[TrialPlan]:
         """Return a trial of each variant that has a loss, and no timing on this machine."""
@@ -215,13 +217,14 @@ class Grid:
                 Try(
                     variant=variant.text, origin=self.registry.plugin(variant).origin, recipe=self.info.recipe,
                     images=self.images, device=self.info.device, compiled=self.request.compiled,
+                    fits=self.fits,
                 ),
             )
             for variant in new
             if variant.text in missing
         ]  # fmt: skip
         if tasks:
-            self.observer.stage(f"trying {len(tasks)} variants before the bench")
+            self.observer.stage(f"trying {len(tasks)} variant{'s' * (len(tasks) > 1)} before the bench")
         for outcome in self.executor.outcomes(tasks, self.jobs):
             self.preflights[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
 

@@ -232,7 +232,7 @@ def _value(name: str, origin: Origin, network: TrainedNetwork, seed: int) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """Build a variant and step it, without training it."""
+    """Build a variant and step it, without training it; fit a closed form, where `fits` says so."""
 
     variant: str
     origin: Origin
@@ -240,6 +240,7 @@ class Try:
     images: ImageSource
     device: str
     compiled: bool
+    fits: bool = False
 
     def run(self, report: Report) -> Preflight:  # noqa: ARG002 - its few steps are none of a trial
         """Return what it is and what it costs.
@@ -251,7 +252,7 @@ class Try:
         """
         train_NCHW, _ = self.images.load()
         variant = find(self.variant, self.origin)
-        return preflight(variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled)
+        return preflight(variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,9 +270,17 @@ class Check:
 
 
 def preflight(
-    variant: Variant, images_NCHW: Tensor, recipe: Recipe, *, device: str = "cpu", compiled: bool = False
+    variant: Variant,
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    compiled: bool = False,
+    fits: bool = False,
 ) -> Preflight:
     """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
+
+    A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -280,7 +289,7 @@ def preflight(
     channels, height, width = images_NCHW.shape[1:]
     check_size(variant, (channels, height, width), device)
     examples_NCHW = case_images(images_NCHW).to(device)
-    images_NCHW = images_NCHW[: recipe.batch_size].to(device)
+    train_NCHW, images_NCHW = images_NCHW, images_NCHW[: recipe.batch_size].to(device)
     suite = examine(Case(variant, examples_NCHW, recipe), quick=True)
     try:
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
@@ -294,8 +303,10 @@ def preflight(
     failure = first_failure(suite)
     if failure is not None:
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.told)
-    deterministic = is_deterministic(variant, images_NCHW, recipe)
-    return found.model_copy(update={"deterministic": deterministic})
+    found = found.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
+    if not (fits and found.closed_form):
+        return found
+    return found.model_copy(update=_measure_fit(variant, train_NCHW.to(device)))
 
 
 def _measure(
@@ -334,6 +345,17 @@ def _measure(
     steps = {} if found.closed_form else measure_steps(module, x_BCHW, recipe, compiled=compiled)
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
     return found.model_copy(update=steps | peaks)
+
+
+def _measure_fit(variant: Variant, images_NCHW: Tensor) -> dict[str, float | None]:
+    """Fit a closed form as its trial does, and return what that costs, by the names of `Preflight`."""
+    memory = PeakMemory(images_NCHW.device.type)
+    trained = fit(build(variant, images_NCHW, seed=0), images_NCHW, seed=0)
+    return {
+        "fit_seconds": trained.seconds,
+        "peak_memory_bytes": memory.host(),
+        "peak_device_memory_bytes": memory.device(),
+    }
 
 
 def _latent_kind(module: nn.Module, shape: tuple[int, ...] | None, bits: float | None) -> LatentKind | None:

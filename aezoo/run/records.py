@@ -141,8 +141,9 @@ class TrialRecord(TrialPlan):
 class Preflight(FrozenModel):
     """What building a variant, without training it, tells about it.
 
-    `step_seconds` is the fastest of a few real steps; `peak_memory_bytes` is what they added to the process's resident
-    memory, `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
+    `step_seconds` is the fastest of a few real steps, `fit_seconds` what the fit of a closed form took, where it was
+    tried; `peak_memory_bytes` is what they added to the process's resident memory, `peak_device_memory_bytes` what they
+    held on an accelerator; what stands in a record is described there.
     """
 
     objective: str
@@ -159,6 +160,7 @@ class Preflight(FrozenModel):
     train_flops_per_image: Count | None = None
     closed_form: bool
     step_seconds: Amount
+    fit_seconds: Amount | None = None
     compile_seconds: Amount | None = None
     peak_memory_bytes: Count | None = None
     peak_device_memory_bytes: Count | None = None
@@ -320,7 +322,7 @@ def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
 
 
 _OF_A_FEW_STEPS = {
-    "closed_form", "step_seconds", "compile_seconds", "peak_memory_bytes", "peak_device_memory_bytes",
+    "closed_form", "step_seconds", "fit_seconds", "compile_seconds", "peak_memory_bytes", "peak_device_memory_bytes",
 }  # fmt: skip
 
 

@@ -33,14 +33,14 @@ class StorageError(AezooError):
     exit_status = 1
 
 
-def told(error: OSError) -> str:
+def system_reason(error: OSError) -> str:
     """Return what the system says went wrong with a file."""
     return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
 
 
-def did_you_mean(given: str, accepted: Iterable[str]) -> str:
+def did_you_mean(text: str, accepted: Iterable[str]) -> str:
     """Return `` Did you mean 'mlp'?`` for the close matches of `given`, or an empty string."""
-    matches = difflib.get_close_matches(given, list(accepted), n=3, cutoff=0.55)
+    matches = difflib.get_close_matches(text, list(accepted), n=3, cutoff=0.55)
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 

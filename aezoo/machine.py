@@ -102,8 +102,8 @@ def choose_device(name: str) -> str:
         raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}{hint}")
     if name not in DEVICES:
         raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}." + did_you_mean(name, DEVICES))
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    present = found.type if found is not None and found.type in DEVICES else "cpu"
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    present = accelerator.type if accelerator is not None and accelerator.type in DEVICES else "cpu"
     if name in ("auto", present):
         return present
     if name == "cpu":
@@ -249,10 +249,10 @@ def _processor() -> str:
 def _nvidia_driver() -> str | None:
     try:
         query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.split()[0] if found.stdout.split() else None
+    return answer.stdout.split()[0] if answer.stdout.split() else None
 
 
 class PeakMemory:

@@ -80,7 +80,7 @@ def _variants(architecture: Architecture | str) -> list[Variant]:
 def _raise_all(findings: Iterable[Finding], image_shape: ImageShape | None = None) -> None:
     """Raise ContractError with a line for each failure, of one image shape where it is given."""
     lines = [
-        f"{finding.check}: {finding.variant} on {'x'.join(map(str, finding.image_shape))}: {finding.told}"
+        f"{finding.check}: {finding.variant} on {'x'.join(map(str, finding.image_shape))}: {finding.detail}"
         for finding in failures(findings)
         if image_shape in (None, finding.image_shape)
     ]

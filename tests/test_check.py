@@ -77,9 +77,9 @@ def test_check_names_the_fault_where_it_is_and_what_it_hides(aezoo_check):
         ("halves", [3, 32, 32]),
         ("halves", [1, 27, 19]),
     ]
-    assert "passes around the bottleneck; look at Net.forward, net_dist.py:" in failed[0]["told"]
+    assert "passes around the bottleneck; look at Net.forward, net_dist.py:" in failed[0]["detail"]
     skipped = [one for one in card["findings"] if one["check"] == "bottleneck"]
-    assert {(one["status"], one["told"]) for one in skipped} == {("skipped", "needs 'halves'")}
+    assert {(one["status"], one["detail"]) for one in skipped} == {("skipped", "needs 'halves'")}
     code, out, _ = aezoo_check("net[fault=skip]")
     assert "FAIL    halves         decode(encode(x)) is forward(x)" in out
     assert out.endswith("net: 1 check failed\n")

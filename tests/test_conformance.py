@@ -360,9 +360,9 @@ def test_a_good_architecture_meets_every_check():
     assert {name: one.status for name, one in findings.items()} == {
         check.name: "note" if check.informative else "ok" for check in CHECKS
     } | {"codes": "skipped"}
-    assert findings["latent"].told == "4: 4 numbers an image"
-    assert findings["stacked_seeds"].told == "yes"
-    assert findings["cuda_graph"].told.startswith("yes" if torch.cuda.is_available() else "likely")
+    assert findings["latent"].detail == "4: 4 numbers an image"
+    assert findings["stacked_seeds"].detail == "yes"
+    assert findings["cuda_graph"].detail.startswith("yes" if torch.cuda.is_available() else "likely")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -370,8 +370,8 @@ def test_each_fault_fails_its_check_and_no_other(fault):
     name, told = FAULTS[fault]
     findings = found(fault)
     assert [one.check for one in findings.values() if one.status == "failed"] == [name]
-    assert told in findings[name].told
-    assert "\n" not in findings[name].told
+    assert told in findings[name].detail
+    assert "\n" not in findings[name].detail
 
 
 def test_every_check_has_an_architecture_that_fails_it():
@@ -386,9 +386,9 @@ def test_what_is_informative_says_so_and_why_not():
 
     findings = found(WaitsForAValue)
     assert findings["cuda_graph"].status == findings["stacked_seeds"].status == "note"
-    assert findings["cuda_graph"].told.startswith("no: ")
-    assert findings["stacked_seeds"].told.startswith("no: ")
-    assert findings["device"].told.startswith("not seen on the meta device") or torch.cuda.is_available()
+    assert findings["cuda_graph"].detail.startswith("no: ")
+    assert findings["stacked_seeds"].detail.startswith("no: ")
+    assert findings["device"].detail.startswith("not seen on the meta device") or torch.cuda.is_available()
 
 
 def test_a_check_needs_only_checks_before_it():
@@ -401,9 +401,9 @@ def test_a_check_needs_only_checks_before_it():
 def test_a_declared_exception_is_told_with_its_reason_and_fails_nothing():
     findings = found(UnusedParameter, exceptions={"gradients": "a layer for later"})
     assert findings["gradients"].status == "excepted"
-    assert findings["gradients"].told.startswith("a layer for later (expected a gradient")
+    assert findings["gradients"].detail.startswith("a layer for later (expected a gradient")
     assert {one.status for name, one in findings.items() if name != "codes"} == {"ok", "excepted", "note"}
-    assert "the declaration may go" in found(Good, exceptions={"batch": "b"})["batch"].told
+    assert "the declaration may go" in found(Good, exceptions={"batch": "b"})["batch"].detail
 
 
 def test_what_makes_a_row_comparable_cannot_be_excepted():
@@ -441,7 +441,7 @@ def test_a_refusal_is_no_failure():
 
     findings = found(Refuses)
     assert findings["builds"].status == "refused"
-    assert findings["builds"].told == "needs images of at least 99x99 pixels"
+    assert findings["builds"].detail == "needs images of at least 99x99 pixels"
     assert {one.status for one in list(findings.values())[1:]} == {"skipped"}
 
 
@@ -454,7 +454,7 @@ def test_a_tutorials_class_is_told_to_be_flat():
         def forward(self, x):
             return self.decoder(self.encoder(x))
 
-    assert "it works on flat images: return aezoo.Flat(module, image_shape)" in found(Tutorial)["output"].told
+    assert "it works on flat images: return aezoo.Flat(module, image_shape)" in found(Tutorial)["output"].detail
     flat = found(lambda: aezoo.Flat(Tutorial(), SHAPE))
     assert {one.status for name, one in flat.items() if name != "codes"} == {"ok", "note"}
 

@@ -56,14 +56,14 @@ def test_any_combination_passes_or_is_refused_with_a_clear_reason(data):
     variant = Variant(architecture=architecture, hyperparameters=given_, label=architecture.name)
     for finding in examine(Case(variant, sample_images(shape)), quick=True):
         # A threshold that no activation comes near has no gradient: that is its estimate, and no fault.
-        if architecture.name == "jumprelu" and "got none in 5 steps for log_threshold" in finding.told:
+        if architecture.name == "jumprelu" and "got none in 5 steps for log_threshold" in finding.detail:
             continue
         assert finding.status != "failed", finding
         if finding.status == "refused":
             # The reason names what was given: a hyperparameter, or the size of the images.
-            named = [name for name in given_ if name in finding.told]
-            assert named or "x".join(map(str, shape[1:])) in finding.told, finding
-            assert "must be" in finding.told or "need" in finding.told
+            named = [name for name in given_ if name in finding.detail]
+            assert named or "x".join(map(str, shape[1:])) in finding.detail, finding
+            assert "must be" in finding.detail or "need" in finding.detail
 
 
 def test_the_strategies_know_every_annotation_of_the_zoo():

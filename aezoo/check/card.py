@@ -29,19 +29,19 @@ class Card:
 
     def lines(self) -> list[str]:
         """Return the card as a person reads it: a line a check, below it what was found where it was not simply met."""
-        shapes = dict.fromkeys(_size(one.image_shape) for one in self.findings)
-        variants = dict.fromkeys(one.variant for one in self.findings)
+        shapes = dict.fromkeys(_size(finding.image_shape) for finding in self.findings)
+        variants = dict.fromkeys(finding.variant for finding in self.findings)
         lines = [
             f"{self.architecture} of {self.plugin.distribution} {self.plugin.version}: {self.summary}",
             f"{len(variants)} variant{'s' * (len(variants) > 1)}, images {', '.join(shapes)}",
         ]
         summaries = {check.name: check.summary for check in CHECKS}
-        for name in dict.fromkeys(one.check for one in self.findings):
-            found = [one for one in self.findings if one.check == name]
-            worst = min((one.status for one in found), key=_WORST_FIRST.index)
+        for name in dict.fromkeys(finding.check for finding in self.findings):
+            of_check = [finding for finding in self.findings if finding.check == name]
+            worst = min((finding.status for finding in of_check), key=_WORST_FIRST.index)
             lines.append(f"{_MARKS[worst]:6}  {name:13}  {summaries.get(name, '')}".rstrip())
-            lines += [f"{'':23}{text}" for text in _told(found, len(variants) * len(shapes))]
-        failed = len({one.check for one in self.failures})
+            lines += [f"{'':23}{text}" for text in _details(of_check, len(variants) * len(shapes))]
+        failed = len({finding.check for finding in self.failures})
         verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "meets the contract"
         lines.append(f"{self.architecture}: {verdict}")
         return lines
@@ -52,20 +52,22 @@ class Card:
             "architecture": self.architecture,
             "plugin": self.plugin.model_dump(),
             "passed": not self.failures,
-            "findings": [asdict(one) for one in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 
-def _told(found: Sequence[Finding], total: int) -> list[str]:
+def _details(findings: Sequence[Finding], total: int) -> list[str]:
     """Say what was found, once where it is the same for several; what was simply met says nothing."""
     where: dict[str, list[str]] = {}
-    for one in found:
+    for finding in findings:
         # What was skipped for another one's fault says nothing that that one does not.
-        if one.told and one.status != "ok" and not one.told.startswith("needs '"):
-            where.setdefault(one.told, []).append(f"{one.variant} on {_size(one.image_shape)}")
+        if finding.detail and finding.status != "ok" and not finding.detail.startswith("needs '"):
+            where.setdefault(finding.detail, []).append(f"{finding.variant} on {_size(finding.image_shape)}")
     return [
-        told if len(places) == total > 1 else f"{places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}: {told}"
-        for told, places in where.items()
+        detail
+        if len(places) == total > 1
+        else f"{places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}: {detail}"
+        for detail, places in where.items()
     ]
 
 

@@ -78,10 +78,10 @@ class Case:
 
     def halves(self, module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """Return the module's encode and decode, without gradients; skip where there are none."""
-        found = halves(module, self.x_BCHW)
-        if found is None:
+        pair = halves(module, self.x_BCHW)
+        if pair is None:
             raise SkipCheck(no_halves(module))
-        encode, decode = (evaluated(half) for half in found)
+        encode, decode = (evaluated(half) for half in pair)
         if not isinstance(encode(self.x_BCHW), Tensor):
             raise SkipCheck("its latent is no tensor")
         return encode, decode
@@ -138,20 +138,22 @@ def training_output(module: nn.Module, x_BCHW: Tensor) -> TrainingOutput:
     return training_forward(module.train(), x_BCHW)
 
 
-def close(one: Tensor, other: Tensor) -> bool:
+def close(batch: Tensor, reference: Tensor) -> bool:
     """Say whether two batches are equal but for sums in another order.
 
     Held against how much the second one's images differ among themselves: an untrained network's hardly do.
     """
-    if one.shape != other.shape:
+    if batch.shape != reference.shape:
         return False
-    rounding = 1e-5 * max(1.0, float(other.abs().max()))
-    return float((one - other).abs().max()) <= rounding + 0.02 * float((other - other.roll(1, 0)).abs().max())
+    rounding = 1e-5 * max(1.0, float(reference.abs().max()))
+    return float((batch - reference).abs().max()) <= rounding + 0.02 * float(
+        (reference - reference.roll(1, 0)).abs().max()
+    )
 
 
-def difference(one: Tensor, other: Tensor) -> str:
+def difference(batch: Tensor, reference: Tensor) -> str:
     """Return by how much two batches differ, at most."""
-    return f"{float((one - other).abs().max()):.2g}" if one.shape == other.shape else "their shape"
+    return f"{float((batch - reference).abs().max()):.2g}" if batch.shape == reference.shape else "their shape"
 
 
 def disturb(module: nn.Module, share: float) -> None:
@@ -183,14 +185,14 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
     Raises:
         ContractError: the encoder returned something else than a tensor (B, ...).
     """
-    found = halves(module, x_BCHW)
-    if found is None:
+    pair = halves(module, x_BCHW)
+    if pair is None:
         return None
-    latent = evaluated(found[0])(x_BCHW)
+    latent = evaluated(pair[0])(x_BCHW)
     if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
-        given = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+        got = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
         raise ContractError(
-            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {given}"
+            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {got}"
             + look_at(module, "encode", "encoder")
         )
     return tuple(latent.shape[1:])
@@ -202,20 +204,20 @@ def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
     Raises:
         ContractError: the codes are not int64 (B, count), from 0 to K - 1.
     """
-    found = discrete(module)
-    if found is None:
+    codebook = discrete(module)
+    if codebook is None:
         return None
-    codes, where = evaluated(found.codes)(x_BCHW), look_at(module, "codes")
+    codes, where = evaluated(codebook.codes)(x_BCHW), look_at(module, "codes")
     if not isinstance(codes, Tensor) or codes.ndim != 2 or len(codes) != len(x_BCHW) or codes.dtype != torch.int64:
-        given = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
-        raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {given}{where}")
-    low, high = (int(one) for one in codes.aminmax())
-    if low < 0 or high >= found.codebook_size:
+        got = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
+        raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {got}{where}")
+    low, high = (int(code) for code in codes.aminmax())
+    if low < 0 or high >= codebook.codebook_size:
         raise ContractError(
-            f"codebook_size={found.codebook_size}, so that codes are 0 to {found.codebook_size - 1}, but they go from "
-            f"{low} to {high}{where}"
+            f"codebook_size={codebook.codebook_size}, so that codes are 0 to {codebook.codebook_size - 1}, but they go "
+            f"from {low} to {high}{where}"
         )
-    return codes.shape[1] * math.log2(found.codebook_size)
+    return codes.shape[1] * math.log2(codebook.codebook_size)
 
 
 def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:
@@ -224,7 +226,7 @@ def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> b
     A closed form is built twice, not fitted.
     """
     x_BCHW = to_float(images_NCHW[: recipe.batch_size])
-    found = []
+    outcomes = []
     for _ in range(2):
         module = build(variant, images_NCHW, seed=0)
         seed_stream(0, Stream.TRAINING_NOISE)
@@ -232,9 +234,9 @@ def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> b
             Trainer(module, recipe).step(x_BCHW.clone())
         seed_stream(0, Stream.EVALUATION)
         with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
-            found.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
+            outcomes.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
     # Compared as bytes: a NaN that comes twice is the same.
-    return all(torch.equal(_bytes(one), _bytes(other)) for one, other in zip(*found, strict=True))
+    return all(torch.equal(_bytes(first), _bytes(second)) for first, second in zip(*outcomes, strict=True))
 
 
 def starts_the_same(variant: Variant, images_NCHW: Tensor) -> bool:
@@ -243,7 +245,7 @@ def starts_the_same(variant: Variant, images_NCHW: Tensor) -> bool:
     if is_closed_form(first):
         return False
     pairs = list(zip(first.parameters(), second.parameters(), strict=True))
-    return bool(pairs) and all(torch.equal(_bytes(one), _bytes(other)) for one, other in pairs)
+    return bool(pairs) and all(torch.equal(_bytes(first), _bytes(second)) for first, second in pairs)
 
 
 def no_halves(module: nn.Module) -> str:
@@ -263,11 +265,11 @@ def _bytes(tensor: Tensor) -> Tensor:
 def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable[[Tensor], Any]:
     """Return a network or a half that is called without gradients, from one random state where it is `seeded`."""
 
-    def evaluate(given: Tensor) -> Any:
+    def evaluate(batch: Tensor) -> Any:
         if seeded:
             seed_stream(0, Stream.EVALUATION)
         with torch.no_grad():
-            return call(given)
+            return call(batch)
 
     return evaluate
 

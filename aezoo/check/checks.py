@@ -104,26 +104,26 @@ def check_training(case: Case) -> None:
         raise
     except Exception as error:
         raise ContractError(f"expected a reconstruction in training, got {reason_of(error)}{where}") from error
-    given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction).__name__
-    if given != tuple(case.x_BCHW.shape):
+    got = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction).__name__
+    if got != tuple(case.x_BCHW.shape):
         raise ContractError(
-            f"in training, expected reconstructions of shape {tuple(case.x_BCHW.shape)}, got {given}{where}"
+            f"in training, expected reconstructions of shape {tuple(case.x_BCHW.shape)}, got {got}{where}"
         )
 
 
 @check("leaves its input untouched")
 def check_input(case: Case) -> None:
     """The images that it is given stay as they are, in evaluation and in training."""
-    module, given = case.module(), case.x_BCHW
-    evaluated(module)(given)
-    if not torch.equal(given, case.x_BCHW):
+    module, batch = case.module(), case.x_BCHW
+    evaluated(module)(batch)
+    if not torch.equal(batch, case.x_BCHW):
         raise ContractError(
             f"forward changes its input in place; work on a copy: x.clone(){look_at(module, 'forward', 'encode')}"
         )
     if not is_closed_form(module):
         seed_stream(0, Stream.TRAINING_NOISE)
-        training_forward(module.train(), given)
-        if not torch.equal(given, case.x_BCHW):
+        training_forward(module.train(), batch)
+        if not torch.equal(batch, case.x_BCHW):
             where = look_at(module, "training_forward", "forward", "encode")
             raise ContractError(f"the network changes its input in place while it trains; use x.clone(){where}")
 
@@ -172,10 +172,10 @@ def check_latent(case: Case) -> str:
     if type(declared) is int and declared != size:
         raise ContractError(f"latent_size={declared}, but the encoder's latent has {size} numbers an image{where}")
     for name in ("latent_dim", "latent_size"):
-        given = case.variant.hyperparameters.get(name)
+        declared_size = case.variant.hyperparameters.get(name)
         # A latent with a shape may be called after its channels, or its tokens' width.
-        if isinstance(given, int) and given != size and (len(shape) == 1 or given not in shape):
-            raise ContractError(f"{name}={given}, but the encoder's latent has {size} numbers an image{where}")
+        if isinstance(declared_size, int) and declared_size != size and (len(shape) == 1 or declared_size not in shape):
+            raise ContractError(f"{name}={declared_size}, but the encoder's latent has {size} numbers an image{where}")
     return f"{'x'.join(map(str, shape))}: {size} numbers an image"
 
 
@@ -257,16 +257,16 @@ def _check_bottleneck(case: Case, *, disturbed: bool) -> None:
 @check("of a discrete latent, the codes tell all", needs=("input", "evaluation", "latent", "halves"))
 def check_codes(case: Case) -> str:
     """Of a discrete latent: the output depends on the input only through the codes."""
-    told = ""
+    detail = ""
     for disturbed in (False, True):
         module = case.module(disturbed=disturbed)
         bits = latent_bits(module, case.x_BCHW)
-        found = discrete(module)
-        if bits is None or found is None:
+        codebook = discrete(module)
+        if bits is None or codebook is None:
             raise SkipCheck("its latent is not discrete")
         _, decode = case.halves(module)
-        codes = evaluated(found.codes)(case.x_BCHW)
-        decoded = decode(evaluated(found.from_codes)(codes))
+        codes = evaluated(codebook.codes)(case.x_BCHW)
+        decoded = decode(evaluated(codebook.from_codes)(codes))
         reconstruction = evaluated(module)(case.x_BCHW)
         if not close(decoded, reconstruction):
             raise ContractError(
@@ -274,5 +274,5 @@ def check_codes(case: Case) -> str:
                 f"{difference(decoded, reconstruction)}{_WEIGHTS[disturbed]}: more than the codes passes through the "
                 "latent" + look_at(module, "encode", "from_codes")
             )
-        told = f"{codes.shape[1]} codes of {found.codebook_size}: {bits:.4g} bits an image"
-    return told
+        detail = f"{codes.shape[1]} codes of {codebook.codebook_size}: {bits:.4g} bits an image"
+    return detail

@@ -39,8 +39,8 @@ def check_penalty(case: Case) -> str:
     if penalty is None:
         return "none"
     if not isinstance(penalty, Tensor) or penalty.ndim != 0:
-        given = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
-        raise ContractError(f"penalty must be a scalar tensor or None, got {given}{where}")
+        got = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
+        raise ContractError(f"penalty must be a scalar tensor or None, got {got}{where}")
     if not torch.isfinite(penalty):
         raise ContractError(
             f"expected a finite penalty, but the untrained network's is {float(penalty.detach())}{where}"
@@ -90,11 +90,15 @@ def _names_with_gradient(module: nn.Module, case: Case) -> set[str]:
     """Take a few steps, and return the names of the parameters that got a gradient in one of them."""
     trainer = Trainer(module, case.recipe)
     seed_stream(0, Stream.TRAINING_NOISE)
-    found: set[str] = set()
+    names: set[str] = set()
     for _ in range(GRADIENT_STEPS):
         trainer.step(case.x_BCHW)
-        found |= {name for name, one in module.named_parameters() if one.grad is not None and bool(one.grad.any())}
-    return found
+        names |= {
+            name
+            for name, parameter in module.named_parameters()
+            if parameter.grad is not None and bool(parameter.grad.any())
+        }
+    return names
 
 
 def _noise_in_training(case: Case, seed: int) -> float:
@@ -121,8 +125,8 @@ def _draws_in_training(case: Case) -> bool:
 def check_gradients(case: Case) -> str:
     """Every parameter that is trained gets a gradient; those that are not are named."""
     module = case.module()
-    names = {name: one for name, one in module.named_parameters() if one.requires_grad}
-    kept = [name for name, one in module.named_parameters() if not one.requires_grad]
+    names = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    kept = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     if is_closed_form(module):
         raise SkipCheck("it has a fit, and is not trained")
     idle = set(names)
@@ -137,10 +141,10 @@ def check_gradients(case: Case) -> str:
         where = look_at(module, "training_forward", "forward")
         raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}{where}") from error
     if idle:
-        told = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
+        listed = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
         raise ContractError(
             f"expected a gradient for each of {len(names)} trained parameters, got none in {GRADIENT_STEPS} steps for "
-            f"{told}: use it, or set requires_grad=False{look_at(module, 'training_forward', 'forward')}"
+            f"{listed}: use it, or set requires_grad=False{look_at(module, 'training_forward', 'forward')}"
         )
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 
@@ -208,12 +212,12 @@ def check_state_dict(case: Case) -> None:
     expected = evaluated(module.eval())(case.x_BCHW)
     other = build(case.variant, case.images_NCHW, seed=1)
     unpack(pack(module), other)
-    given = evaluated(other.eval())(case.x_BCHW)
-    if not torch.allclose(given, expected, rtol=1e-5, atol=1e-6):
+    restored = evaluated(other.eval())(case.x_BCHW)
+    if not torch.allclose(restored, expected, rtol=1e-5, atol=1e-6):
         raise ContractError(
             f"expected the same reconstructions from saved weights, got pixels that differ by up to "
-            f"{difference(given, expected)}: something that it needs is no parameter and no buffer; use register_buffer"
-            + look_at(module, "__init__")
+            f"{difference(restored, expected)}: something that it needs is no parameter and no buffer; use "
+            "register_buffer" + look_at(module, "__init__")
         )
 
 

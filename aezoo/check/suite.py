@@ -29,7 +29,7 @@ class Finding:
     variant: str
     image_shape: ImageShape
     status: Status
-    told: str = ""
+    detail: str = ""
 
 
 def sample_images(image_shape: ImageShape, count: int = 2 * BATCH, seed: int = 0) -> Tensor:
@@ -73,16 +73,20 @@ def examine(case: Case, *, quick: bool = False) -> Iterator[Finding]:
     for check in CHECKS:
         if quick and not check.quick:
             continue
-        status, told = _run(check, case, failed)
+        status, detail = _run(check, case, failed)
         if status == "failed" and check.name in excepted:
-            status, told = "excepted", f"{excepted[check.name]} ({told})"
+            status, detail = "excepted", f"{excepted[check.name]} ({detail})"
         elif status == "ok" and check.name in excepted:
-            told = "declared as an exception, but met: the declaration may go"
+            detail = "declared as an exception, but met: the declaration may go"
         if status in ("failed", "refused"):
             failed.add(check.name)
         channels, height, width = case.images_NCHW.shape[1:]
         yield Finding(
-            check=check.name, variant=case.variant.text, image_shape=(channels, height, width), status=status, told=told
+            check=check.name,
+            variant=case.variant.text,
+            image_shape=(channels, height, width),
+            status=status,
+            detail=detail,
         )
 
 
@@ -91,7 +95,7 @@ def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
     if missing:
         return "skipped", f"needs {missing[0]!r}"
     try:
-        told = check.function(case) or ""
+        detail = check.function(case) or ""
     except SkipCheck as skip:
         return "skipped", str(skip)
     except RefusedError as error:
@@ -103,16 +107,21 @@ def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             raise
         return "failed", reason_of(error)
-    return ("note" if check.informative else "ok"), told
+    return ("note" if check.informative else "ok"), detail
 
 
 def variants_of(architecture: Architecture, label: str | None = None) -> list[Variant]:
     """Return the variant with the defaults, where there are defaults for all, and the declared ones, each once."""
-    known = architecture.hyperparameters.values()
-    chosen = [*([] if any(one.required for one in known) else [{}]), *architecture.variants]
+    hyperparameters = architecture.hyperparameters.values()
+    chosen = [
+        *([] if any(hyperparameter.required for hyperparameter in hyperparameters) else [{}]),
+        *architecture.variants,
+    ]
     variants = [
-        Variant(architecture=architecture, hyperparameters=architecture.check(one), label=label or architecture.name)
-        for one in chosen
+        Variant(
+            architecture=architecture, hyperparameters=architecture.check(settings), label=label or architecture.name
+        )
+        for settings in chosen
     ]
     return list({variant.text: variant for variant in variants}.values())
 

@@ -43,8 +43,8 @@ DatasetOption = Annotated[str | None, typer.Option("--dataset", help="The image 
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where data sets are kept.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"aezoo {version('aezoo')}")
         raise typer.Exit
 
@@ -95,6 +95,6 @@ def registry_of(plugins: list[str] | None, block: list[str] | None) -> "Registry
     from aezoo.registry.outside import load_registry
 
     registry = load_registry(plugins or [], block or [])
-    for told in registry.warnings:
-        print(f"warning: {told}", file=sys.stderr)
+    for notice in registry.warnings:
+        print(f"warning: {notice}", file=sys.stderr)
     return registry

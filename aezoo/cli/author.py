@@ -17,8 +17,7 @@ import typer
 
 from aezoo import machine
 from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, app, parse_image_shape, registry_of
-from aezoo.errors import AezooError, StorageError, plain, reason_of
-from aezoo.errors import told as error_text
+from aezoo.errors import AezooError, StorageError, plain, reason_of, system_reason
 
 if TYPE_CHECKING:
     from aezoo.registry.names import Registry
@@ -99,7 +98,9 @@ def write_plugin(name: str, folder: Path, registry: "Registry") -> Path:
         raise AezooError(f"{name!r} is a word of Python's own; choose another name")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
         raise AezooError(f"a plugin's name is a small letter, then small letters, digits and '_', but got {name!r}")
-    taken = [plugin.distribution for found, plugin in registry.architectures.values() if found.name == name]
+    taken = [
+        plugin.distribution for architecture, plugin in registry.architectures.values() if architecture.name == name
+    ]
     if taken:
         raise AezooError(f"{taken[0]} has an architecture {name!r} already; choose another name")
     module, distribution = f"aezoo_{name}", f"aezoo-{name.replace('_', '-')}"
@@ -121,7 +122,7 @@ def write_plugin(name: str, folder: Path, registry: "Registry") -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Template(templates.joinpath(f"{source}.txt").read_text(encoding="utf-8")).substitute(names))
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error_text(error)}") from error
+        raise StorageError(f"cannot write {path}: {system_reason(error)}") from error
     return path
 
 
@@ -134,7 +135,7 @@ def doctor() -> None:
     failed = False
     for finding in conditions():
         failed |= not finding.ok
-        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.told}")
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.detail}")
     if failed:
         raise typer.Exit(1)
 
@@ -145,7 +146,7 @@ class Condition:
 
     name: str
     ok: bool
-    told: str
+    detail: str
 
 
 def conditions() -> Iterator[Condition]:
@@ -153,21 +154,21 @@ def conditions() -> Iterator[Condition]:
     from aezoo.registry.names import discover
 
     system = f"{sys.platform}; aezoo runs on Linux and macOS"
-    yield Condition(name="system", ok=sys.platform in machine.SYSTEMS, told=system)
-    yield Condition(name="python", ok=True, told=f"{sys.version.split()[0]}, {sys.executable}")
-    yield Condition(name="aezoo", ok=True, told=machine.version())
+    yield Condition(name="system", ok=sys.platform in machine.SYSTEMS, detail=system)
+    yield Condition(name="python", ok=True, detail=f"{sys.version.split()[0]}, {sys.executable}")
+    yield Condition(name="aezoo", ok=True, detail=machine.version())
     yield from _torch()
     yield _torchvision()
     registry = discover()
     count = len(registry.architectures)
-    yield Condition(name="plugins", ok=count > 0, told=f"{len(registry.plugins)} loaded, {count} architectures")
+    yield Condition(name="plugins", ok=count > 0, detail=f"{len(registry.plugins)} loaded, {count} architectures")
     for broken in registry.broken:
-        yield Condition(name=f"plugin {broken.name}", ok=False, told=str(broken))
+        yield Condition(name=f"plugin {broken.name}", ok=False, detail=str(broken))
     yield _process()
     for folder in (Path.cwd(), Path(tempfile.gettempdir())):
         yield _locks(folder)
     free = shutil.disk_usage(Path.cwd()).free
-    yield Condition(name="disk", ok=free > 1e9, told=f"{free / 1e9:.0f} GB free in {Path.cwd()}")
+    yield Condition(name="disk", ok=free > 1e9, detail=f"{free / 1e9:.0f} GB free in {Path.cwd()}")
 
 
 def _torch() -> Iterator[Condition]:
@@ -175,20 +176,20 @@ def _torch() -> Iterator[Condition]:
         device = machine.choose_device("auto")
         env = machine.capture(device, 1)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with torch is what we are here to say
-        yield Condition(name="torch", ok=False, told=f"{reason_of(error)}; reinstall: pip install torch torchvision")
+        yield Condition(name="torch", ok=False, detail=f"{reason_of(error)}; reinstall: pip install torch torchvision")
         return
-    yield Condition(name="torch", ok=True, told=env.torch)
+    yield Condition(name="torch", ok=True, detail=env.torch)
     jobs = machine.default_jobs(device)
-    yield Condition(name="device", ok=True, told=f"{device}: {env.device_name}; {jobs} trials side by side")
+    yield Condition(name="device", ok=True, detail=f"{device}: {env.device_name}; {jobs} trials side by side")
 
 
 def _torchvision() -> Condition:
     try:
         import torchvision
     except Exception as error:  # noqa: BLE001 - a mismatch shows as any of three kinds of error
-        told = f"{reason_of(error)}; install it with torch: pip install --upgrade torch torchvision"
-        return Condition(name="torchvision", ok=False, told=told)
-    return Condition(name="torchvision", ok=True, told=str(torchvision.__version__))
+        detail = f"{reason_of(error)}; install it with torch: pip install --upgrade torch torchvision"
+        return Condition(name="torchvision", ok=False, detail=detail)
+    return Condition(name="torchvision", ok=True, detail=str(torchvision.__version__))
 
 
 def _locks(folder: Path) -> Condition:
@@ -197,9 +198,9 @@ def _locks(folder: Path) -> Condition:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="aezoo-") as file:
             machine.lock(file, wait=False)
     except (OSError, StorageError) as error:
-        reason = str(error) if isinstance(error, StorageError) else error_text(error)
-        return Condition(name="locks", ok=False, told=f"{folder}: {reason}")
-    return Condition(name="locks", ok=True, told=f"{folder} takes files and locks")
+        reason = str(error) if isinstance(error, StorageError) else system_reason(error)
+        return Condition(name="locks", ok=False, detail=f"{folder}: {reason}")
+    return Condition(name="locks", ok=True, detail=f"{folder} takes files and locks")
 
 
 def _process() -> Condition:
@@ -208,8 +209,8 @@ def _process() -> Condition:
     from aezoo.harness.local import run_tasks
 
     (outcome,) = run_tasks([Task(id="doctor", work=Ping(), timeout=60)], 1)
-    told = "a trial's process starts and answers" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
-    return Condition(name="processes", ok=outcome.status == "ok", told=told)
+    detail = "a trial's process starts and answers" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
+    return Condition(name="processes", ok=outcome.status == "ok", detail=detail)
 
 
 @dataclass(frozen=True)

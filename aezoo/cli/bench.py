@@ -155,12 +155,12 @@ def _count(text: str | None) -> int | None:
         (text[:-1], {"k": 1e3, "m": 1e6}[text[-1].lower()]) if text[-1:].lower() in ("k", "m") else (text, 1)
     )
     try:
-        found = round(float(number) * scale)
+        count = round(float(number) * scale)
     except (ValueError, OverflowError):
-        found = 0
-    if found < 1:
+        count = 0
+    if count < 1:
         raise AezooError(f"--match-params takes a number of parameters, such as 200k or 1.5M, but got {text!r}")
-    return found
+    return count
 
 
 def _integers(text: str | None) -> list[int]:
@@ -190,12 +190,12 @@ def status(
     from aezoo.table.render import check_format
 
     check_format(fmt)
-    found = status_of(RunDirectory(run), registry_of(plugin, no_plugin))
-    shown = found if every else found[found["state"] != "done"]
+    states = status_of(RunDirectory(run), registry_of(plugin, no_plugin))
+    shown = states if every else states[states["state"] != "done"]
     if len(shown) or every or fmt in ("csv", "json"):
         print_table(shown, fmt)
-    counts = found["state"].value_counts()
-    print(f"{len(found)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
+    counts = states["state"].value_counts()
+    print(f"{len(states)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
     if set(counts.index) & {"missing", "stale", "interrupted"}:
         print("the same `aezoo bench` command runs what is missing, stale or interrupted", file=sys.stderr)
 
@@ -216,10 +216,12 @@ def reproduce(
     from aezoo.harness.call import reproduce as run_again
 
     observer = PlainObserver(console_on(stderr=True))
-    found = run_again(run, trial, plugins=plugin or [], block=no_plugin or [], data_dir=data_dir, observer=observer)
-    typer.echo(f"recorded  {found.recorded}")
-    typer.echo(f"now       {found.repeated}")
-    typer.echo(f"{found.trial_id}: {found.verdict}")
-    typer.echo(f"circumstances: {'; '.join(found.differences) or 'the same'}")
-    if found.verdict == "not reproduced":
+    repetition = run_again(
+        run, trial, plugins=plugin or [], block=no_plugin or [], data_dir=data_dir, observer=observer
+    )
+    typer.echo(f"recorded  {repetition.recorded}")
+    typer.echo(f"now       {repetition.repeated}")
+    typer.echo(f"{repetition.trial_id}: {repetition.verdict}")
+    typer.echo(f"circumstances: {'; '.join(repetition.differences) or 'the same'}")
+    if repetition.verdict == "not reproduced":
         raise typer.Exit(1)

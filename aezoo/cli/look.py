@@ -68,42 +68,50 @@ def list_(
         return
 
     def matches(name: str) -> bool:
-        return not patterns or any(fnmatch.fnmatch(name, one) for one in patterns)
+        return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
     if datasets:
         rows = [
-            {"dataset": one.name, "summary": one.summary, "reference": one.reference, "origin": owner.distribution}
-            for one, owner in registry.contributed("aezoo_datasets")
+            {
+                "dataset": contribution.name,
+                "summary": contribution.summary,
+                "reference": contribution.reference,
+                "origin": owner.distribution,
+            }
+            for contribution, owner in registry.contributed("aezoo_datasets")
         ]
     elif metrics:
         rows = [
             {
-                "metric": one.name,
-                "better": "higher" if one.higher_is_better else "lower",
-                "summary": one.summary,
-                "reference": one.reference,
+                "metric": contribution.name,
+                "better": "higher" if contribution.higher_is_better else "lower",
+                "summary": contribution.summary,
+                "reference": contribution.reference,
                 "origin": owner.distribution,
             }
-            for one, owner in registry.contributed("aezoo_metrics")
+            for contribution, owner in registry.contributed("aezoo_metrics")
         ]
     elif executors:
         own = [{"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"}]
         rows = own + [
-            {"executor": one.name, "summary": one.summary, "origin": owner.distribution}
-            for one, owner in registry.contributed("aezoo_executors")
+            {"executor": contribution.name, "summary": contribution.summary, "origin": owner.distribution}
+            for contribution, owner in registry.contributed("aezoo_executors")
         ]
     else:
         rows = [
             {
                 "architecture": label,
                 "objective": _objective(registry, label, shape),
-                "hyperparameters": ", ".join(f"{one.name}={_default(one)}" for one in found.hyperparameters.values()),
-                "variants": len(found.variants),
-                "summary": found.summary,
-                "reference": found.reference,
+                "hyperparameters": ", ".join(
+                    f"{hyperparameter.name}={_default(hyperparameter)}"
+                    for hyperparameter in architecture.hyperparameters.values()
+                ),
+                "variants": len(architecture.variants),
+                "summary": architecture.summary,
+                "reference": architecture.reference,
                 "origin": f"{owner.distribution} {owner.version}",
             }
-            for label, (found, owner) in registry.architectures.items()
+            for label, (architecture, owner) in registry.architectures.items()
             if matches(label)
         ]
     rows = [row for row in rows if matches(str(next(iter(row.values()))))]
@@ -174,24 +182,26 @@ def show(
     registry, texts = extend(registry_of(plugin, no_plugin), [variant])
     if len(texts) > 1:
         raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
-    found = registry.resolve(texts[0])
-    architecture, owner = registry.architectures[found.label]
+    chosen = registry.resolve(texts[0])
+    architecture, owner = registry.architectures[chosen.label]
     shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
     size = "x".join(map(str, shape))
     try:
-        module = build(found, sample_images(shape, count=2), seed=0)
+        module = build(chosen, sample_images(shape, count=2), seed=0)
     except (Exception, SystemExit) as error:
         hint = "" if image_shape or dataset else "; give the shape that it takes with --image-shape"
-        raise AezooError(f"{found.text} cannot be built for {size} images: {reason_of(error)}{hint}") from error
-    typer.echo(f"{found.text}: {architecture.summary}")
+        raise AezooError(f"{chosen.text} cannot be built for {size} images: {reason_of(error)}{hint}") from error
+    typer.echo(f"{chosen.text}: {architecture.summary}")
     typer.echo(f"reference  {architecture.reference}")
     typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
     typer.echo(f"objective  {objective(module)}")
     typer.echo("hyperparameters")
-    for one in architecture.hyperparameters.values():
-        value = format_value(found.hyperparameters[one.name])
-        typer.echo(f"  {one.name} = {value}   ({one.accepted}; default {_default(one)})")
-    typer.echo("variants   " + "  ".join(one.text for one in registry.select([found.label])))
+    for hyperparameter in architecture.hyperparameters.values():
+        value = format_value(chosen.hyperparameters[hyperparameter.name])
+        typer.echo(
+            f"  {hyperparameter.name} = {value}   ({hyperparameter.accepted}; default {_default(hyperparameter)})"
+        )
+    typer.echo("variants   " + "  ".join(variant.text for variant in registry.select([chosen.label])))
     typer.echo(f"on {size} images: {num_params(module):,} parameters")
     typer.echo(str(module))
 
@@ -214,30 +224,30 @@ def plugins(
     from aezoo.registry.outside import load_registry
 
     registry = load_registry(plugin or [], no_plugin or [])
-    for told in registry.told:
-        print(f"warning: {told}", file=sys.stderr)
-    found: list[tuple[Any, str, list[str], str]] = [
+    for notice in registry.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    entries: list[tuple[Any, str, list[str], str]] = [
         (
-            one,
-            "deprecated: " + "; ".join(one.warnings) if one.warnings else "ok",
-            one.contributions,
-            str(one.api or "-"),
+            plugin,
+            "deprecated: " + "; ".join(plugin.warnings) if plugin.warnings else "ok",
+            plugin.contributions,
+            str(plugin.api or "-"),
         )
-        for one in registry.plugins
+        for plugin in registry.plugins
     ]
-    found += [(one, one.reason, [], "-") for one in registry.blocked]
-    found += [(one, f"left out: {one.reason}", [], "-") for one in registry.broken]
+    entries += [(plugin, plugin.reason, [], "-") for plugin in registry.blocked]
+    entries += [(plugin, f"left out: {plugin.reason}", [], "-") for plugin in registry.broken]
     rows: list[dict[str, object]] = [
         {
-            "plugin": one.name,
-            "distribution": one.distribution,
-            "version": one.version,
-            "place": one.place,
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "place": plugin.place,
             "api": api,
             "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
             "status": status,
         }
-        for one, status, contributions, api in found
+        for plugin, status, contributions, api in entries
     ]
     if rows:
         print_rows(rows, as_json=as_json)
@@ -300,12 +310,18 @@ def compare(
         raise AezooError("give two runs or more; the others are held to the first one")
     base, *others = (RunDirectory(path).load() for path in runs)
     compared = {other.path: comparison.compare(base, other) for other in others}
-    whole = pd.concat([found.assign(run_b=str(path)) for path, found in compared.items()], ignore_index=True)
+    whole = pd.concat(
+        [compared_run.assign(run_b=str(path)) for path, compared_run in compared.items()], ignore_index=True
+    )
     print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
     for other in others:
         for line in comparison.notes(base, other):
             print(line, file=sys.stderr)
-    worse = {} if fail_on is None else {p: comparison.regressions(found, fail_on) for p, found in compared.items()}
+    worse = (
+        {}
+        if fail_on is None
+        else {p: comparison.regressions(compared_run, fail_on) for p, compared_run in compared.items()}
+    )
     for path, variants in worse.items():
         for variant in variants:
             print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)

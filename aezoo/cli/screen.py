@@ -34,29 +34,29 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     render.check_format(fmt)
     if view not in rows.VIEWS:
         raise AezooError(f"no view {view!r}; give one of {', '.join(rows.VIEWS)}." + did_you_mean(view, rows.VIEWS))
-    found = rows.summarise(run)
+    table = rows.summarise(run)
     shown = rows.VIEWS[view](run)
     print_table(rows.sort(shown, sort) if sort else shown, fmt)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
-    told = notes(run, found)[: 1 if view == "rate" else None]
-    for line in [*told, f"run: {run.path}"]:
+    lines = notes(run, table)[: 1 if view == "rate" else None]
+    for line in [*lines, f"run: {run.path}"]:
         print(line, file=sys.stderr)
-    return found
+    return table
 
 
-def print_table(found: pd.DataFrame, fmt: str) -> None:
+def print_table(table: pd.DataFrame, fmt: str) -> None:
     """Print a table: with colours where it is read on a terminal, and the essential columns where that is narrow."""
     console = console_on(stderr=False)
     if fmt == "rich" and console.is_terminal:
-        whole = render.rich_table(found)
+        whole = render.rich_table(table)
         narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
-        console.print(render.rich_table(found, essential=True) if narrow else whole)
+        console.print(render.rich_table(table, essential=True) if narrow else whole)
         if narrow:
             print(
                 "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
             )
     else:
-        text = render.render(found, "simple" if fmt == "rich" else fmt)
+        text = render.render(table, "simple" if fmt == "rich" else fmt)
         print(text, end="" if text.endswith("\n") else "\n")
 
 
@@ -227,7 +227,7 @@ class _Clock:
 
     def left(self) -> str:
         total = sum(self.seconds.values())
-        done = sum(self.seconds[one] * self.fraction[one] for one in self.seconds)
+        done = sum(self.seconds[trial_id] * self.fraction[trial_id] for trial_id in self.seconds)
         if done >= total:
             return "no trial left"
         # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.

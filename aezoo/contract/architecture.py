@@ -144,7 +144,7 @@ class Architecture:
         parameters = list(signature.parameters.values())
         if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
             raise ContractError(f"{self.name}: build must take the image shape first: build(image_shape, *, ...)")
-        found: dict[str, Hyperparameter] = {}
+        hyperparameters: dict[str, Hyperparameter] = {}
         for parameter in parameters[1:]:
             if parameter.kind in (
                 inspect.Parameter.VAR_KEYWORD,
@@ -153,12 +153,12 @@ class Architecture:
             ):
                 raise ContractError(f"{self.name}: build must name its hyperparameters, but takes {parameter}")
             default_type = Any if parameter.default in (None, parameter.empty) else type(parameter.default)
-            found[parameter.name] = Hyperparameter(
+            hyperparameters[parameter.name] = Hyperparameter(
                 name=parameter.name,
                 annotation=hints.get(parameter.name, default_type),
                 default=parameter.default,
             )
-        return found
+        return hyperparameters
 
     def check_defaults(self) -> None:
         """Check that every default can be written in a variant's text and in a record.
@@ -166,12 +166,14 @@ class Architecture:
         Raises:
             ContractError: one cannot, or the signature of build cannot be read.
         """
-        for one in self.hyperparameters.values():
-            infinite = isinstance(one.default, float) and not math.isfinite(one.default)
-            if not one.required and (infinite or parse_value(format_value(one.default)) != one.default):
+        for hyperparameter in self.hyperparameters.values():
+            infinite = isinstance(hyperparameter.default, float) and not math.isfinite(hyperparameter.default)
+            if not hyperparameter.required and (
+                infinite or parse_value(format_value(hyperparameter.default)) != hyperparameter.default
+            ):
                 raise ContractError(
-                    f"{self.name}: the default of hyperparameter {one.name!r} must be a finite number, true, false, "
-                    f"none, a string or a tuple of those, but is {one.default!r}"
+                    f"{self.name}: the default of hyperparameter {hyperparameter.name!r} must be a finite number, "
+                    f"true, false, none, a string or a tuple of those, but is {hyperparameter.default!r}"
                 )
 
     def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,22 +182,22 @@ class Architecture:
         Raises:
             AezooError: a name is unknown, a value is of the wrong type, or a required one is missing.
         """
-        known = self.hyperparameters
+        declared = self.hyperparameters
         for name in settings:
-            if name not in known:
-                accepted = ", ".join(known) or "no hyperparameters"
+            if name not in declared:
+                accepted = ", ".join(declared) or "no hyperparameters"
                 raise AezooError(
-                    f"{self.name}: no hyperparameter {name!r}; it accepts {accepted}." + did_you_mean(name, known)
+                    f"{self.name}: no hyperparameter {name!r}; it accepts {accepted}." + did_you_mean(name, declared)
                 )
-        missing = [name for name, parameter in known.items() if parameter.required and name not in settings]
+        missing = [name for name, parameter in declared.items() if parameter.required and name not in settings]
         if missing:
             raise AezooError(
                 f"{self.name}: hyperparameter {missing[0]!r} has no default: "
-                f"give {self.name}[{missing[0]}=...], {known[missing[0]].accepted}"
+                f"give {self.name}[{missing[0]}=...], {declared[missing[0]].accepted}"
             )
         return {
             name: parameter.check(settings[name], self.name) if name in settings else parameter.default
-            for name, parameter in known.items()
+            for name, parameter in declared.items()
         }
 
 
@@ -211,11 +213,11 @@ class Variant:
     @property
     def text(self) -> str:
         """The canonical text: ``conv[latent_dim=16]``, sorted, with defaults left out."""
-        known = self.architecture.hyperparameters
+        declared = self.architecture.hyperparameters
         changed = {
             name: value
             for name, value in sorted(self.hyperparameters.items())
-            if known[name].required or value != known[name].default
+            if declared[name].required or value != declared[name].default
         }
         return self.label + (f"[{format_settings(changed)}]" if changed else "")
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import NAME, ImageShape
-from aezoo.errors import AezooError, ContractError, StorageError, reason_of, told
+from aezoo.errors import AezooError, ContractError, StorageError, reason_of, system_reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,8 +100,8 @@ def check_images(images: Images, name: str) -> None:
         where = f"data set {name}: the {part} images"
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 4:
             tensor = hasattr(pixels, "numpy") and "; give its .numpy()"
-            given = f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise AezooError(f"{where} must be an array of shape (N, C, H, W), but got {given}{tensor or ''}")
+            got = f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            raise AezooError(f"{where} must be an array of shape (N, C, H, W), but got {got}{tensor or ''}")
         if pixels.dtype != np.uint8:
             raise AezooError(f"{where} must be uint8, 0 to 255, but are {_describe(pixels)}")
         if 0 in pixels.shape:
@@ -123,8 +123,8 @@ def _check_labels(images: Images, name: str) -> None:
         if labels is None:
             continue
         if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
-            given = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
-            raise AezooError(f"data set {name}: the {part} labels must be an array of whole numbers, but are {given}")
+            got = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+            raise AezooError(f"data set {name}: the {part} labels must be an array of whole numbers, but are {got}")
         if labels.shape != pixels.shape[:1]:
             raise AezooError(
                 f"data set {name}: {len(pixels)} {part} images need labels of shape ({len(pixels)},), "
@@ -267,7 +267,7 @@ def share(images: Images) -> Iterator[SharedImages]:
     shapes = {"train_shape": images.train.shape, "test_shape": images.test.shape}
     with _locked_file() as file:
         try:
-            labels = [one.astype(np.int64) for one in (images.train_labels, images.test_labels) if one is not None]
+            labels = [part.astype(np.int64) for part in (images.train_labels, images.test_labels) if part is not None]
             for array in (images.train, images.test, *labels):
                 left = np.ascontiguousarray(array).data.cast("B")
                 while left:
@@ -302,7 +302,7 @@ def _locked_file() -> Iterator[FileIO]:
 def _no_room(error: OSError) -> StorageError:
     folder = tempfile.gettempdir()
     return StorageError(
-        f"cannot write the images into {folder}: {told(error)}; the variable TMPDIR names another folder"
+        f"cannot write the images into {folder}: {system_reason(error)}; the variable TMPDIR names another folder"
     )
 
 

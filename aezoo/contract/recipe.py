@@ -47,9 +47,9 @@ class Recipe(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Self:
-        given = [unit for unit in _BUDGET if getattr(self, unit) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give the budget once, as steps, epochs or images, but got {given or 'none'}")
+        budgets = [unit for unit in _BUDGET if getattr(self, unit) is not None]
+        if len(budgets) != 1:
+            raise ValueError(f"give the budget once, as steps, epochs or images, but got {budgets or 'none'}")
         return self
 
     def num_steps(self, num_train: int) -> int:
@@ -70,11 +70,11 @@ class Recipe(pydantic.BaseModel):
         Raises:
             AezooError: a value is not accepted.
         """
-        given = {name: value for name, value in changes.items() if value is not None}
+        changed = {name: value for name, value in changes.items() if value is not None}
         settings = self.model_dump(exclude_none=True)
-        if any(unit in given for unit in _BUDGET):
+        if any(unit in changed for unit in _BUDGET):
             settings = {name: value for name, value in settings.items() if name not in _BUDGET}
-        return _validated(settings | given, f"recipe {self.name}")
+        return _validated(settings | changed, f"recipe {self.name}")
 
     def to_toml(self) -> str:
         """Write the recipe as TOML; `read_recipe` reads it back."""
@@ -128,5 +128,5 @@ def _validated(settings: dict[str, Any], where: str) -> Recipe:
                 f"{where}: no setting {name!r}; it accepts {accepted}." + did_you_mean(name, Recipe.model_fields)
             ) from error
         message = first["msg"].removeprefix("Value error, ")
-        given = f", but got {first['input']!r}" if name else ""
-        raise AezooError(f"{where}: {name + ': ' if name else ''}{message}{given}") from error
+        got = f", but got {first['input']!r}" if name else ""
+        raise AezooError(f"{where}: {name + ': ' if name else ''}{message}{got}") from error

@@ -66,7 +66,7 @@ def check(
         outcome = ended[task_id]
         dead = Finding(
             check="process", variant=variant.text, image_shape=shape, status="failed",
-            told=f"{outcome.status}: {outcome.reason}",
+            detail=f"{outcome.status}: {outcome.reason}",
         )  # fmt: skip
         findings.setdefault(variant.label, []).extend(outcome.value if outcome.status == "ok" else [dead])
     return [

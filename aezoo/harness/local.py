@@ -22,7 +22,7 @@ from typing import Any
 
 from aezoo import machine
 from aezoo.contract.executor import Executor, MayStart, OnStart, OnStep, Outcome, Task
-from aezoo.errors import StorageError, reason_of, told, traceback_of
+from aezoo.errors import StorageError, reason_of, system_reason, traceback_of
 
 _PRELOAD = ("torch", "torch._dynamo", "aezoo.harness.timing")
 """What the server imports beside the modules of the works, whoever starts it; a test holds the names."""
@@ -78,15 +78,15 @@ def run_tasks(
                     on_start(task)
             if not running:
                 break
-            connection.wait([one.receiver for one in running], timeout=_POLL_SECONDS)
-            for one in list(running):
-                outcome = one.poll(on_step)
+            connection.wait([process.receiver for process in running], timeout=_POLL_SECONDS)
+            for process in list(running):
+                outcome = process.poll(on_step)
                 if outcome is not None:
-                    running.remove(one)
+                    running.remove(process)
                     yield outcome
     finally:
-        for one in running:
-            one.kill()
+        for process in running:
+            process.kill()
 
 
 LOCAL = Executor(name="local", run=run_tasks, summary="each task in a process of its own on this machine")
@@ -102,7 +102,7 @@ class _Running:
             if task.output is not None:
                 task.output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot make the folder of {task.output}: {told(error)}") from error
+            raise StorageError(f"cannot make the folder of {task.output}: {system_reason(error)}") from error
         self.process = _context().Process(target=_child, args=(task, sender), name=task.id, daemon=False)
         self.started = time.monotonic()
         self.oom_kills = machine.oom_kills()
@@ -193,14 +193,14 @@ def _uninterrupted() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handled = {number: handler for number, handler in before.items() if callable(handler)}
     for number in handled:
-        signal.signal(number, lambda one, _: heard.append(one))
+        signal.signal(number, lambda received, _: heard.append(received))
     try:
         yield
     finally:
         for number, handler in handled.items():
             signal.signal(number, handler)
-        for one in heard:
-            signal.raise_signal(one)
+        for received in heard:
+            signal.raise_signal(received)
 
 
 def _child(task: Task, sender: Any) -> None:

@@ -196,8 +196,8 @@ class Runner:
         facts = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
         if outcome.status == "ok":
             facts |= {"status": "error", "reason": f"the executor {self.grid.executor.name} returned no trial's result"}
-        known = preflight if isinstance(preflight, Preflight) else None
-        return record_of(plan, known, self.grid.environment, started_at, **facts)
+        tried = preflight if isinstance(preflight, Preflight) else None
+        return record_of(plan, tried, self.grid.environment, started_at, **facts)
 
     def _end(self, result: TrialResult) -> None:
         """Write what became of a trial, whose claim this process has."""
@@ -225,7 +225,7 @@ class Runner:
             repetition = repeated(record, self.rerun(grid.plan(grid.registry.resolve(record.variant), record.seed)))
             grid.run.write_anchor(repetition)
             if repetition.verdict != "bit-equal":
-                grid.observer.warn(repetition.told)
+                grid.observer.warn(repetition.line)
 
     def _measure(self, unmeasured: Mapping[str, list[str]], measured: set[str]) -> None:
         """Compute those metrics that no other process does, and add the ids of their trials to `measured`."""

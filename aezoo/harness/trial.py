@@ -293,20 +293,20 @@ def preflight(
     suite = examine(Case(variant, examples_NCHW, recipe), quick=True)
     try:
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
-        found = _measure(variant, images_NCHW, examples_NCHW, recipe, compiled=compiled)
+        facts = _measure(variant, images_NCHW, examples_NCHW, recipe, compiled=compiled)
     except Exception as error:
-        found_by_suite = None if isinstance(error, MemoryError | torch.OutOfMemoryError) else first_failure(suite)
-        if found_by_suite is None or found_by_suite.check == "builds":
+        fault = None if isinstance(error, MemoryError | torch.OutOfMemoryError) else first_failure(suite)
+        if fault is None or fault.check == "builds":
             raise
         # The suite names the fault better than what came of it.
-        raise ContractError(found_by_suite.told) from error
+        raise ContractError(fault.detail) from error
     failure = first_failure(suite)
     if failure is not None:
-        raise (RefusedError if failure.status == "refused" else ContractError)(failure.told)
-    found = found.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
-    if not (fits and found.closed_form):
-        return found
-    return found.model_copy(update=_measure_fit(variant, train_NCHW.to(device)))
+        raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
+    facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
+    if not (fits and facts.closed_form):
+        return facts
+    return facts.model_copy(update=_measure_fit(variant, train_NCHW.to(device)))
 
 
 def _measure(
@@ -325,7 +325,7 @@ def _measure(
     bits = latent_bits(module, x_BCHW[:2].clone())
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         module(x_BCHW[:1].clone())
-    found = Preflight(
+    facts = Preflight(
         objective=objective(module),
         num_params=num_params(module),
         latent_shape=shape,
@@ -342,9 +342,9 @@ def _measure(
         infer_peak_memory_bytes=infer_memory[0],
         infer_peak_device_memory_bytes=infer_memory[1],
     )
-    steps = {} if found.closed_form else measure_steps(module, x_BCHW, recipe, compiled=compiled)
+    steps = {} if facts.closed_form else measure_steps(module, x_BCHW, recipe, compiled=compiled)
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
-    return found.model_copy(update=steps | peaks)
+    return facts.model_copy(update=steps | peaks)
 
 
 def _measure_fit(variant: Variant, images_NCHW: Tensor) -> dict[str, float | None]:

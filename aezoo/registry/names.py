@@ -48,12 +48,12 @@ class Registry:
         plugins: Sequence[Plugin],
         broken: Sequence[LeftOut] = (),
         blocked: Sequence[LeftOut] = (),
-        told: Sequence[str] = (),
+        notices: Sequence[str] = (),
     ) -> None:
         self.plugins = tuple(plugins)
         self.broken = tuple(broken)
         self.blocked = tuple(blocked)
-        self.told = tuple(told)
+        self.notices = tuple(notices)
 
     def plus(self, plugin: Plugin) -> "Registry":
         """Return a registry with one more plugin.
@@ -62,13 +62,13 @@ class Registry:
             ContractError: it claims what another one has.
         """
         _refuse_claims(plugin, self.plugins)
-        return Registry([*self.plugins, plugin], self.broken, self.blocked, self.told)
+        return Registry([*self.plugins, plugin], self.broken, self.blocked, self.notices)
 
     @property
     def warnings(self) -> list[str]:
         """What the user should know of the plugins, a line each: those left out, and what is deprecated in others."""
         deprecated = [f"{plugin}: {text}" for plugin in self.plugins for text in plugin.warnings]
-        return [*self.told, *map(str, self.broken), *deprecated]
+        return [*self.notices, *map(str, self.broken), *deprecated]
 
     @cached_property
     def architectures(self) -> dict[str, tuple[Architecture, Plugin]]:
@@ -89,11 +89,13 @@ class Registry:
 
     def baseline(self, kind: str) -> str | None:
         """Return the label of the architecture that stands for a baseline, or None where its plugin is missing."""
-        return next((label for label, (found, _) in self.architectures.items() if found.baseline == kind), None)
+        return next(
+            (label for label, (architecture, _) in self.architectures.items() if architecture.baseline == kind), None
+        )
 
     def speed_reference(self) -> Variant | None:
         """Return the variant that speeds are given relative to, or None where its plugin is missing."""
-        labels = (label for label, (found, _) in self.architectures.items() if found.speed_reference)
+        labels = (label for label, (architecture, _) in self.architectures.items() if architecture.speed_reference)
         return next((self._variant(label, {}) for label in labels), None)
 
     def dataset(self, name: str) -> Dataset:
@@ -102,8 +104,8 @@ class Registry:
         Raises:
             AezooError: there is none, or several plugins claim the name.
         """
-        found: Dataset = self._named("aezoo_datasets", "data set", name)[0]
-        return found
+        dataset: Dataset = self._named("aezoo_datasets", "data set", name)[0]
+        return dataset
 
     def dataset_plugin(self, name: str) -> Plugin:
         """Return the plugin that contributes a data set."""
@@ -123,26 +125,26 @@ class Registry:
         Raises:
             AezooError: there is none, or several plugins claim the name.
         """
-        found: Executor = self._named("aezoo_executors", "executor", name)[0]
-        return found
+        executor: Executor = self._named("aezoo_executors", "executor", name)[0]
+        return executor
 
     def contributed(self, hook: str) -> list[tuple[Any, Plugin]]:
         """Return all that plugins contribute through a hook, each with its plugin."""
-        return [(one, plugin) for plugin in self.plugins for one in plugin.contributed.get(hook, ())]
+        return [(contribution, plugin) for plugin in self.plugins for contribution in plugin.contributed.get(hook, ())]
 
     def _named(self, hook: str, kind: str, name: str) -> tuple[Any, Plugin]:
-        asked = parse_variant(name)
-        if asked.settings is not None:
+        parsed = parse_variant(name)
+        if parsed.settings is not None:
             raise AezooError(f"a {kind} has no hyperparameters, but got {name!r}; give {name.partition('[')[0]}")
         everything = self.contributed(hook)
         claims = [
-            (one, plugin)
-            for one, plugin in everything
-            if one.name == asked.name and asked.distribution in (None, plugin.distribution)
+            (contribution, plugin)
+            for contribution, plugin in everything
+            if contribution.name == parsed.name and parsed.distribution in (None, plugin.distribution)
         ]
         if not claims:
             option = hook.removeprefix("aezoo_")
-            names = sorted(one.name for one, _ in everything)
+            names = sorted(contribution.name for contribution, _ in everything)
             raise AezooError(f"no {kind} {name!r}; `aezoo list --{option}` shows them all." + did_you_mean(name, names))
         return _only(claims, kind, name)
 
@@ -152,9 +154,9 @@ class Registry:
         Raises:
             AezooError: no such architecture, an ambiguous one, or a wrong hyperparameter.
         """
-        asked = parse_variant(text)
-        label = self._label(asked, text)
-        return self._variant(label, asked.settings or {})
+        parsed = parse_variant(text)
+        label = self._label(parsed, text)
+        return self._variant(label, parsed.settings or {})
 
     def select(self, texts: Iterable[str], *, latent_dims: Sequence[int] = ()) -> list[Variant]:
         """Return the variants that texts name, each once, in the order of the registry's architectures.
@@ -166,13 +168,13 @@ class Registry:
         Raises:
             AezooError: nothing matches a text, or a text is wrong.
         """
-        found: dict[str, Variant] = {}
+        variants: dict[str, Variant] = {}
         for text in texts:
             for variant in self._matching(text):
                 for swept in self._sweep(variant, latent_dims):
-                    found.setdefault(swept.text, swept)
+                    variants.setdefault(swept.text, swept)
         order = list(self.architectures)
-        return sorted(found.values(), key=lambda variant: order.index(variant.label))
+        return sorted(variants.values(), key=lambda variant: order.index(variant.label))
 
     def undeclared(self, texts: Iterable[str]) -> list[str]:
         """Return the architectures that patterns match and that declare no variants, so that `select` has none."""
@@ -187,12 +189,12 @@ class Registry:
             for label in labels:
                 yield from self._declared(label)
             return
-        asked = parse_variant(text)
-        label = self._label(asked, text)
-        if asked.settings is None and self.architectures[label][0].variants:
+        parsed = parse_variant(text)
+        label = self._label(parsed, text)
+        if parsed.settings is None and self.architectures[label][0].variants:
             yield from self._declared(label)
         else:
-            yield self._variant(label, asked.settings or {})
+            yield self._variant(label, parsed.settings or {})
 
     def _declared(self, label: str) -> Iterator[Variant]:
         for settings in self.architectures[label][0].variants:
@@ -205,19 +207,19 @@ class Registry:
         for latent_dim in latent_dims:
             yield self._variant(variant.label, {**variant.hyperparameters, "latent_dim": latent_dim})
 
-    def _label(self, asked: VariantText, text: str) -> str:
+    def _label(self, parsed: VariantText, text: str) -> str:
         claims = [
             (label, plugin)
             for label, (architecture, plugin) in self.architectures.items()
-            if architecture.name == asked.name and asked.distribution in (None, plugin.distribution)
+            if architecture.name == parsed.name and parsed.distribution in (None, plugin.distribution)
         ]
         if not claims:
-            given = f"{asked.distribution}:{asked.name}" if asked.distribution else asked.name
-            left_out = [one for one in (*self.blocked, *self.broken) if one.name == asked.name]
+            name = f"{parsed.distribution}:{parsed.name}" if parsed.distribution else parsed.name
+            left_out = [plugin for plugin in (*self.blocked, *self.broken) if plugin.name == parsed.name]
             if left_out:
-                raise AezooError(f"no architecture {given!r}: {left_out[0]}")
+                raise AezooError(f"no architecture {name!r}: {left_out[0]}")
             raise AezooError(
-                f"no architecture {given!r}; `aezoo list` shows them all." + did_you_mean(given, self.architectures)
+                f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, self.architectures)
             )
         return _only(claims, "architecture", text)[0]
 
@@ -272,16 +274,16 @@ def _discover(block: Sequence[str]) -> Registry:
             f"no plugin or distribution {name!r} to leave out; `aezoo plugins` shows what is installed."
             + did_you_mean(name, names)
         )
-    told = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
+    notices = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
     plugins: list[Plugin] = []
     broken: list[LeftOut] = []
     blocked: list[LeftOut] = []
     for point in ordered:
         distribution, version = owner(point)
-        known = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
+        facts = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
         blocker = next((by for by, listed in blocked_by.items() if {point.name, distribution} & listed), None)
         if blocker is not None:
-            blocked.append(LeftOut(**known, reason=f"blocked by {blocker}"))
+            blocked.append(LeftOut(**facts, reason=f"blocked by {blocker}"))
             continue
         try:
             plugin = load(point)
@@ -289,25 +291,27 @@ def _discover(block: Sequence[str]) -> Registry:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            broken.append(LeftOut(**known, reason=reason_of(error)))
+            broken.append(LeftOut(**facts, reason=reason_of(error)))
         else:
             plugins.append(plugin)
-    return Registry(plugins, broken, blocked, told)
+    return Registry(plugins, broken, blocked, notices)
 
 
 def _refuse_claims(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
     """Refuse a name that the same distribution gave already, and a part in every table that is taken."""
-    if any(one.name == "local" for one in plugin.contributed.get("aezoo_executors", ())):
+    if any(executor.name == "local" for executor in plugin.contributed.get("aezoo_executors", ())):
         raise ContractError("the executor 'local' is aezoo's own; choose another name")
     for other in earlier:
         mine, theirs = plugin.architectures, other.architectures
-        names = {one.name for one in mine} & {one.name for one in theirs}
+        names = {architecture.name for architecture in mine} & {architecture.name for architecture in theirs}
         if names and other.distribution == plugin.distribution:
             raise ContractError(f"plugin {other.name} of the same distribution has {min(names)!r} already")
-        baselines = {one.baseline for one in mine if one.baseline} & {one.baseline for one in theirs}
+        baselines = {architecture.baseline for architecture in mine if architecture.baseline} & {
+            architecture.baseline for architecture in theirs
+        }
         if baselines:
             raise ContractError(f"the baseline {min(map(str, baselines))!r} belongs to {other.distribution}")
-        if all(any(one.speed_reference for one in some) for some in (mine, theirs)):
+        if all(any(architecture.speed_reference for architecture in some) for some in (mine, theirs)):
             raise ContractError(f"the reference for speeds belongs to {other.distribution}")
 
 

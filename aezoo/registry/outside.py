@@ -4,19 +4,18 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aezoo.contract.architecture import NAME, Architecture, format_value, parse_value, parse_variant
-from aezoo.errors import AezooError, did_you_mean, reason_of
+from aezoo.contract.architecture import NAME, Architecture
+from aezoo.errors import AezooError, reason_of
+from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.plugin import Plugin, ask, hook_names, module_files, quiet
 from aezoo.registry.source import AtHand, at_hand, source_files, source_sha256
@@ -84,10 +83,10 @@ class FromMemory:
 
     def load(self) -> Plugin:
         """Make an architecture of it."""
-        one = self.object
-        source = PluginSource(name=one.name, distribution=one.module, version=VERSION, source_sha256=one.sha256)
-        place = f"{one.module}.{one.name}"
-        return _of(source, self, _architecture(one.get(), one.name, (), place), place)
+        thing = self.object
+        source = PluginSource(name=thing.name, distribution=thing.module, version=VERSION, source_sha256=thing.sha256)
+        place = f"{thing.module}.{thing.name}"
+        return _of(source, self, architecture_of(thing.get(), thing.name, (), place), place)
 
 
 def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ()) -> Registry:
@@ -101,7 +100,7 @@ def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ())
 
 def extend(
     registry: Registry,
-    asked: Iterable[str | Path | Callable[..., Any] | Architecture],
+    variants: Iterable[str | Path | Callable[..., Any] | Architecture],
     plugins: Sequence[str | Path] = (),
 ) -> tuple[Registry, list[str]]:
     """Add plugins that are not installed to a registry, and return it with the variants that were asked for, as texts.
@@ -115,9 +114,9 @@ def extend(
     Raises:
         AezooError: one cannot be loaded.
     """
-    check_list(asked, "variants")
+    check_list(variants, "variants")
     check_list(plugins, "plugins")
-    places = [_place(variant, registry) for variant in asked]
+    places = [_place(variant, registry) for variant in variants]
     # Each place is loaded once, with all settings in which it was asked for.
     together: dict[Any, tuple[str, ...]] = {_plain_place(plugin): () for plugin in plugins}
     for place, settings in places:
@@ -140,18 +139,18 @@ def extend(
     return registry, texts
 
 
-def check_list(given: Any, what: str) -> None:
+def check_list(value: Any, what: str) -> None:
     """Raise AezooError where one thing was given in place of a list of them."""
-    if isinstance(given, str | Path) or callable(given):
-        told = repr(str(given)) if isinstance(given, str | Path) else str(getattr(given, "__name__", given))
-        raise AezooError(f"give a list of {what}, such as [{told}], but got {told} itself")
+    if isinstance(value, str | Path) or callable(value):
+        text = repr(str(value)) if isinstance(value, str | Path) else str(getattr(value, "__name__", value))
+        raise AezooError(f"give a list of {what}, such as [{text}], but got {text} itself")
 
 
-def _place(asked: Any, registry: Registry) -> tuple[Any, str]:
+def _place(variant: Any, registry: Registry) -> tuple[Any, str]:
     """Return where something that was asked for is had from, None where it is installed, and its text or settings."""
-    if not isinstance(asked, str | Path):
-        return _from_memory(asked), ""
-    text = str(asked).strip()
+    if not isinstance(variant, str | Path):
+        return _from_memory(variant), ""
+    text = str(variant).strip()
     if match := _FILE.fullmatch(text):
         return _file(match), match["settings"] or ""
     match = _MODULE.fullmatch(text)
@@ -219,35 +218,17 @@ def _texts(plugin: Plugin, settings: str, registry: Registry) -> list[str]:
     return [f"{label}{settings}" for label in labels]
 
 
-def _from_memory(given: Any) -> FromMemory:
-    _refuse_network(given)
-    if not isinstance(given, Architecture) and not callable(given):
-        raise AezooError(f"give variants as texts, or functions or classes that build one, but got {given!r:.60}")
-    build = given.build if isinstance(given, Architecture) else given
+def _from_memory(thing: Any) -> FromMemory:
+    refuse_network(thing)
+    if not isinstance(thing, Architecture) and not callable(thing):
+        raise AezooError(f"give variants as texts, or functions or classes that build one, but got {thing!r:.60}")
+    build = thing.build if isinstance(thing, Architecture) else thing
     inner = build.func if isinstance(build, functools.partial) else build
-    name = given.name if isinstance(given, Architecture) else str(getattr(inner, "__name__", type(inner).__name__))
+    name = thing.name if isinstance(thing, Architecture) else str(getattr(inner, "__name__", type(inner).__name__))
     if not NAME.fullmatch(name):
         raise AezooError(f"{name} is no name for an architecture; give a function with a name: `def my_net(): ...`")
-    _signature(build)  # read before anything is pickled
-    return FromMemory(object=at_hand(given, inner, name))
-
-
-def _refuse_network(value: Any) -> None:
-    """Raise AezooError where a network was given in place of what builds one."""
-    from_torch = sys.modules.get("torch")
-    if from_torch and isinstance(value, from_torch.nn.Module):
-        kind = type(value).__name__
-        raise AezooError(
-            f"got a network that is built already, of class {kind}; give {kind} itself, or a function: each "
-            "trial builds its own, from its own seed"
-        )
-
-
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(factory)
-    except (TypeError, ValueError) as error:
-        raise AezooError(f"cannot read which arguments {factory!r:.60} takes: {reason_of(error)}") from error
+    signature_of(build)  # read before anything is pickled
+    return FromMemory(object=at_hand(thing, inner, name))
 
 
 def _plugin(
@@ -257,99 +238,8 @@ def _plugin(
     source = PluginSource(name=stem, distribution=stem, version=VERSION, source_sha256=sha256)
     if factory is None and (hook_names(module) or hasattr(module, "AEZOO_API")):
         return _run(lambda: ask(module, source, origin, place), place)  # type: ignore[no-any-return]
-    name = factory or _only_factory(module, place)
-    found = getattr(module, name, None)
-    _refuse_network(found)
-    if not callable(found) and not isinstance(found, Architecture):
-        there = [one for one, value in vars(module).items() if _is_own(value, module) and not one.startswith("_")]
-        what = f"it has {', '.join(there)}" if there else "it has none"
-        raise AezooError(f"{place} has no function or class {name!r}; {what}." + did_you_mean(name, there))
-    return _of(source, origin, _architecture(found, factory or stem, settings, place), place)
-
-
-def _is_own(value: Any, module: ModuleType) -> bool:
-    return callable(value) and getattr(value, "__module__", None) == module.__name__
-
-
-def _only_factory(module: ModuleType, place: str) -> str:
-    """Return the name of what builds a network: ``build``, or else the one network class that is defined there."""
-    if callable(getattr(module, "build", None)):
-        return "build"
-    from torch import nn
-
-    own = [
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, nn.Module) and _is_own(value, module)
-    ]
-    if len(own) == 1:
-        return own[0]
-    built = [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
-    if built and not own:
-        raise AezooError(
-            f"{place} has a network that is built already, {built[0]}, and nothing that builds one; write a function "
-            "`def build(image_shape): ...` that returns it: each trial builds its own, from its own seed"
-        )
-    what = f"but defines {', '.join(own)}: say which, {place}:{own[-1]}" if own else "and defines no nn.Module"
-    raise AezooError(f"{place} has no hook and no function `build`, {what}")
-
-
-def _architecture(found: Any, name: str, settings: Sequence[str], place: str) -> Architecture:
-    """Make an architecture of a function or class; it is given the image shape where it has an argument for it."""
-    if isinstance(found, Architecture):
-        return found
-    if not NAME.fullmatch(name):
-        raise AezooError(f"{name!r} is no name for an architecture: letters, digits, '_', '-' and '.'; rename it")
-    variants = [parse_variant(name + text).settings or {} for text in settings] or [{}]
-    build = _builder(found)
-    missing = [
-        one.name
-        for one in inspect.signature(build).parameters.values()
-        if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty
-        if any(one.name not in given for given in variants)
-    ]
-    if missing:
-        raise AezooError(
-            f"{place}: {name} needs {', '.join(missing)}: give {place}[{missing[0]}=...], or a default in the code; "
-            "the image's shape comes in an argument that is called image_shape"
-        )
-    document = (found.__doc__ or "").strip().partition("\n")[0]
-    return Architecture(
-        name=name,
-        build=build,
-        summary=document or f"{name}, as it was given",
-        reference="not installed",
-        variants=variants,
-    )
-
-
-def _builder(factory: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a build function: the image shape first, and a keyword for each argument that a text can give."""
-    inner = factory.func if isinstance(factory, functools.partial) else factory
-    try:
-        hints = typing.get_type_hints(vars(inner).get("__init__", inner) if isinstance(inner, type) else inner)
-    except Exception:  # noqa: BLE001 - an annotation may be anything; the default's type then says what is accepted
-        hints = {}
-    parameters = {
-        parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in _signature(factory).parameters.values()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
-    takes_shape = parameters.pop("image_shape", None) is not None
-    hyperparameters = {name: one for name, one in parameters.items() if _can_be_written(one.default)}
-
-    def build(image_shape: Any, **settings: Any) -> Any:
-        return factory(image_shape=image_shape, **settings) if takes_shape else factory(**settings)
-
-    first = inspect.Parameter("image_shape", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    build.__signature__ = inspect.Signature([first, *hyperparameters.values()])  # type: ignore[attr-defined]
-    build.__annotations__ = {name: hints[name] for name in hyperparameters if name in hints}
-    return build
-
-
-def _can_be_written(default: Any) -> bool:
-    """Tell whether a default can stand in a variant's text; what cannot, stays as it is."""
-    return default is inspect.Parameter.empty or parse_value(format_value(default)) == default
+    builder = find_factory(module, factory, place)
+    return _of(source, origin, architecture_of(builder, factory or stem, settings, place), place)
 
 
 def _of(source: PluginSource, origin: Any, architecture: Architecture, place: str) -> Plugin:

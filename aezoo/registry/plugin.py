@@ -70,9 +70,9 @@ class Plugin:
     def contributions(self) -> list[str]:
         """All that it contributes, in words: ``architecture conv``."""
         named = [
-            f"{hook.removeprefix('aezoo_').removesuffix('s')} {one.name}"
-            for hook, found in self.contributed.items()
-            for one in found
+            f"{hook.removeprefix('aezoo_').removesuffix('s')} {contribution.name}"
+            for hook, some in self.contributed.items()
+            for contribution in some
         ]
         return [*named, *(["tracker"] if self.events else [])]
 
@@ -174,7 +174,7 @@ def ask(module: ModuleType, source: PluginSource, origin: Origin, place: str) ->
 
 def hook_names(module: ModuleType) -> list[str]:
     """Return the names of the functions in a module that are hooks by their name, misspelt ones among them."""
-    return [name for name, one in vars(module).items() if name.startswith("aezoo_") and callable(one)]
+    return [name for name, value in vars(module).items() if name.startswith("aezoo_") and callable(value)]
 
 
 def _api_of(module: ModuleType) -> int | None:
@@ -195,21 +195,21 @@ def _api_of(module: ModuleType) -> int | None:
 
 def _contributions(hook: pluggy.HookCaller, kind: type) -> Iterator[Any]:
     names: set[str] = set()
-    for given in hook():
+    for contributed in hook():
         try:
-            contributions = list(given)
+            contributions = list(contributed)
         except TypeError:
-            raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but returned {given!r}") from None
-        for one in contributions:
-            if not isinstance(one, kind):
-                raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but yielded {one!r}")
-            name = one.name  # type: ignore[attr-defined]  # every kind has one
+            raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but returned {contributed!r}") from None
+        for contribution in contributions:
+            if not isinstance(contribution, kind):
+                raise ContractError(f"{hook.name} must yield aezoo.{kind.__name__}, but yielded {contribution!r}")
+            name = contribution.name  # type: ignore[attr-defined]  # every kind has one
             if name in names:
                 raise ContractError(f"{hook.name} yields {name!r} twice")
             names.add(name)
-            if isinstance(one, Architecture):
-                one.check_defaults()
-            yield one
+            if isinstance(contribution, Architecture):
+                contribution.check_defaults()
+            yield contribution
 
 
 def module_files(module: ModuleType, *, beside: Path | None = None) -> dict[str, Path]:

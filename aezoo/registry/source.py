@@ -39,17 +39,17 @@ def source_files(
         beside: Where given, what it imports from this folder counts too.
     """
     package = name.partition(".")[0]
-    found = {name: path}
+    files = {name: path}
     pending = list(_imports(path, name))
     while pending:
         imported = pending.pop()
         roots = [*(package_roots if imported.partition(".")[0] == package else ()), *([beside] if beside else [])]
         file = next((file for root in roots if (file := _file_of(imported, root)) is not None), None)
-        if imported in found or file is None or file.resolve().is_relative_to(_OWN):
+        if imported in files or file is None or file.resolve().is_relative_to(_OWN):
             continue
-        found[imported] = file
+        files[imported] = file
         pending += _imports(file, imported)
-    return found
+    return files
 
 
 def source_sha256(files: dict[str, Path]) -> str:
@@ -64,7 +64,7 @@ def _file_of(name: str, root: Path) -> Path | None:
     """Return the file of a module in a folder, or None where it has none there."""
     place = root.joinpath(*name.split("."))
     candidates = [place / "__init__.py", *(place.with_name(place.name + suffix) for suffix in _SUFFIXES)]
-    return next((one for one in candidates if one.is_file()), None)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _imports(path: Path, name: str) -> Iterator[str]:
@@ -86,8 +86,8 @@ def _imports(path: Path, name: str) -> Iterator[str]:
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join(filter(None, [*parents, node.module]))
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for one in names:
-            parts = one.split(".")
+        for alias in names:
+            parts = alias.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
@@ -102,7 +102,7 @@ class AtHand:
     is defined, for people; `sha256` changes with its code and with all that it takes from around it.
     """
 
-    given: Any = field(compare=False)
+    thing: Any = field(compare=False)
     name: str
     module: str
     sha256: str
@@ -114,17 +114,17 @@ class AtHand:
     def get(self) -> Any:
         """Return it."""
         # Unpickled in the process that it comes from, a class would be changed into its own copy.
-        return cloudpickle.loads(self.content) if self.given is None else self.given
+        return cloudpickle.loads(self.content) if self.thing is None else self.thing
 
 
-def at_hand(given: Any, factory: Any, name: str) -> AtHand:
+def at_hand(thing: Any, factory: Any, name: str) -> AtHand:
     """Take an object, and the function or class in it that builds a network.
 
     Raises:
         AezooError: it cannot be sent to another process.
     """
     try:
-        content = cloudpickle.dumps(given)
+        content = cloudpickle.dumps(thing)
     except Exception as error:
         raise AezooError(f"{name} cannot be sent to the process of a trial: {reason_of(error)}") from error
     module = sys.modules.get(getattr(factory, "__module__", None) or "__main__")
@@ -134,13 +134,13 @@ def at_hand(given: Any, factory: Any, name: str) -> AtHand:
     if module is not None and file.is_file():
         digest.update(source_sha256(source_files(module.__name__, file, beside=file.parent)).encode())
     try:
-        for part in _described(given, getattr(factory, "__module__", "__main__"), set()):
+        for part in _described(thing, getattr(factory, "__module__", "__main__"), set()):
             digest.update(part.encode() + b"\0")
     except _UnknownError:
         # Nothing says that it is what it was: no earlier trial passes for its own.
         digest.update(secrets.token_bytes(32))
     return AtHand(
-        given=given, name=name, module=file.stem if file.is_file() else "notebook", sha256=digest.hexdigest(),
+        thing=thing, name=name, module=file.stem if file.is_file() else "notebook", sha256=digest.hexdigest(),
         content=content,
     )  # fmt: skip
 
@@ -166,10 +166,10 @@ def _described(value: Any, home: str, seen: set[int]) -> Iterator[str]:
             yield str(key)
             yield from _described(value[key], home, seen)
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _described(one, home, seen)
+        for item in value:
+            yield from _described(item, home, seen)
     elif isinstance(value, set | frozenset):
-        yield from sorted("\0".join(_described(one, home, set(seen))) for one in value)
+        yield from sorted("\0".join(_described(item, home, set(seen))) for item in value)
     elif isinstance(value, type | FunctionType):
         yield f"{value.__module__}.{value.__qualname__}"
         if value.__module__ == home:
@@ -201,8 +201,12 @@ def _described_function(function: FunctionType, home: str, seen: set[int]) -> It
 
 def _global_names(code: CodeType) -> set[str]:
     """Return the global names that code reads, with those of the functions in it."""
-    found = {str(one.argval) for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return found.union(*(_global_names(one) for one in code.co_consts if isinstance(one, CodeType)))
+    names = {
+        str(instruction.argval)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    return names.union(*(_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
 
 
 def _described_class(cls: type, home: str, seen: set[int]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from aezoo.errors import StorageError, told
+from aezoo.errors import StorageError, system_reason
 from aezoo.run.records import upgrade
 
 _TEMPORARY = ".tmp-"
@@ -84,7 +84,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+        raise StorageError(f"cannot write {path}: {system_reason(error)}; earlier results are untouched") from error
 
 
 def content_of(path: Path) -> bytes:
@@ -99,7 +99,7 @@ def content_of(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path} is damaged: it is not there") from error
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {told(error)}") from error
+        raise StorageError(f"cannot read {path}: {system_reason(error)}") from error
 
 
 def json_files(folder: Path) -> Iterator[Path]:
@@ -130,7 +130,7 @@ def read(path: Path, model: type[M]) -> M:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {told(error)}") from error
+        raise StorageError(f"cannot read {path}: {system_reason(error)}") from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: {type(error).__name__}") from error
     try:
@@ -162,6 +162,6 @@ def read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = l
             path.replace(aside)
             what = f"set aside as {aside.name}"
         except OSError as failure:
-            what = f"not set aside, {told(failure)}"
+            what = f"not set aside, {system_reason(failure)}"
         warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
         return None

@@ -67,7 +67,7 @@ class TrialPlan(FrozenModel):
 
 def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
     """Return whatever can change a trial's result, by name: with another value it is another trial."""
-    found = {
+    facts = {
         "variant": plan.variant,
         "fingerprint": plan.fingerprint,
         "seed": plan.seed,
@@ -78,8 +78,8 @@ def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
         "threads": plan.threads,
     }
     if plan.compiled:
-        found["compiled"] = "compiled"
-    return found
+        facts["compiled"] = "compiled"
+    return facts
 
 
 class TrialRecord(TrialPlan):
@@ -230,7 +230,7 @@ class Repetition(FrozenModel):
     repeated_at: str
 
     @property
-    def told(self) -> str:
+    def line(self) -> str:
         """The repetition in a line."""
         circumstances = "; ".join(self.differences) or "in the same circumstances"
         return (
@@ -264,8 +264,8 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = dict(content)
     while (version := upgraded.get("schema")) != SCHEMA:
         if type(version) is not int or version not in _STEPS:
-            known = sorted({SCHEMA, *_STEPS})
-            raise ValueError(f"it is of schema {version!r}; this aezoo reads {', '.join(map(str, known))}")
+            readable = sorted({SCHEMA, *_STEPS})
+            raise ValueError(f"it is of schema {version!r}; this aezoo reads {', '.join(map(str, readable))}")
         upgraded = _STEPS[version](upgraded)
     return upgraded
 
@@ -313,11 +313,11 @@ def _result(record: TrialRecord) -> str:
 
 
 def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
-    one, other = ({**record.environment.model_dump(), **record.plugin.model_dump()} for record in (before, after))
+    earlier, later = ({**record.environment.model_dump(), **record.plugin.model_dump()} for record in (before, after))
     return [
-        "plugin source changed" if name == "source_sha256" else f"{name} {value} → {other[name]}"
-        for name, value in one.items()
-        if value != other[name]
+        "plugin source changed" if name == "source_sha256" else f"{name} {value} → {later[name]}"
+        for name, value in earlier.items()
+        if value != later[name]
     ]
 
 
@@ -326,11 +326,13 @@ _OF_A_FEW_STEPS = {
 }  # fmt: skip
 
 
-def record_of(plan: TrialPlan, known: Preflight | None, env: Environment, started_at: str, **found: Any) -> TrialRecord:
-    """Return the record of a trial that ended: its plan, what the preflight knew, and what was found."""
-    facts = {} if known is None else known.model_dump(exclude=_OF_A_FEW_STEPS)
+def record_of(
+    plan: TrialPlan, preflight: Preflight | None, env: Environment, started_at: str, **facts: Any
+) -> TrialRecord:
+    """Return the record of a trial that ended: its plan, what the preflight learnt, and the facts of the trial."""
+    learnt = {} if preflight is None else preflight.model_dump(exclude=_OF_A_FEW_STEPS)
     return TrialRecord(
-        **{**plan.model_dump(), **facts, **found},
+        **{**plan.model_dump(), **learnt, **facts},
         environment=env,
         started_at=started_at,
         finished_at=now(),

@@ -12,7 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from aezoo import machine
-from aezoo.errors import AezooError, StorageError, reason_of, told
+from aezoo.errors import AezooError, StorageError, reason_of, system_reason
 from aezoo.machine import Environment
 from aezoo.run.files import (
     DamagedFileError,
@@ -83,7 +83,7 @@ class RunDirectory:
             file = self._inside("run.lock").open("w")
         except OSError as error:
             raise StorageError(
-                f"cannot write into {self.path}: {told(error)}; give another folder with --out"
+                f"cannot write into {self.path}: {system_reason(error)}; give another folder with --out"
             ) from error
         with file:
             machine.lock(file, wait=True)
@@ -177,8 +177,8 @@ class RunDirectory:
 
         One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
         """
-        found = (self._read_record(path) for path in json_files(self._inside("trials")))
-        return {record.trial_id: record for record in found if record is not None}
+        records = (self._read_record(path) for path in json_files(self._inside("trials")))
+        return {record.trial_id: record for record in records if record is not None}
 
     def _read_record(self, path: Path) -> TrialRecord | None:
         def check(record: TrialRecord) -> None:
@@ -202,7 +202,7 @@ class RunDirectory:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("w")
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {told(error)}; earlier results are untouched") from error
+            raise StorageError(f"cannot write {path}: {system_reason(error)}; earlier results are untouched") from error
         try:
             if machine.lock(file, wait=False):
                 return Claim(file)
@@ -241,8 +241,8 @@ class RunDirectory:
 
     def anchors(self) -> list[Repetition]:
         """Read how recorded trials came out when they were repeated."""
-        found = (read_or_set_aside(self._unlinked(path), Repetition) for path in json_files(self._inside("anchors")))
-        return [one for one in found if one is not None]
+        anchors = (read_or_set_aside(self._unlinked(path), Repetition) for path in json_files(self._inside("anchors")))
+        return [anchor for anchor in anchors if anchor is not None]
 
     def write_anchor(self, anchor: Repetition) -> None:
         """Write how a recorded trial came out: the last time that it was repeated on such a machine."""

@@ -196,8 +196,8 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
             record = records.get(trial_id)
             if record and record.status not in ("ok", "interrupted"):
                 lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
-    asked = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
-    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in asked)
+    requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
+    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
@@ -244,9 +244,9 @@ def _speed_notes(run: RunDirectory) -> list[str]:
 def _anchor_notes(run: RunDirectory) -> list[str]:
     """Say how recorded trials came out again, which were repeated before variants were added to the run."""
     anchors = run.anchors()
-    same = sum(one.verdict == "bit-equal" for one in anchors)
+    same = sum(anchor.verdict == "bit-equal" for anchor in anchors)
     lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
-    return lines + [f"warning: {one.told}" for one in anchors if one.verdict != "bit-equal"]
+    return lines + [f"warning: {anchor.line}" for anchor in anchors if anchor.verdict != "bit-equal"]
 
 
 def _plugin_notes(run: RunDirectory) -> list[str]:

@@ -52,14 +52,14 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     rows = [
         _row(
             variant,
-            found,
+            records,
             errors[variant],
-            asked=len(requested[variant]),
+            num_seeds=len(requested[variant]),
             pca=pca,
             timing=timings.get(variant),
             metrics=metrics,
         )
-        for variant, found in by_variant.items()
+        for variant, records in by_variant.items()
     ]
     rows.sort(key=lambda row: (row["status"] not in RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
     ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
@@ -76,26 +76,30 @@ def _row(
     records: Sequence[TrialRecord],
     errors: Errors | None,
     *,
-    asked: int,
+    num_seeds: int,
     pca: Mapping[int, float],
     timing: Timing | None,
     metrics: Mapping[str, Mapping[str, float | None]],
 ) -> dict[str, Any]:
     ok = [record for record in records if record.status == "ok"]
-    statuses = [record.status for record in records] + ["interrupted"] * (asked - len(records))
-    known = next((record for record in records if record.num_params is not None), None)
+    statuses = [record.status for record in records] + ["interrupted"] * (num_seeds - len(records))
+    built = next((record for record in records if record.num_params is not None), None)
     row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
-    row |= {"variant": variant, "seeds": len(ok), "status": next(one for one in WORST_FIRST if one in statuses)}
+    row |= {
+        "variant": variant,
+        "seeds": len(ok),
+        "status": next(status for status in WORST_FIRST if status in statuses),
+    }
     if records:
-        one = records[0]
-        row |= {"batch_size": one.recipe.batch_size, "precision": one.recipe.precision, "device": one.device}
-        row |= {"threads": one.threads, "compiled": "yes" if one.compiled else "no"}
-    if known:
-        told = {record.deterministic for record in records}
-        row["exceptions"] = ", ".join(known.exceptions) or None
-        row["deterministic"] = "no" if False in told else "yes" if told == {True} else None
+        first = records[0]
+        row |= {"batch_size": first.recipe.batch_size, "precision": first.recipe.precision, "device": first.device}
+        row |= {"threads": first.threads, "compiled": "yes" if first.compiled else "no"}
+    if built:
+        deterministic = {record.deterministic for record in records}
+        row["exceptions"] = ", ".join(built.exceptions) or None
+        row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
-        row |= {name: getattr(known, name) for name in names} | {"bits": known.latent_bits}
+        row |= {name: getattr(built, name) for name in names} | {"bits": built.latent_bits}
     if ok:
         mse = row["test_mse"] = _test_mse(records)
         # Seeds that start from the same weights say nothing of chance.
@@ -116,18 +120,18 @@ def _row(
 
 def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, float | None]:
     """Return the columns that come from a timing."""
-    found: dict[str, float | None] = {}
+    figures: dict[str, float | None] = {}
     for part in ("train", "infer"):
         rounds = getattr(timing, f"{part}_images_per_s")
         if rounds:
             figure = spread(rounds)
-            found |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
+            figures |= {f"{part}_images_per_s": figure.median, f"{part}_spread": figure.iqr}
             against = getattr(timing, f"reference_{part}_images_per_s")
-            found[f"{part}_vs_reference"] = paired_ratio(rounds, against)
+            figures[f"{part}_vs_reference"] = paired_ratio(rounds, against)
     if timing.train_images_per_s and train_flops_per_image is not None:
         per_image = paired_ratio(timing.train_images_per_s, timing.matmul_flops_per_s)
-        found["matmul_share"] = None if per_image is None else per_image * train_flops_per_image
-    return found
+        figures["matmul_share"] = None if per_image is None else per_image * train_flops_per_image
+    return figures
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -146,11 +150,11 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
 
 def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
     """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
-    found = {}
+    errors = {}
     for variant, records in records_by_variant(run).items():
-        known = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
-        found[variant] = Errors(known) if known else None
-    return found
+        tables = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
+        errors[variant] = Errors(tables) if tables else None
+    return errors
 
 
 def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
@@ -194,7 +198,7 @@ def timings_by_machine(run: RunDirectory) -> dict[Machine, dict[str, Timing]]:
         machine: (len(timings), max(timing.measured_at for timing in timings.values()))
         for machine, timings in machines.items()
     }
-    return {machine: machines[machine] for machine in sorted(machines, key=lambda one: rank[one], reverse=True)}
+    return {machine: machines[machine] for machine in sorted(machines, key=lambda machine: rank[machine], reverse=True)}
 
 
 def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -218,7 +222,7 @@ def by_code(run: RunDirectory) -> pd.DataFrame:
     latter two rounded to a power of 2. Best first in a group; what has no latent, or failed, comes last.
     """
     table = summarise(run)
-    kinds = {variant: found[0].latent_kind for variant, found in records_by_variant(run).items() if found}
+    kinds = {variant: records[0].latent_kind for variant, records in records_by_variant(run).items() if records}
     keys = [_code_group(kinds.get(row["variant"]), row) for _, row in table.iterrows()]
     order = sorted(range(len(table)), key=lambda place: (keys[place][:2], place))
     grouped = table.iloc[order].reset_index(drop=True)
@@ -249,33 +253,34 @@ def rate_distortion(run: RunDirectory) -> pd.DataFrame:
     """
     losses_of: dict[tuple[str, int], list[tuple[str, Any, float]]] = {}
     for variant, records in records_by_variant(run).items():
-        known = records[0].hyperparameters if records else {}
-        latent_dim = known.get("latent_dim")
+        hyperparameters = records[0].hyperparameters if records else {}
+        latent_dim = hyperparameters.get("latent_dim")
         if isinstance(latent_dim, int) and any(record.status == "ok" for record in records):
             # A width that was chosen for each size makes no other variant, unless one size has several.
             losses_of.setdefault((_without(variant, "latent_dim", "width"), latent_dim), []).append(
-                (_without(variant, "latent_dim"), known.get("width"), _test_mse(records))
+                (_without(variant, "latent_dim"), hyperparameters.get("width"), _test_mse(records))
             )
     ambiguous = {label for (label, _), several in losses_of.items() if len(several) > 1}
     widths: dict[str, list[Any]] = {}
     for (short, _), several in sorted(losses_of.items()):
         widths.setdefault(short, []).extend(width for _, width, _ in several)
-    found: dict[str, dict[int, float]] = {}
+    losses_by_label: dict[str, dict[int, float]] = {}
     for (short, latent_dim), several in losses_of.items():
         chosen = f" (width {', '.join(map(str, widths[short]))})" if len(set(widths[short])) > 1 else ""
         for label, _, mse in several:
-            found.setdefault(label if short in ambiguous else short + chosen, {})[latent_dim] = mse
-    if not found:
+            losses_by_label.setdefault(label if short in ambiguous else short + chosen, {})[latent_dim] = mse
+    if not losses_by_label:
         raise AezooError(f"{run.path}: no variant with the hyperparameter latent_dim has a loss; nothing to sweep over")
-    sizes = sorted({size for losses in found.values() for size in losses})
+    sizes = sorted({size for losses in losses_by_label.values() for size in losses})
     rows: list[dict[str, Any]] = [
-        {"variant": label, **{f"mse_{size}": losses.get(size) for size in sizes}} for label, losses in found.items()
+        {"variant": label, **{f"mse_{size}": losses.get(size) for size in sizes}}
+        for label, losses in losses_by_label.items()
     ]
     # By the sizes that it has, against the best there: whoever lacks one is not the better for it.
-    best = {size: min(losses[size] for losses in found.values() if size in losses) for size in sizes}
+    best = {size: min(losses[size] for losses in losses_by_label.values() if size in losses) for size in sizes}
 
     def behind(row: dict[str, Any]) -> float:
-        losses = found[row["variant"]]
+        losses = losses_by_label[row["variant"]]
         return fmean(math.log(losses[size] / best[size]) if best[size] else 0.0 for size in losses)
 
     rows.sort(key=behind)

@@ -94,11 +94,11 @@ def _estimate(value: float, seeds: Sequence[Vector], images: Vector) -> Estimate
     """Add up variances. One number says nothing of its spread, and adds none."""
     sources = []
     for means in (seeds, [images]):
-        known = [(float(part.var(ddof=1)) / len(part), len(part) - 1) for part in means if len(part) > 1]
-        total = sum(variance for variance, _ in known)
+        spreads = [(float(part.var(ddof=1)) / len(part), len(part) - 1) for part in means if len(part) > 1]
+        total = sum(variance for variance, _ in spreads)
         # Welch 1947, Satterthwaite 1946: the freedom of a sum of variances.
-        weights = sum(variance**2 / freedom for variance, freedom in known)
-        if known:
+        weights = sum(variance**2 / freedom for variance, freedom in spreads)
+        if spreads:
             sources.append((total, total**2 / weights if weights else 1.0))
     return Estimate(value, tuple(sources))
 
@@ -109,7 +109,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p_values) else scaled
-    return [float(one) for one in corrected]
+    return [float(p_value) for p_value in corrected]
 
 
 def rank_intervals(variants: Sequence[Errors | None]) -> list[tuple[int, int]]:
@@ -119,10 +119,10 @@ def rank_intervals(variants: Sequence[Errors | None]) -> list[tuple[int, int]]:
     """
     count = len(variants)
     pairs = combinations(range(count), 2)
-    differences = [one.less(other) if one and other else None for one, other in combinations(variants, 2)]
+    differences = [first.less(second) if first and second else None for first, second in combinations(variants, 2)]
     low, high = [1] * count, [count] * count
     # Whatever is not told apart on its own is not told apart in company: its p value need not be known.
-    corrected = holm([one.p_value if one and abs(one.value) > (one.half or 0.0) else 1.0 for one in differences])
+    corrected = holm([each.p_value if each and abs(each.value) > (each.half or 0.0) else 1.0 for each in differences])
     for (a, b), difference, p_value in zip(pairs, differences, corrected, strict=True):
         if difference and p_value < 1 - CONFIDENCE:
             better, worse = (a, b) if difference.value < 0 else (b, a)

@@ -21,8 +21,8 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
     """Build a network that has shapes, no numbers and no memory; None where it does not build without them."""
     try:
         with torch.device("meta"):
-            found = build()
-        return found if isinstance(found, nn.Module) else None
+            module = build()
+        return module if isinstance(module, nn.Module) else None
     except Exception:  # noqa: BLE001 - what is wrong with it, building it in earnest will tell
         return None
 
@@ -97,10 +97,12 @@ def check_size(variant: Variant, image_shape: ImageShape, device: str) -> None:
     parameters = [] if skeleton is None else list(skeleton.parameters())
     parameters = [parameter for parameter in parameters if not isinstance(parameter, UninitializedParameter)]
     # A trained one has a gradient and Adam's two moments beside it.
-    needed = sum(one.numel() * one.element_size() * (4 if one.requires_grad else 1) for one in parameters)
+    needed = sum(
+        parameter.numel() * parameter.element_size() * (4 if parameter.requires_grad else 1) for parameter in parameters
+    )
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"its {sum(one.numel() for one in parameters):,} parameters, with gradients and Adam's moments, need "
-            f"{needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free"
+            f"its {sum(parameter.numel() for parameter in parameters):,} parameters, with gradients and Adam's "
+            f"moments, need {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free"
         )

@@ -40,8 +40,8 @@ def image_errors(
             with arithmetic(precision, pixels.device.type):
                 reconstruction = module(to_float(pixels))
             if not isinstance(reconstruction, Tensor) or reconstruction.shape != pixels.shape:
-                given = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction)
-                raise ContractError(f"expected reconstructions of shape {tuple(pixels.shape)}, got {given}")
+                got = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction)
+                raise ContractError(f"expected reconstructions of shape {tuple(pixels.shape)}, got {got}")
             # An MPS device has no float64: there the sum moves to the host.
             exact = "cpu" if pixels.device.type == "mps" else pixels.device
             difference = reconstruction.to(exact).double() - to_float(pixels).to(exact).double()
@@ -83,10 +83,10 @@ class TrainedNetwork:
 
     def latents(self, part: Part) -> Tensor:
         """Return the latents of all images, (N, latent_size), float32."""
-        found = halves(self.module, to_float(self.images[part][:8]))
-        if found is None:
+        pair = halves(self.module, to_float(self.images[part][:8]))
+        if pair is None:
             raise AezooError("the network has no encoder and decoder, and so no latent")
-        encode, _ = found
+        encode, _ = pair
         self.module.eval()
         with torch.no_grad(), arithmetic(self.precision, self.device):
             parts = [

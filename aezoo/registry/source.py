@@ -109,7 +109,7 @@ class AtHand:
     content: bytes = field(compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "given": None}
+        return {**self.__dict__, "thing": None}
 
     def get(self) -> Any:
         """Return it."""

@@ -248,13 +248,14 @@ def grow_jobs(given: argparse.Namespace, rounds: int) -> Figures:
     return {"data_bytes": more, "clocked": found, "sampled_small": small, "sampled_large": large}
 
 
-def start_commands(given: argparse.Namespace, rounds: int) -> Figures:  # noqa: ARG001
+def start_commands(given: argparse.Namespace, rounds: int) -> Figures:
     """Start the commands, on a run of one step."""
     program = [sys.executable, "-m", "aezoo"]
     with tempfile.TemporaryDirectory() as run:
         bench = [*program, "bench", "mlp[]", "--quick", "--steps", "1", "--no-timing", "--device", "cpu", "--out", run]
         subprocess.run(bench, check=True, capture_output=True)
-        aezoos = [["--help"], ["--version"], ["list"], ["table", run], ["compare", run, run]]
+        after = {"table": [run], "compare": [run, run]}
+        aezoos = [[word, *after.get(word, [])] for word in given.commands.split(",")]
         commands = {f"aezoo {' '.join(words).replace(run, 'RUN')}": [*program, *words] for words in aezoos}
         commands['python -c "import torch"'] = [sys.executable, "-c", "import torch"]
         imports = {name: imported(command) for name, command in commands.items()}
@@ -295,6 +296,7 @@ def main() -> None:
     parser.add_argument("--images", type=rising, default="5000,60000,600000")
     parser.add_argument("--trials", type=rising, default="1,2,4,8,16,32,64")
     parser.add_argument("--jobs", type=rising, default="1,2,4")
+    parser.add_argument("--commands", default="--help,--version,list,table,compare", help="of the part startup")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bench-here", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()

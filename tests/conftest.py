@@ -14,6 +14,7 @@ import pytest
 import torch
 from launcher import Launcher
 
+from aezoo import cli
 from aezoo.registry.names import discover
 
 pytest_plugins = ["pytester"]
@@ -151,3 +152,16 @@ def tiny(distribute: Distribute, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("aezoo.harness.timing.ROUND_SECONDS", 0.02)
     distribute(TINY, name="tiny-data")
     return "tiny"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Return a function that calls the command line and returns (exit status, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aezoo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return (exit_.value.code or 0, *capsys.readouterr())
+
+    return run

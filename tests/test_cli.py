@@ -12,24 +12,10 @@ import pytest
 from conftest import hear_ctrl_c
 
 import aezoo
-from aezoo import cli
 from aezoo.cli import screen
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local
 from aezoo.registry.names import discover
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Return a function that calls the command line and returns (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["aezoo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return (exit_.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -166,7 +166,6 @@ class LiveObserver(PlainObserver):
         super().requested(run, variants)
         # Read once; what ends is added to it.
         self.snapshot = RunDirectory(run).load()
-        self.snapshot.records()
 
     def started(self, plan: TrialPlan) -> None:
         steps = plan.recipe.num_steps(plan.dataset.num_train)

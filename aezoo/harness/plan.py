@@ -170,7 +170,7 @@ class Grid:
 
     def task(self, task_id: str, work: Work, output: Path | None = None) -> Task:
         """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
-        output = output or self.scratch / slug(task_id) / "output.txt"
+        output = output or self.scratch / f"{slug(task_id)}-{digest(task_id)}" / "output.txt"
         return Task(
             id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout
         )

@@ -277,8 +277,13 @@ class Snapshot(RunDirectory):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._contents: dict[tuple[str, ...], Any] = {}
-        # First: what others request from here on has no records in this snapshot.
-        self.info()
+        # What was asked for comes first: what others ask for from here on is no part of this snapshot.
+        for read in (self.info, self.records, self.measurements, self.anchors, self.timings):
+            read()
+
+    def load(self) -> "Snapshot":
+        """Return this snapshot: nothing is read again."""
+        return self
 
     def info(self) -> RunInfo:
         """Return run.json as it was read."""

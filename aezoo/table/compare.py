@@ -27,6 +27,7 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     Raises:
         ComparisonRefusedError: something that changes a loss differs between the runs; it is named.
     """
+    a, b = a.load(), b.load()
     info_a, info_b = a.info(), b.info()
     if info_a.fingerprint != info_b.fingerprint:
         differing = ", ".join(_differences(info_a, info_b))
@@ -75,6 +76,7 @@ def regressions(compared: pd.DataFrame, percent: float) -> list[str]:
 
 def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
     """Say, a line each, what the reader of a comparison must know."""
+    a, b = a.load(), b.load()
     lines = [
         f"a: {a.path}; b: {b.path}; verdict on b, at 5 %, corrected for the number of variants (Holm)",
         "change_percent: test_mse of b over a's, with its 95 % interval over seeds and test images",

@@ -41,6 +41,7 @@ def write(run: RunDirectory) -> pd.DataFrame:
     Raises:
         AezooError: there is no run, or it cannot be written.
     """
+    run = run.load()
     table = summarise(run)
     write_text(run.path / "table.csv", render(table, "csv"))
     parts = [render(table, "github"), "\n".join(f"- {line}" for line in notes(run, table))]
@@ -154,6 +155,7 @@ def _csv_safe(text: str) -> str:
 
 def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
+    run = run.load()
     info = run.info()
     recipe = info.recipe
     lines = [

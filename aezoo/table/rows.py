@@ -40,6 +40,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     Raises:
         AezooError: there is no run, or its run.json is damaged.
     """
+    run = run.load()
     requested = run.info().requested
     by_variant = records_by_variant(run)
     losses, exact = pca_losses(run)
@@ -150,6 +151,7 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
 
 def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
     """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
+    run = run.load()
     errors = {}
     for variant, records in records_by_variant(run).items():
         tables = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
@@ -158,6 +160,8 @@ def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
 
 
 def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
+    """Return the records of each variant that was asked for, in the order of their seeds; those that there are."""
+    run = run.load()
     records = run.records()
     return {
         variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
@@ -170,6 +174,7 @@ def pca_losses(run: RunDirectory) -> tuple[dict[int, float], set[int]]:
 
     It is with as many numbers as pixels, and with as many as the images' rank.
     """
+    run = run.load()
     baselines: dict[str, dict[int, float]] = {"mean": {}, "pca": {}}
     pixels = math.prod(run.info().dataset.image_shape)
     for records in records_by_variant(run).values():
@@ -186,6 +191,7 @@ def timings_by_machine(run: RunDirectory) -> dict[Machine, dict[str, Timing]]:
 
     First comes the machine that timed most variants, of several the latest: the columns of speeds are its.
     """
+    run = run.load()
     timed = run.timings()
     environments = {env: None for timing in timed.values() if (env := timing.environment)}
     machines: dict[Machine, dict[str, Timing]] = {}
@@ -221,6 +227,7 @@ def by_code(run: RunDirectory) -> pd.DataFrame:
     Continuous latents are grouped by their numbers, sparse ones by their active units, discrete ones by their bits, the
     latter two rounded to a power of 2. Best first in a group; what has no latent, or failed, comes last.
     """
+    run = run.load()
     table = summarise(run)
     kinds = {variant: records[0].latent_kind for variant, records in records_by_variant(run).items() if records}
     keys = [_code_group(kinds.get(row["variant"]), row) for _, row in table.iterrows()]

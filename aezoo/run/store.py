@@ -278,8 +278,8 @@ class Snapshot(RunDirectory):
         super().__init__(path)
         self._contents: dict[tuple[str, ...], Any] = {}
         # What was asked for comes first: what others ask for from here on is no part of this snapshot.
-        for read in (self.info, self.records, self.measurements, self.anchors, self.timings):
-            read()
+        for part in (self.info, self.records, self.measurements, self.anchors, self.timings):
+            part()
 
     def load(self) -> "Snapshot":
         """Return this snapshot: nothing is read again."""

@@ -22,7 +22,10 @@ from aezoo.harness.observer import Observer
 from aezoo.harness.trial import preflight
 from aezoo.registry.factory import architecture_of
 from aezoo.registry.names import discover
+from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack, unpack
+from aezoo.table.compare import compare
+from aezoo.table.render import cells
 
 SHAPE = (1, 6, 6)
 IMAGES = sample_images(SHAPE, count=32)
@@ -278,6 +281,10 @@ def test_seeds_that_start_from_the_same_weights_are_told_in_the_row(tiny, tmp_pa
     run = aezoo.bench([Seeded, Whole], recipe=recipe, out=tmp_path / "run", device="cpu", timing=False)
     table = run.table().set_index("variant")
     assert table["test_mse_low"].isna()[["Seeded", "Whole"]].tolist() == [True, False]
+    assert table.loc["Seeded", ["same_start", "rank_low", "rank_high"]].tolist() == ["yes", 1, len(table)]
+    assert pd.isna(table.loc["Whole", "same_start"])
+    assert any("ok, same start" in row for row in cells(run.table())[1])
+    assert compare(RunDirectory(run.path), RunDirectory(run.path))["verdict"].unique().tolist() == ["equal"]
     assert (
         "Seeded: every seed starts from the same weights, so that its interval is none"
         in (run.path / "table.md").read_text()

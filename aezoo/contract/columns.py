@@ -78,8 +78,9 @@ COLUMNS = (
     Column(name="seeds", kind="integer", essential=True, meaning="seeds that ended well"),
     Column(
         name="status", kind="text", essential=True,
-        meaning="`ok`, or what went wrong; `not deterministic` where one seed gives two networks; `except ...` where "
-        "its author declared a check as not met",
+        meaning="`ok`, or what went wrong; `not deterministic` where one seed gives two networks; `same start` where "
+        "every seed starts from the same weights, so that there is no interval; `except ...` where its author declared "
+        "a check as not met",
     ),
     Column(
         name="bits", format=_in(",.1f"),
@@ -128,6 +129,10 @@ COLUMNS = (
     Column(
         name="deterministic", kind="text", shown=False,
         meaning="whether the preflight came twice to one network from one seed",
+    ),
+    Column(
+        name="same_start", kind="text", shown=False,
+        meaning="`yes` where every seed starts from the same weights: they tell no chance, and there is no interval",
     ),
     Column(
         name="exceptions", kind="text", shown=False,

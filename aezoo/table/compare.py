@@ -9,7 +9,7 @@ from aezoo.errors import ComparisonRefusedError
 from aezoo.run.records import TOLERANCE, RunInfo, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
-from aezoo.table.statistics import CONFIDENCE, Estimate, holm
+from aezoo.table.statistics import CONFIDENCE, Errors, Estimate, holm
 
 _MOVES_A_LOSS = ("aezoo", "torch", "platform", "device", "device_name", "threads", "cuda")
 """What of an environment may lead training along another path."""
@@ -39,17 +39,17 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     both["found"] = both["found"].astype(str).map({"both": "both", "left_only": "a only", "right_only": "b only"})
     both = both.sort_values(["test_mse_a", "test_mse_b"], na_position="last", ignore_index=True)
     errors_a, errors_b = (rows.errors_by_variant(run) for run in (a, b))
+    records_a, records_b = (rows.records_by_variant(run) for run in (a, b))
+    pairs = [(records_a.get(name, []), records_b.get(name, [])) for name in both["variant"]]
     differences = [
-        after.less(before) if (before := errors_a.get(name)) and (after := errors_b.get(name)) else None
-        for name in both["variant"]
+        _difference(before, after, pair) if (before := errors_a.get(name)) and (after := errors_b.get(name)) else None
+        for name, pair in zip(both["variant"], pairs, strict=True)
     ]
     percent = 100 / both["test_mse_a"]
-    halves = pd.Series([estimate.half if estimate else None for estimate in differences], dtype="Float64")
+    halves = pd.Series([estimate and estimate.half for estimate in differences], dtype="Float64")
     both["change_percent"] = (both["test_mse_b"] - both["test_mse_a"]) * percent
     both["change_percent_low"] = both["change_percent"] - halves * percent
     both["change_percent_high"] = both["change_percent"] + halves * percent
-    records_a, records_b = (rows.records_by_variant(run) for run in (a, b))
-    pairs = [(records_a.get(name, []), records_b.get(name, [])) for name in both["variant"]]
     tolerances = [TOLERANCE if _environments(*pair) else 0.0 for pair in pairs]
     corrected = iter(holm([estimate.p_value for estimate in differences if estimate]))
     both["verdict"] = [
@@ -115,6 +115,12 @@ def speed_differences(a: RunDirectory, b: RunDirectory) -> list[str]:
         for name, before, after in zip(names, *(machine or () for machine in machines), strict=True)
         if before != after
     ]
+
+
+def _difference(before: Errors, after: Errors, pair: Iterable[Sequence[TrialRecord]]) -> Estimate:
+    """Return the difference of two losses, without sources of chance where the seeds of one tell none."""
+    difference = after.less(before)
+    return Estimate(difference.value, ()) if any(map(rows.starts_the_same, pair)) else difference
 
 
 def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:

@@ -21,6 +21,7 @@ from aezoo.table.rows import (
     pca_losses,
     rate_distortion,
     records_by_variant,
+    starts_the_same,
     summarise,
     timings_by_machine,
 )
@@ -103,6 +104,8 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
             texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
         if "status" in shown and row.get("deterministic") == "no":
             texts[shown.index("status")] += ", not deterministic"
+        if "status" in shown and row.get("same_start") == "yes":
+            texts[shown.index("status")] += ", same start"
         if "status" in shown and not pd.isna(row.get("exceptions")):
             texts[shown.index("status")] += f", except {plain(row['exceptions'])}"
         rows.append(texts)
@@ -265,7 +268,7 @@ def _plugin_notes(run: RunDirectory) -> list[str]:
                 for name, reason in record.exceptions.items()
             ]
             lines += [f"note: {variant}: {note}" for note in record.notes]
-            if record.same_start:
+            if starts_the_same(records):
                 lines.append(f"note: {variant}: every seed starts from the same weights, so that its interval is none")
             lines += [f"no {name} of {variant}: {reason}" for name, reason in missing.get(record.trial_id, [])]
     return list(dict.fromkeys(lines))

@@ -66,7 +66,8 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
     for place, row in enumerate(rows):
         row["rank"] = min(place, len(ranked)) + 1
-    for row, (low, high) in zip(ranked, rank_intervals([errors[row["variant"]] for row in ranked]), strict=True):
+    judged = [None if row["same_start"] else errors[row["variant"]] for row in ranked]
+    for row, (low, high) in zip(ranked, rank_intervals(judged), strict=True):
         row |= {"rank_low": low, "rank_high": high}
     dtypes = {column.name: _DTYPES[column.kind] for column in COLUMNS} | dict.fromkeys(metrics, "Float64")
     return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
@@ -98,13 +99,13 @@ def _row(
     if built:
         deterministic = {record.deterministic for record in records}
         row["exceptions"] = ", ".join(built.exceptions) or None
+        row["same_start"] = "yes" if starts_the_same(records) else None
         row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
         names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(built, name) for name in names} | {"bits": built.latent_bits}
     if ok:
         mse = row["test_mse"] = _test_mse(records)
-        # Seeds that start from the same weights say nothing of chance.
-        half = errors.estimate().half if errors and not ok[0].same_start else None
+        half = errors.estimate().half if errors and not row["same_start"] else None
         if half is not None:
             row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
@@ -157,6 +158,11 @@ def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
         tables = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
         errors[variant] = Errors(tables) if tables else None
     return errors
+
+
+def starts_the_same(records: Sequence[TrialRecord]) -> bool:
+    """Say whether a variant has several seeds, and all of them start from the same weights: they tell no chance."""
+    return len(records) > 1 and any(record.same_start for record in records)
 
 
 def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:

@@ -1,4 +1,4 @@
-"""`aezoo check`: run the conformance suite, a process for each variant and image shape, and make a card of it."""
+"""What the author reads: a card of how an architecture came out of the conformance suite."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

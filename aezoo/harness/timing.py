@@ -1,4 +1,4 @@
-"""The only clocks and scores. Nothing of a plugin runs in them but the network's own forward and backward.
+"""The only clocks, and when they run. Nothing of a plugin runs in them but the network's own forward and backward.
 
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
@@ -25,8 +25,13 @@ from aezoo.run.records import Timing, TrialPlan, now
 from aezoo.train.build import build
 from aezoo.train.engine import Trainer, arithmetic, whole_batch
 
+ROUND_SECONDS = 0.2
+"""How long one visit times training, and again inference, each after a warm-up of a quarter of it. How many rounds
+there are, the recipe says (`timing_rounds`)."""
 BLOCKS = 5
 """A visit of the clocks times so many blocks, and takes the median: a short disturbance spoils one of them."""
+_REFERENCE = "the reference for speeds"
+_MATMUL = "the matmul rate"
 
 
 def synchronise(device: str) -> None:
@@ -84,12 +89,6 @@ def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> flo
         synchronise(device)
         blocks.append(time.perf_counter() - started)
     return calls / statistics.median(blocks)
-
-
-ROUND_SECONDS = 0.2
-"""How long one visit times training, and again inference, each after a warm-up of a quarter of it."""
-_REFERENCE = "the reference for speeds"
-_MATMUL = "the matmul rate"
 
 
 def visits(num_variants: int) -> int:

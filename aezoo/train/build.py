@@ -1,6 +1,6 @@
-"""The network side of the contract: what a build function may return, and how the harness finds its two halves.
+"""How a network comes to be: from which random stream, on which device, and whether it fits into memory at all.
 
-Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
+Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 from collections.abc import Callable

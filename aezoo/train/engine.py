@@ -1,4 +1,4 @@
-"""The only training loop. It owns the batches, the MSE and the optimiser; a plugin's network is called, and no more.
+"""How a step is taken: the MSE, its gradient, the optimiser, the arithmetic; a plugin's network is called, and no more.
 
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """

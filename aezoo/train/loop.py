@@ -1,4 +1,4 @@
-"""The only training loop. It owns the batches, the MSE and the optimiser; a plugin's network is called, and no more.
+"""The only training loop: which batches there are, in which order, and how many steps.
 
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """

@@ -1,4 +1,4 @@
-"""The only clocks and scores. Nothing of a plugin runs in them but the network's own forward and backward.
+"""The only score: the squared error of each image. Nothing of a plugin runs in it but the network's own forward.
 
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """

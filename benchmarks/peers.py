@@ -392,7 +392,7 @@ GROUPS = {
 }
 
 
-def profile_step(steps: int = 300) -> dict[str, Any]:
+def profile_step(steps: int) -> dict[str, Any]:
     """Say how far the training step of `mlp` is from the time of its matrix products, and where the rest goes."""
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
@@ -435,6 +435,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help=f"by default {ROUNDS}")
     parser.add_argument("--epochs", type=int, help=f"of a trial, 31 steps each; by default {EPOCHS}")
     parser.add_argument("--trials", type=int, default=TRIALS, help="of a grid; by default %(default)s")
+    parser.add_argument("--profiled", type=int, default=300, help="steps of the mlp; by default %(default)s")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -448,7 +449,7 @@ def main() -> None:
     for peer, names in found["left_out"].items():
         print(f"left out: {peer}, which needs {' and '.join(names)}; pip install -e '.[peers]'", file=sys.stderr)
     print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    found["step"] = profile_step()
+    found["step"] = profile_step(given.profiled)
     for family in given.families.split(","):
         rounds, epochs = given.rounds or ROUNDS[family], given.epochs or EPOCHS[family]
         found[family] = compare(family, rounds, epochs, given.trials)

@@ -54,7 +54,7 @@ def test_overhead(program, tmp_path, capsys):
 def test_peers(program, tmp_path, capsys, monkeypatch):
     """Each peer has a process of its own; here all but the last share this one."""
     found = tmp_path / "found.json"
-    small = ["--families", "mlp", "--rounds", 1, "--epochs", 1, "--trials", 2, "--json", found]
+    small = ["--families", "mlp", "--rounds", 1, "--epochs", 1, "--trials", 2, "--profiled", 5, "--json", found]
     program("peers.py", *small, measure=lambda module: module.run_one, missing=lambda module: module.PACKAGES.get)
     figures = json.loads(found.read_text())
     rounds = figures["mlp"]["rounds"]
@@ -67,7 +67,7 @@ def test_peers(program, tmp_path, capsys, monkeypatch):
     assert alone["train_mse"] == pytest.approx(errors["bare loop"], rel=1e-3)
 
 
-def test_scaling(program, tmp_path, capsys):
+def test_scaling(program, tmp_path, capsys, monkeypatch):
     """Each bench has a process of its own; here all but one share this one."""
     found = tmp_path / "found.json"
     small = ["--images", "128,256", "--trials", "1,2", "--jobs", "1,2", "--steps", 3, "--rounds", 1]
@@ -79,13 +79,14 @@ def test_scaling(program, tmp_path, capsys):
 
         return measure
 
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    measure = importlib.import_module("scaling").measure
     program("scaling.py", *small, "--parts", "trials,jobs", "--json", found, measure=here)
     figures = json.loads(found.read_text())
     assert [len(figures["jobs"][name]) for name in ("clocked", "sampled_small")] == [2, 2]
     assert "copies of the data, 0 MB" in capsys.readouterr().out
-    command = [sys.executable, str(BENCHMARKS / "scaling.py"), *map(str, small), "--images", "128", "--parts", "data"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines()[-1].split()[0] == "128"
+    program("scaling.py", *small, "--images", "128", "--parts", "data", measure=lambda _: measure)
+    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "128"
 
 
 def test_scaling_starts_commands_and_sees_what_they_import(program, tmp_path):

@@ -18,6 +18,7 @@ from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.call import preview
+from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.harness.trial import preflight
 from aezoo.registry.factory import architecture_of
@@ -335,6 +336,21 @@ class Lazy(nn.Module):
 def test_lazy_layers_are_initialised_on_a_batch():
     assert (tried(Lazy).num_params, tried(Lazy).latent_size) == (3 * 9 + 3 + 12 * 4 + 4 + 4 * 36 + 36, 4)
     assert {name for name, status in statuses(Lazy).items() if status == "failed"} == set()
+
+
+class LazyWidth(nn.Module):
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.LazyLinear(width))
+        self.decoder = nn.Sequential(nn.LazyLinear(36), nn.Unflatten(1, SHAPE))
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def test_a_width_is_chosen_for_lazy_layers_too():
+    (match,) = match_params([variant_of(LazyWidth)], 36 + 10 * (36 + 1 + 36), SHAPE)
+    assert match.chosen.hyperparameters == {"width": 10}
 
 
 class Double(Whole):

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from aezoo.check.suite import sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.network import num_params
 from aezoo.errors import AezooError, reason_of
+from aezoo.train.build import build, is_lazy
 
 WIDTH = "width"
 """The hyperparameter that makes a network of one architecture larger or smaller, by the zoo's convention."""
@@ -96,14 +98,17 @@ def _with_width(variant: Variant, width: int) -> Variant:
 
 def _num_params(variant: Variant, image_shape: ImageShape) -> int | str:
     """Count a variant's parameters, if it can on a device without memory; or say why it cannot be built."""
+    module = None
     try:
         with torch.device("meta"):
-            return num_params(variant.build(image_shape))
+            module = variant.build(image_shape)
     except (AezooError, ValueError) as error:
         return f"cannot be built: {reason_of(error)}"
     except Exception:  # noqa: BLE001 - it may need numbers: then it is built in earnest
         pass
     try:
-        return num_params(variant.build(image_shape))
+        if module is None or is_lazy(module):
+            module = build(variant, sample_images(image_shape, count=2), seed=0)
+        return num_params(module)
     except Exception as error:  # noqa: BLE001 - whatever a build raises, that width is not to be had
         return f"cannot be built: {reason_of(error)}"

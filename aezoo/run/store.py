@@ -315,11 +315,19 @@ class Snapshot(RunDirectory):
         return self.timings().get(self.timing_path(plan, environment).name)
 
     def plus(self, record: TrialRecord) -> "Snapshot":
-        """Return this snapshot with a record that was written since; nothing but its own files is read."""
+        """Return this snapshot with a record that was written since; nothing but its own files is read.
+
+        Where those are damaged it is left out, as `records` would.
+        """
         later = object.__new__(Snapshot)
         RunDirectory.__init__(later, self.path)
         later._contents = {**self._contents, ("records",): {**self.records(), record.trial_id: record}}
         later._contents.pop(("errors", record.trial_id), None)
+        try:
+            if record.test_errors_sha256 is not None:
+                later.read_test_errors(record)
+        except StorageError:
+            return self
         return later
 
     def _once(self, key: tuple[str, ...], read: Callable[[], T]) -> T:

@@ -51,13 +51,18 @@ def seed_stream(seed: int, stream: Stream) -> None:
     random.seed(derived)
 
 
+def is_lazy(module: nn.Module) -> bool:
+    """Say whether a network has layers whose shapes are not known yet."""
+    return any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters())
+
+
 def initialise(module: nn.Module, x_BCHW: Tensor) -> None:
     """Give lazy layers their shapes by a look at images (B, C, H, W); a network without such layers is left alone.
 
     Raises:
         ContractError: the network cannot be called on such images.
     """
-    if not any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters()):
+    if not is_lazy(module):
         return
     try:
         with torch.no_grad():

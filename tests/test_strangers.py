@@ -175,6 +175,20 @@ class Codes(Whole):
         self.latent_size = "large"
 
 
+class OtherObjective(Whole):
+    objective = "binary cross-entropy"
+
+
+class OtherLatentSize(Whole):
+    """The width of its middle layer, say."""
+
+    latent_size = 8
+
+
+class TrueLatentSize(Whole):
+    latent_size = 4
+
+
 class CodesMethod(Whole):
     def codes(self, x):
         return self.encoder(x)
@@ -186,6 +200,12 @@ class CodesMethod(Whole):
         (OwnFit, "its fit asks for more than images, so that it is trained as any network"),
         (Objective, "its attribute objective is no text, and taken for none: it is trained on the MSE"),
         (Codes, None),
+        (
+            OtherObjective,
+            "its attribute objective, 'binary cross-entropy', is taken for none: it is trained on the MSE",
+        ),
+        (OtherLatentSize, "its attribute latent_size=8 is taken for none: its encoder returns 4 numbers"),
+        (TrueLatentSize, None),
         (CodesMethod, "it has a method codes, and no from_codes: its latent is not taken for a discrete one"),
     ],
 )

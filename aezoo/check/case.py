@@ -19,6 +19,7 @@ from aezoo.contract.network import (
     guessed_halves,
     halves,
     is_closed_form,
+    is_declared,
     to_float,
     training_forward,
 )
@@ -176,7 +177,7 @@ def objective(module: nn.Module) -> str:
         return "mse"
     if not text.strip():
         raise ContractError(f"objective must be a line of text such as 'mse + kl', but is {text!r}")
-    return text
+    return text if text.startswith("mse") or is_declared(module) else "mse"
 
 
 def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:

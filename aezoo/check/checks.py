@@ -25,7 +25,16 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.contract.network import Flat, discrete, guessed_halves, halves, is_closed_form, num_params, training_forward
+from aezoo.contract.network import (
+    Flat,
+    discrete,
+    guessed_halves,
+    halves,
+    is_closed_form,
+    is_declared,
+    num_params,
+    training_forward,
+)
 from aezoo.errors import ContractError, reason_of
 from aezoo.train.build import Stream, seed_stream
 
@@ -169,7 +178,7 @@ def check_latent(case: Case) -> str:
     assert shape is not None
     size, where = math.prod(shape), look_at(module, "encode", "encoder")
     declared = getattr(module.module if isinstance(module, Flat) else module, "latent_size", None)
-    if type(declared) is int and declared != size:
+    if type(declared) is int and declared != size and is_declared(module):
         raise ContractError(f"latent_size={declared}, but the encoder's latent has {size} numbers an image{where}")
     for name in ("latent_dim", "latent_size"):
         declared_size = case.variant.hyperparameters.get(name)

@@ -121,6 +121,16 @@ def declared_halves(module: nn.Module) -> tuple[Half, Half] | None:
     return _pair(module, "encode", "decode")
 
 
+def is_declared(module: nn.Module) -> bool:
+    """Say whether a module has methods of the contract, ``encode`` and ``decode``, ``training_forward`` or a fit.
+
+    What else it has by a name of the contract, such as ``objective``, is then meant as the contract says.
+    """
+    inner = module.module if isinstance(module, Flat) else module
+    trains = callable(getattr(inner, "training_forward", None))
+    return trains or declared_halves(module) is not None or is_closed_form(module)
+
+
 def guessed_halves(module: nn.Module) -> tuple[Half, Half] | None:
     """Return the module's children ``encoder`` and ``decoder``, or None: a guess by name, which may be wrong."""
     return _pair(module, "encoder", "decoder")
@@ -224,8 +234,18 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
         )
     if callable(getattr(inner, "fit", None)) and not is_closed_form(module):
         notes.append("its fit asks for more than images, so that it is trained as any network")
-    if not isinstance(getattr(inner, "objective", "mse"), str):
+    objective = getattr(inner, "objective", "mse")
+    if not isinstance(objective, str):
         notes.append("its attribute objective is no text, and taken for none: it is trained on the MSE")
+    elif not objective.startswith("mse") and not is_declared(module):
+        notes.append(f"its attribute objective, {objective!r}, is taken for none: it is trained on the MSE")
+    size = getattr(inner, "latent_size", None)
+    pair = None if is_declared(module) else halves(module, x_BCHW)
+    if type(size) is int and pair is not None:
+        with torch.no_grad():
+            count = pair[0](x_BCHW[:1].clone()).numel()
+        if count != size:
+            notes.append(f"its attribute latent_size={size} is taken for none: its encoder returns {count} numbers")
     if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
         notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")
     return notes

@@ -54,7 +54,9 @@ def test_the_schemas_are_those_of_the_models(name):
 @pytest.mark.parametrize("version", range(1, SCHEMA + 1))
 def test_a_run_of_every_version_fits_its_schema(version):
     """tests/runs/ holds a run that each version wrote."""
-    for path in (RUNS / f"schema-{version}").rglob("*.json"):
+    paths = sorted((RUNS / f"schema-{version}").rglob("*.json"))
+    assert {kind_of(path) for path in paths} == set(MODELS)
+    for path in paths:
         jsonschema.validate(
             json.loads(path.read_text()), json.loads((SCHEMAS / f"{kind_of(path)}-{version}.json").read_text())
         )

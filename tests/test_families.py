@@ -6,14 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from vector_quantize_pytorch import LFQ
 
 import aezoo
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.train.loop import train
-from aezoo_plugins.architectures.dc_ae import to_channels
+from aezoo_plugins.architectures.convnext import Paint
+from aezoo_plugins.architectures.coordinate import OMEGA
+from aezoo_plugins.architectures.dc_ae import ShortcutConv, to_channels
+from aezoo_plugins.architectures.quantised import Signs
+from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.architectures.vae import divergence
+from aezoo_plugins.blocks import FromPatches, ToPatches, UpsampleConv
 
 SHAPE = (1, 8, 8)
 
@@ -89,13 +95,45 @@ def test_the_broadcast_decoders_first_layer_is_the_convolution_of_tiled_latents(
 
 @pytest.mark.parametrize(("have", "count"), [(4, 8), (8, 4), (6, 4), (1, 3)])
 def test_dc_aes_shortcut_changes_channels_and_keeps_the_mean(have, count):
-    x = torch.rand(2, have, 3, 3)
+    x = torch.rand(2, have)
     y = to_channels(x, count)
-    assert y.shape == (2, count, 3, 3)
+    assert y.shape == (2, count)
     if have % count == 0 or count % have == 0:
         torch.testing.assert_close(y.mean(1), x.mean(1))
     if count > have and count % have == 0:
         torch.testing.assert_close(to_channels(y, have), x)
+
+
+@pytest.mark.parametrize(("width", "out_width"), [(3, 4), (4, 8)])
+def test_dc_aes_convolutions_hold_their_shortcut(width, out_width):
+    x = torch.rand(2, width, 6, 6)
+    down, same = ShortcutConv(width, out_width, stride=2), ShortcutConv(width, out_width)
+    as_pixels = F.pixel_unshuffle(x, 2).permute(0, 2, 3, 1).flatten(0, 2)
+    moved = to_channels(as_pixels, out_width).view(2, 3, 3, out_width).permute(0, 3, 1, 2)
+    torch.testing.assert_close(down(x), F.conv2d(x, down.weight, down.bias, 2, 1) + moved)
+    repeated = to_channels(x.permute(0, 2, 3, 1).flatten(0, 2), out_width).view(2, 6, 6, out_width).permute(0, 3, 1, 2)
+    torch.testing.assert_close(same(x), F.conv2d(x, same.weight, same.bias, 1, 1) + repeated)
+
+
+@pytest.mark.parametrize("size", [(14, 10), (13, 9)], ids=["doubled", "not doubled"])
+def test_upsampling_and_convolving_in_one_is_the_same_function(size):
+    layer = UpsampleConv(3, 2, size)
+    x = torch.rand(2, 3, 7, 5)
+    torch.testing.assert_close(layer(x), layer.convolution(F.interpolate(x, size)))
+
+
+def test_convnexts_last_layer_is_a_transposed_convolution():
+    paint, torchs = Paint(5, 3, 4, stride=4), nn.ConvTranspose2d(5, 3, 4, stride=4)
+    torchs.load_state_dict(paint.state_dict())
+    x = torch.rand(2, 5, 3, 2)
+    torch.testing.assert_close(paint(x), torchs(x))
+
+
+def test_patches_are_those_of_unfold():
+    cut, join = ToPatches((2, 7, 9), 4), FromPatches((2, 7, 9), 4)
+    x = torch.rand(3, 2, 7, 9)
+    torch.testing.assert_close(cut(x), F.unfold(F.pad(x, (0, 3, 0, 1)), 4, stride=4).transpose(1, 2))
+    torch.testing.assert_close(join(cut(x)), x)
 
 
 @pytest.mark.parametrize("text", ["conv_spatial", "dc_ae"])
@@ -135,14 +173,37 @@ def test_a_masked_autoencoder_trains_on_a_quarter_of_the_patches_and_sees_all_in
     assert sum(changed) == 4
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_siren_paints_the_sines_of_its_layers(depth):
+    painter = create(f"coordinate[depth={depth},features=siren,latent_dim=4]").decoder
+    z = torch.randn(3, 4)
+    y = painter.places
+    for layer, shift in zip(painter.layers, painter.shifts, strict=True):
+        y = torch.sin(OMEGA * (layer(y) + shift(z).unsqueeze(1)))
+    expected = torch.sigmoid(painter.last(y)).transpose(1, 2).view(3, *SHAPE)
+    torch.testing.assert_close(painter(z), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_recurrent_autoencoder_reads_rows_in_order_and_writes_from_the_last_one():
     module = create("recurrent", (1, 6, 5))
     x = images(2, (1, 6, 5))
     z = module.encode(x)
     assert not torch.allclose(module.encode(x.flip(2)), z)
     state = module.decoder["widen"](z).unsqueeze(0)
-    first, _ = module.decoder["write"](torch.ones(2, 1, 1), state)
-    torch.testing.assert_close(module.decode(z)[:, 0, -1], module.decoder["paint"](first)[:, 0])
+    first, _ = module.decoder["write"](torch.ones(1, 2, 1), state)
+    torch.testing.assert_close(module.decode(z)[:, 0, -1], module.decoder["paint"](first)[0])
+
+
+def test_the_recurrent_ones_states_and_gradients_are_those_of_torchs_gru():
+    gru = nn.GRU(3, 4)
+    results = []
+    for own in (True, False):
+        x, start = torch.linspace(-1, 1, 30).view(5, 2, 3).requires_grad_(), torch.full((2, 4), 0.5).requires_grad_()
+        y = states(gru, x, start) if own else gru(x, start.unsqueeze(0))[0]
+        gradients = torch.autograd.grad((y * torch.arange(40.0).view(5, 2, 4)).sum(), [x, start, *gru.parameters()])
+        results.append((y.detach(), *gradients))
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs)
 
 
 # Objectives ----------------------------------------------------------------------------------------------------------
@@ -304,6 +365,22 @@ def test_winners_are_each_units_largest_activations_in_the_batch():
 
 
 # Discrete codes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.02, 1.0])
+def test_signs_are_lookup_free_quantisation_with_its_penalty_and_gradients(scale):
+    """Held to the library's form of it, which goes through a table of all vectors by all codes."""
+    theirs = LFQ(dim=5, entropy_loss_weight=1e-3, commitment_loss_weight=1e-2)
+    ours = Signs(5, entropy=1e-3, commitment=1e-2)
+    results = []
+    for quantise in (theirs, ours):
+        x = (scale * torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        rounded, codes, penalty = quantise(x)
+        (gradient,) = torch.autograd.grad(penalty, x)
+        results.append((rounded, codes.long(), penalty, gradient))
+    for their, our in zip(*results, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(ours.look_up(results[1][1]), theirs.indices_to_codes(results[0][1]))
 
 
 @pytest.mark.parametrize("text", ["vq_vae[codebook_size=32]", "residual_vq[codebook_size=16]"])

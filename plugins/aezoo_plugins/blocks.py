@@ -171,14 +171,53 @@ def conv_up(image_shape: ImageShape, width: int, strides: int = 2) -> list[nn.Mo
     return [*layers[:-1], nn.Sigmoid()]
 
 
+class UpsampleConv(nn.Module):
+    """Enlarge by copying pixels, then convolve, 3x3. Maps (B, channels, H, W) to (B, out_channels, *size).
+
+    Where both sides double, the convolution is done on the small map: each of the four pixels that a pixel becomes has
+    its own sums of the 3x3 weights, so that few output channels cost a fraction, and the result is the same (Shi et al.
+    2016, arXiv:1609.05158, the other way round).
+    """
+
+    def __init__(self, channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.size = size
+        # By row (or column) of the four, place on the small map, and place in the kernel: what falls on what.
+        falls = torch.tensor([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]]).float()
+        sums = torch.einsum("adt,beu->tuabde", falls, falls).reshape(9, 36)
+        self.register_buffer("sums", sums, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge and convolve."""
+        if self.size != (2 * x.shape[2], 2 * x.shape[3]):
+            return self.convolution(F.interpolate(x, self.size))
+        weight, bias = self.convolution.weight, self.convolution.bias
+        # (O, I, 9) to (O, I, 4, 9) to (4 O, I, 3, 3): the four of a channel beside each other, as the shuffle wants.
+        four = (weight.flatten(2) @ self.sums).unflatten(2, (4, 9)).transpose(1, 2).flatten(0, 1).unflatten(2, (3, 3))
+        return F.pixel_shuffle(F.conv2d(x, four, bias.repeat_interleave(4), padding=1), 2)
+
+
 def dense_bottleneck(code_shape: ImageShape, latent_dim: int) -> tuple[list[nn.Module], list[nn.Module]]:
     """Return the dense layers from feature maps (channels, height, width) to the latent, and back."""
     check_latent_dim(latent_dim)
     size = math.prod(code_shape)
     return (
         [nn.Flatten(), nn.Linear(size, latent_dim)],
-        [nn.Linear(latent_dim, size), nn.ReLU(), nn.Unflatten(1, code_shape)],
+        [nn.Linear(latent_dim, size), nn.ReLU(), Maps(code_shape)],
     )
+
+
+class Maps(nn.Module):
+    """Lay vectors (B, channels · H · W) out as maps (B, channels, H, W), as convolutions like them."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lay out."""
+        return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
 
 
 def conv_body(image_shape: ImageShape, latent_dim: int, width: int = CONV_WIDTH) -> Autoencoder:
@@ -257,7 +296,8 @@ class ToPatches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad and cut."""
-        return F.unfold(self.pad(x), self.patch, stride=self.patch).transpose(1, 2)
+        # As F.unfold with a stride, which goes image by image.
+        return F.pixel_unshuffle(self.pad(x), self.patch).flatten(2).transpose(1, 2)
 
 
 class FromPatches(nn.Module):
@@ -266,12 +306,13 @@ class FromPatches(nn.Module):
     def __init__(self, image_shape: ImageShape, patch: int) -> None:
         super().__init__()
         self.patch = patch
-        self.padded = Pad(image_shape, patch).image_shape[1:]
+        _, height, width = Pad(image_shape, patch).image_shape
+        self.sides = height // patch, width // patch
         self.crop = Crop(image_shape)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Join and crop."""
-        return self.crop(F.fold(patches.transpose(1, 2), self.padded, self.patch, stride=self.patch))
+        return self.crop(F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, self.sides), self.patch))
 
 
 class Transformer(nn.Module):

@@ -7,6 +7,7 @@ from torch import nn
 import aezoo
 from aezoo_plugins.blocks import (
     CONV_WIDTH,
+    UpsampleConv,
     check_at_least_one,
     conv_body,
     conv_down,
@@ -37,8 +38,7 @@ def build_resize(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: 
             nn.Upsample(half),
             nn.Conv2d(2 * width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Upsample(whole),
-            nn.Conv2d(width, image_shape[0], 3, padding=1),
+            UpsampleConv(width, image_shape[0], whole),
             nn.Sigmoid(),
         ),
     )

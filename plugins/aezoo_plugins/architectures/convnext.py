@@ -1,8 +1,10 @@
 """ConvNeXt blocks around a dense bottleneck: depthwise 7x7 convolutions, and an MLP in each pixel."""
 
+import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
@@ -27,6 +29,16 @@ class Block(nn.Module):
         return x + y.permute(0, 3, 1, 2)
 
 
+class Paint(nn.ConvTranspose2d):
+    """A transposed convolution whose patches do not overlap: a linear layer in each pixel, and a shuffle."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to (B, C, 4H, 4W)."""
+        each = math.prod(self.kernel_size)
+        weight = self.weight.flatten(1).T[:, :, None, None]
+        return F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(each)), self.stride[0])
+
+
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 16, depth: int = 1) -> aezoo.Autoencoder:
     """Build the network: patches of 4x4 pixels to `width` channels, `depth` blocks, the latent, and the same back.
 
@@ -48,7 +60,7 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 1
             *out_of,
             *(Block(width) for _ in range(depth)),
             nn.GroupNorm(1, width),
-            nn.ConvTranspose2d(width, channels, 4, stride=4),
+            Paint(width, channels, 4, stride=4),
             Crop(image_shape),
             nn.Sigmoid(),
         ),

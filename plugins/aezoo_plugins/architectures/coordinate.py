@@ -54,12 +54,38 @@ class Painter(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Paint."""
+        paint = self._sines if self.is_siren else self._relus
+        return self.image(torch.sigmoid(paint(z)).flatten(2))
+
+    def _relus(self, z: Tensor) -> Tensor:
+        """Return what the last layer says of each pixel, (B, C, P)."""
         y = self.places
         for layer, shift in zip(self.layers, self.shifts, strict=True):
             # (P, width) and then (B, P, width): the first layer's share of the places is the same for all images.
-            y = layer(y) + shift(z).unsqueeze(1)
-            y = torch.sin(OMEGA * y) if self.is_siren else torch.relu(y)
-        return self.image(torch.sigmoid(self.last(y)).transpose(1, 2))
+            y = torch.relu(layer(y) + shift(z).unsqueeze(1))
+        return self.last(y).transpose(1, 2)
+
+    def _sines(self, z: Tensor) -> Tensor:
+        """Return the same with sines.
+
+        The first layer's are never painted: sin(place + shift) is sin(place) cos(shift) + cos(place) sin(shift), so
+        that the second layer takes a product of what is the same for all images with what is the same for all pixels.
+        """
+        rest = [*self.layers[1:], self.last]
+        place, shift = OMEGA * self.layers[0](self.places), OMEGA * self.shifts[0](z)
+        by_place = torch.cat([place.sin(), place.cos()], dim=1)
+        by_image = torch.cat([shift.cos(), shift.sin()], dim=1).unsqueeze(2)
+        for number, layer in enumerate(rest):
+            scale = 1.0 if layer is self.last else OMEGA
+            if number == 0:
+                # (P, 2 width) times (2 width, B · width).
+                weight = (by_image * (scale * layer.weight.T).repeat(2, 1)).transpose(0, 1).flatten(1)
+                y = (by_place @ weight).unflatten(1, (len(z), -1))
+            else:
+                y = y @ (scale * layer.weight.T)
+            y = y + scale * (layer.bias if layer is self.last else layer.bias + self.shifts[number + 1](z))
+            y = y if layer is self.last else y.sin()
+        return y.permute(1, 2, 0)
 
 
 def build(

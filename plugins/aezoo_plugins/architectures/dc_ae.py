@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,36 +11,39 @@ import aezoo
 from aezoo_plugins.blocks import Crop, Pad, check_at_least_one, halved
 
 
-class Down(nn.Module):
-    """Halve the sides: a convolution of stride 2, plus the input itself, its pixels moved into channels and averaged.
+class ShortcutConv(nn.Conv2d):
+    """A 3x3 convolution plus the input itself, brought to its channels without a parameter.
 
-    Maps (B, width, 2H, 2W) to (B, out_width, H, W).
+    Maps (B, width, H, W) to (B, out_width, H, W); or, with a stride of 2, to half of the sides, the input's pixels
+    moved into channels first. The shortcut is linear: it is added to the weights, and costs no step of its own.
     """
 
-    def __init__(self, width: int, out_width: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(width, out_width, 3, stride=2, padding=1)
-        self.out_width = out_width
+    def __init__(self, width: int, out_width: int, stride: int = 1) -> None:
+        super().__init__(width, out_width, 3, stride=stride, padding=1)
+        # What the input's channels, of all pixels that a stride joins, give to each channel that comes out.
+        shares = to_channels(torch.eye(width * stride**2), out_width).T.unflatten(1, (width, stride, stride))
+        shortcut = torch.zeros(out_width, width, 3, 3)
+        shortcut[:, :, 1 : 1 + stride, 1 : 1 + stride] = shares
+        self.register_buffer("shortcut", shortcut, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halve."""
-        return self.convolution(x) + to_channels(F.pixel_unshuffle(x, 2), self.out_width)
+        """Convolve, and add."""
+        return F.conv2d(x, self.weight + self.shortcut, self.bias, self.stride, self.padding)
 
 
 class Up(nn.Module):
-    """Double the sides: a convolution plus the input itself, repeated, whose channels are moved into pixels.
+    """Double the sides: a convolution with its shortcut, whose channels are moved into pixels.
 
     Maps (B, width, H, W) to (B, out_width, 2H, 2W).
     """
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(width, 4 * out_width, 3, padding=1)
-        self.out_width = out_width
+        self.convolution = ShortcutConv(width, 4 * out_width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Double."""
-        return F.pixel_shuffle(self.convolution(x) + to_channels(x, 4 * self.out_width), 2)
+        return F.pixel_shuffle(self.convolution(x), 2)
 
 
 class Block(nn.Module):
@@ -56,30 +60,13 @@ class Block(nn.Module):
         return x + self.branch(x)
 
 
-class Project(nn.Module):
-    """A convolution to or from the latent, with the same shortcut: (B, width, H, W) to (B, out_width, H, W)."""
-
-    def __init__(self, width: int, out_width: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(width, out_width, 3, padding=1)
-        self.out_width = out_width
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project."""
-        return self.convolution(x) + to_channels(x, self.out_width)
-
-
 def to_channels(x: Tensor, count: int) -> Tensor:
-    """Bring (B, C, H, W) to `count` channels without a parameter: averaged in groups, or repeated.
+    """Bring (N, C) to (N, count) without a parameter: averaged in groups, or repeated.
 
     Where neither number divides the other, each channel is the mean of those that its share covers in part.
     """
     have = x.shape[1]
-    if have % count == 0:
-        return x.unflatten(1, (count, have // count)).mean(2)
-    if count % have == 0:
-        return x.repeat_interleave(count // have, dim=1)
-    return F.adaptive_avg_pool1d(x.flatten(2).transpose(1, 2), count).transpose(1, 2).unflatten(2, x.shape[2:])
+    return x.repeat_interleave(count // have, dim=1) if count % have == 0 else F.adaptive_avg_pool1d(x, count)
 
 
 def build(
@@ -98,11 +85,11 @@ def build(
     encoder: list[nn.Module] = [pad]
     decoder: list[nn.Module] = [Crop(image_shape), nn.Sigmoid()]
     for one, other in itertools.pairwise(widths):
-        encoder += [Down(one, other), *(Block(other) for _ in range(depth))]
+        encoder += [ShortcutConv(one, other, stride=2), *(Block(other) for _ in range(depth))]
         decoder = [*(Block(other) for _ in range(depth)), Up(other, one), *decoder]
     return aezoo.Autoencoder(
-        nn.Sequential(*encoder, Project(widths[-1], latent_channels)),
-        nn.Sequential(Project(latent_channels, widths[-1]), *decoder),
+        nn.Sequential(*encoder, ShortcutConv(widths[-1], latent_channels)),
+        nn.Sequential(ShortcutConv(latent_channels, widths[-1]), *decoder),
     )
 
 

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterator
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, VectorQuantize
+from vector_quantize_pytorch import FSQ, ResidualVQ, VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
 import aezoo
@@ -185,6 +187,57 @@ def build_fsq(
     )
 
 
+class Signs(nn.Module):
+    """Round each number of a vector to its sign, and ask that each vector be sure of its code, and all codes be used.
+
+    A vector chooses a code with odds that fall with the squared distance; so each bit is chosen on its own, with odds
+    of exp(4 x / T). That spares a table of all vectors by all codes, which the authors' form of it has.
+
+    Args:
+        bits: Numbers of a vector.
+        entropy: Weight of the mean vector's entropy less that of the mean code.
+        commitment: Weight of the squared distance between a vector and its code, per number.
+    """
+
+    TEMPERATURE = 0.01
+
+    def __init__(self, bits: int, entropy: float, commitment: float) -> None:
+        super().__init__()
+        self.entropy = entropy
+        self.commitment = commitment
+        self.register_buffer("powers", 2 ** torch.arange(bits - 1, -1, -1), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map vectors (B, n, D) to their codes' vectors, the codes (B, n), int64, and the penalty."""
+        is_up = x > 0
+        rounded = torch.where(is_up, 1.0, -1.0)
+        logits = (4 / self.TEMPERATURE) * x.flatten(0, 1)
+        odds = -logits.abs()
+        sure = F.softplus(odds) - odds * odds.sigmoid()
+        penalty = self.entropy * (sure.sum(1).mean() - entropy_of_mean(logits.sigmoid()))
+        penalty = penalty + self.commitment * F.mse_loss(x, rounded)
+        return x + (rounded - x).detach(), (is_up * self.powers).sum(-1), penalty
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """Map codes (B, n) to vectors (B, n, D)."""
+        return torch.where(codes.unsqueeze(-1) & self.powers > 0, 1.0, -1.0)
+
+
+def entropy_of_mean(chances: Tensor) -> Tensor:
+    """Return the entropy, in nats, of the mean over vectors of their distributions over codes, a scalar.
+
+    `chances` (N, D) are those of each bit to be 1, which a vector chooses on their own.
+    """
+    halves = []
+    for half in chances.tensor_split(2, 1):
+        codes = half.new_ones(len(half), 1)
+        for chance in half.split(1, 1):
+            codes = torch.cat([codes * (1 - chance), codes * chance], 1)
+        halves.append(codes)
+    mean = halves[0].T @ halves[1] / len(chances)
+    return -torch.special.xlogy(mean, mean.clamp(min=1e-30)).sum()
+
+
 def build_lfq(
     image_shape: aezoo.ImageShape,
     *,
@@ -205,11 +258,11 @@ def build_lfq(
         )
     check_weight(entropy=entropy, commitment=commitment)
     body = spatial_body(image_shape, code_bits, width, strides)
-    quantiser = LFQ(dim=code_bits, entropy_loss_weight=entropy, commitment_loss_weight=commitment)
+    quantiser = Signs(code_bits, entropy, commitment)
     return Quantised(
         body,
         quantiser,
-        quantiser.indices_to_codes,
+        quantiser.look_up,
         codebook_size=2**code_bits,
         sides=halved(image_shape, strides)[-1],
         objective="mse + entropy + commitment",

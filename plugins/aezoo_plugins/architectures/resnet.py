@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import check_at_least_one, dense_bottleneck, halved
+from aezoo_plugins.blocks import UpsampleConv, check_at_least_one, dense_bottleneck, halved
 
 
 class Block(nn.Module):
@@ -60,8 +60,7 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8
             nn.Conv2d(2 * width, width, 3, padding=1),
             *blocks(width),
             *before_convolution(width),
-            nn.Upsample(whole),
-            nn.Conv2d(width, channels, 3, padding=1),
+            UpsampleConv(width, channels, whole),
             nn.Sigmoid(),
         ),
     )

@@ -174,6 +174,7 @@ def configure(threads: int) -> None:
     """Set threads, true float32, no denormals, deterministic kernels."""
     import torch
 
+    _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     # Else convolutions alone would run in TF32 on a GPU, under a recipe that says float32.
@@ -186,6 +187,18 @@ def configure(threads: int) -> None:
     if inductor is not None:
         inductor.compile_threads = 1
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Keep what tensors of a step free for those of the next: glibc would give it back, and fetch it page by page."""
+    import ctypes
+
+    allocator = getattr(ctypes.CDLL(None), "mallopt", None)
+    if allocator is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h; 32 MiB is the most that it takes for the latter
+        allocator(trim_threshold, 2**30)
+        allocator(mmap_threshold, 2**25)
 
 
 def is_own_process() -> bool:

@@ -123,6 +123,10 @@ COLUMNS = (
     Column(name="threads", kind="integer", shown=False, meaning="threads of a trial on a CPU"),
     Column(name="precision", kind="text", shown=False, meaning="`float32`, `tf32` or `bfloat16`"),
     Column(name="compiled", kind="text", shown=False, meaning="whether steps went through torch.compile"),
+    Column(
+        name="layout", kind="text", shown=False,
+        meaning="how the weights lay in memory: `channels_last` on a CPU where there are convolutions that run so",
+    ),
     Column(name="device", kind="text", shown=False, meaning="`cpu`, `cuda` or `mps`"),
     Column(name="rank_low", kind="integer", shown=False, meaning="the best rank that the evidence allows"),
     Column(name="rank_high", kind="integer", shown=False, meaning="the worst"),

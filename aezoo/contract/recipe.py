@@ -16,6 +16,8 @@ from aezoo.errors import AezooError, did_you_mean
 BUILT_IN = ("default", "quick")
 Precision = Literal["float32", "tf32", "bfloat16"]
 """How products are computed; `aezoo.train.engine.arithmetic` says what each means."""
+Layout = Literal["contiguous", "channels_last"]
+"""How a network's weights lie in memory; `aezoo.train.layout` has the rule."""
 _BUDGET = ("steps", "epochs", "images")
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
 

@@ -136,7 +136,7 @@ def reproduce(
                     f"trained on, or this aezoo reads its recipe otherwise"
                 )
             runner = Runner(grid=grid, trackers=Trackers([], observer))
-            return repeated(record, runner.rerun(grid.plan(chosen, record.seed)))
+            return repeated(record, runner.rerun(record, grid.plan(chosen, record.seed)))
 
 
 def _request(variants: Iterable[Asked] | Request, settings: dict[str, Any]) -> Request:

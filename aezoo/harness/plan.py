@@ -13,6 +13,7 @@ from aezoo import machine
 from aezoo.contract.architecture import Variant
 from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task, Work
+from aezoo.contract.recipe import Layout
 from aezoo.errors import AezooError
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
@@ -175,13 +176,17 @@ class Grid:
             id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout
         )
 
-    def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None) -> Task:
-        """Return the task that trains and scores one variant, from the seed of each plan."""
+    def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None, layout: Layout | None = None) -> Task:
+        """Return the task that trains and scores one variant, from the seed of each plan.
+
+        Its network lies in memory as the preflight found, where there was one, or as `layout` says.
+        """
         preflight = self.preflights.get(plans[0].variant)
         work = TrainAndScore(
             plans=tuple(plans),
             origin=self.origin(plans[0]),
             preflight=preflight if isinstance(preflight, Preflight) else None,
+            layout=layout or self._layout(plans[0]),
             images=self.images,
             environment=self.environment if self.executor.shares_files else None,
             versions=(self.environment.aezoo, self.environment.torch),
@@ -190,7 +195,7 @@ class Grid:
 
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""
-        return TimeVariant(plan=plan, origin=self.origin(plan), images=self.shared)
+        return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.shared)
 
     def origin(self, plan: TrialPlan) -> Origin:
         """Return where the plugin of a plan is had from."""
@@ -249,6 +254,12 @@ class Grid:
         preflight = self.preflights.get(plan.variant)
         facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
         return facts.latent_size if facts and facts.latent_kind == "continuous" else None
+
+    def _layout(self, plan: TrialPlan) -> Layout:
+        """Return how a network lies in memory, by its preflight, or as it lay when its trial was recorded."""
+        preflight = self.preflights.get(plan.variant)
+        facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
+        return (facts and facts.layout) or "contiguous"
 
     def _is_timed(self, plan: TrialPlan) -> bool:
         return self.run.read_timing(plan, self.environment) is not None

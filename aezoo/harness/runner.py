@@ -82,11 +82,11 @@ class Runner:
         finally:
             alone.release()
 
-    def rerun(self, plan: TrialPlan) -> TrialRecord:
-        """Run one trial, whatever is in the run already, and return its record; it is not written."""
+    def rerun(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
+        """Run a recorded trial again by a plan of today, and return its new record; it is not written."""
         grid, started_at = self.grid, now()
         grid.observer.stage(f"training {plan.variant} seed {plan.seed} again")
-        (outcome,) = grid.executor.outcomes([grid.trial_task([plan])], 1)
+        (outcome,) = grid.executor.outcomes([grid.trial_task([plan], layout=record.layout)], 1)
         results = _results(outcome)
         return results[0].record if results else self._failure(plan, outcome, started_at)
 
@@ -222,7 +222,9 @@ class Runner:
         if not anchors:
             grid.observer.warn("no recorded trial can be repeated here: nothing says that what is added compares")
         for record in anchors:
-            repetition = repeated(record, self.rerun(grid.plan(grid.registry.resolve(record.variant), record.seed)))
+            repetition = repeated(
+                record, self.rerun(record, grid.plan(grid.registry.resolve(record.variant), record.seed))
+            )
             grid.run.write_anchor(repetition)
             if repetition.verdict != "bit-equal":
                 grid.observer.warn(repetition.line)

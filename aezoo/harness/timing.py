@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Report, Task, Work
 from aezoo.contract.network import is_closed_form
-from aezoo.contract.recipe import Precision, Recipe
+from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
 from aezoo.registry.names import find
@@ -24,6 +24,7 @@ from aezoo.registry.plugin import Origin
 from aezoo.run.records import Timing, TrialPlan, now
 from aezoo.train.build import build
 from aezoo.train.engine import Trainer, arithmetic, whole_batch
+from aezoo.train.layout import lay_out
 
 ROUND_SECONDS = 0.2
 """How long one visit times training, and again inference, each after a warm-up of a quarter of it. How many rounds
@@ -101,6 +102,7 @@ class TimeVariant:
     """Measure one round of a variant's throughput."""
 
     plan: TrialPlan
+    layout: Layout
     origin: Origin
     images: SharedImages
 
@@ -109,7 +111,7 @@ class TimeVariant:
         plan = self.plan
         train_NCHW, _ = self.images.load()
         pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
-        module = build(find(plan.variant, self.origin, plan.plugin), pixels, plan.seed)
+        module = lay_out(build(find(plan.variant, self.origin, plan.plugin), pixels, plan.seed), self.layout)
         clocked = (module, pixels, plan.recipe, ROUND_SECONDS, plan.device)
         training = None if is_closed_form(module) else train_images_per_s(*clocked, compiled=plan.compiled)
         return training, infer_images_per_s(*clocked, compiled=plan.compiled)

@@ -23,7 +23,7 @@ from aezoo.contract.dataset import sha256
 from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, notes_of, num_params, to_float
-from aezoo.contract.recipe import Precision, Recipe
+from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
 from aezoo.machine import Environment, PeakMemory
 from aezoo.registry.names import Registry, find, find_metric
@@ -33,6 +33,7 @@ from aezoo.run.store import TEST_ERRORS, WEIGHTS, pack_test_errors
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, check_size, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
+from aezoo.train.layout import choose_layout, lay_out
 from aezoo.train.loop import DivergedError, fit, train
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 
@@ -98,6 +99,7 @@ class TrainAndScore:
     plans: tuple[TrialPlan, ...]
     origin: Origin
     preflight: Preflight | None
+    layout: Layout
     images: ImageSource
     environment: Environment | None
     versions: tuple[str, str]
@@ -136,7 +138,7 @@ class TrainAndScore:
         train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in self.images.load())
         variant = find(plan.variant, self.origin, plan.plugin)
         memory = PeakMemory(plan.device)
-        module = build(variant, train_NCHW, plan.seed)
+        module = lay_out(build(variant, train_NCHW, plan.seed), self.layout)
         if is_closed_form(module):
             trained = fit(module, train_NCHW, plan.seed)
         else:
@@ -201,7 +203,7 @@ class Measure:
         variant = find(record.variant, self.origin, record.plugin)
         parts: tuple[Part, Part] = ("train", "test")
         images = dict(zip(parts, (pixels.to(record.device) for pixels in self.images.load()), strict=True))
-        module = build(variant, images["train"], record.seed)
+        module = lay_out(build(variant, images["train"], record.seed), record.layout or "contiguous")
         unpack(self.weights if isinstance(self.weights, bytes) else self.weights.read_bytes(), module)
         seed_stream(record.seed, Stream.EVALUATION)
         test_mse = float(image_errors(module, images["test"], record.recipe.precision).mean())
@@ -314,8 +316,9 @@ def _measure(
 ) -> Preflight:
     """Build the network, reconstruct a batch and take a few steps, and say what it is and what it costs."""
     device = images_NCHW.device.type
+    layout = choose_layout(build(variant, images_NCHW, seed=0), examples_NCHW[:BATCH], recipe)
     memory = PeakMemory(device)
-    module = build(variant, images_NCHW, seed=0)
+    module = lay_out(build(variant, images_NCHW, seed=0), layout)
     x_BCHW = to_float(images_NCHW[: recipe.batch_size])
     with torch.no_grad(), arithmetic(recipe.precision, device):
         module.eval()(x_BCHW.clone())
@@ -334,6 +337,7 @@ def _measure(
         latent_bits=bits,
         deterministic=True,
         same_start=starts_the_same(variant, images_NCHW),
+        layout=layout,
         notes=notes_of(module, examples_BCHW),
         exceptions=dict(variant.architecture.exceptions),
         flops_per_image=flops.get_total_flops(),

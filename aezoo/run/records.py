@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import pydantic
 
 from aezoo.contract.executor import Status
-from aezoo.contract.recipe import Recipe
+from aezoo.contract.recipe import Layout, Recipe
 from aezoo.machine import Count, Environment, FrozenModel
 
 SCHEMA: Final = 1
@@ -88,7 +88,8 @@ class TrialRecord(TrialPlan):
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that
     holds the test images' own errors, and `weights_sha256` that of the trained weights; `weights_missing` says why
     they are not kept. `deterministic` says whether the preflight, which takes the same steps twice, came to the
-    same network twice. `exceptions` holds the checks of the contract that the plugin's author declared as not met,
+    same network twice. `layout` is how its weights lay in memory.
+    `exceptions` holds the checks of the contract that the plugin's author declared as not met,
     each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take;
     `active_units`, of a sparse one, how many of a test image's numbers are not 0, on average. `peak_memory_bytes`
     is what the trial added to its process's resident memory at its peak; `peak_device_memory_bytes` is what it held
@@ -116,6 +117,7 @@ class TrialRecord(TrialPlan):
     active_units: Amount | None = None
     deterministic: bool | None = None
     same_start: bool = False
+    layout: Layout | None = None
     exceptions: dict[str, str] = {}
     notes: list[str] = []
     flops_per_image: Count | None = None
@@ -154,6 +156,7 @@ class Preflight(FrozenModel):
     latent_bits: Amount | None = None
     deterministic: bool
     same_start: bool = False
+    layout: Layout = "contiguous"
     exceptions: dict[str, str] = {}
     notes: list[str] = []
     flops_per_image: Count

@@ -101,7 +101,7 @@ def _row(
         row["exceptions"] = ", ".join(built.exceptions) or None
         row["same_start"] = "yes" if starts_the_same(records) else None
         row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
-        names = ("objective", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
+        names = ("objective", "layout", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(built, name) for name in names} | {"bits": built.latent_bits}
     if ok:
         mse = row["test_mse"] = _test_mse(records)

@@ -18,6 +18,9 @@ from aezoo.train.engine import Trainer, whole_batch
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
 
+HELD_AS_FLOATS = 2**24
+"""Pixels of a data set, all images together, that a trial turns to floats once and not at every step: 64 MiB."""
+
 
 class DivergedError(Exception):
     """A loss, or the score, became NaN or infinite."""
@@ -80,12 +83,15 @@ def train(
     seed_stream(seed, Stream.TRAINING_NOISE)
     curve: list[tuple[int, float]] = []
     started = time.perf_counter()
+    floats_NCHW = to_float(images_NCHW) if images_NCHW.numel() <= HELD_AS_FLOATS else None
     for first in range(0, steps, BLOCK):
         size = min(BLOCK, steps - first)
-        indices = torch.stack([next(batches) for _ in range(size)])
-        # A block is gathered at once, as bytes: a quarter of the memory of floats.
-        pixels_SBCHW = images_NCHW[indices.to(images_NCHW.device)]
-        losses = torch.stack([trainer.step(to_float(pixels_BCHW)) for pixels_BCHW in pixels_SBCHW]).cpu()
+        indices = torch.stack([next(batches) for _ in range(size)]).to(images_NCHW.device)
+        if floats_NCHW is not None:
+            losses = torch.stack([trainer.step(floats_NCHW[batch]) for batch in indices]).cpu()
+        else:
+            # A block is gathered at once, as bytes: a quarter of the memory of floats.
+            losses = torch.stack([trainer.step(to_float(pixels)) for pixels in images_NCHW[indices]]).cpu()
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             raise DivergedError(f"the training loss was not finite at step {first + int(bad[0]) + 1}")

@@ -37,7 +37,7 @@ from aezoo.train.layout import choose_layout, lay_out
 from aezoo.train.loop import DivergedError, fit, train
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 
-STEPS = 3
+STEPS = 2
 """Steps whose fastest estimates a trial's time."""
 
 

@@ -46,7 +46,8 @@ def seed_stream(seed: int, stream: Stream) -> None:
     import random
 
     derived = stream_seed(seed, stream)
-    torch.manual_seed(derived)
+    # torch.manual_seed also writes down, for each call, how to seed an accelerator that may never come.
+    (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(derived)
     np.random.seed(derived % 2**32)
     random.seed(derived)
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
-from aezoo.table.rows import by_code
+from aezoo.table.rows import by_group
 
 LEAST = 4
 """Variants of a group that is drawn: fewer are no comparison."""
@@ -38,13 +38,13 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
     """Draw a row a variant, best first, a panel a group; PCA at as many numbers as a line through its panel."""
     found = grouped[grouped["status"] == "ok"].copy()
     found["kind"] = found.apply(kind, axis=1)
-    drawn = [(str(name), rows) for name, rows in found.groupby("code", sort=False) if len(rows) >= LEAST]
+    drawn = [(str(name), rows) for name, rows in found.groupby("group", sort=False) if len(rows) >= LEAST]
     if not drawn:
         raise SystemExit(f"no group has {LEAST} variants: there is nothing to draw")
     losses = pd.concat([rows["test_mse"] for _, rows in drawn])
     if not losses.min() > 0:
         raise SystemExit("a loss is 0, which a logarithmic axis cannot show")
-    scale = alt.Scale(type="log", domain=[0.9 * losses.min(), 1.1 * losses.max()], nice=False)
+    scale = alt.Scale(type="log", domain=[0.9 * losses.min(), 1.1 * losses.max()], nice=False, clamp=True)
     panels = []
     for number, (name, rows) in enumerate(drawn):
         last = number == len(drawn) - 1
@@ -57,8 +57,14 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
         )
         rule = base.transform_filter("datum.kind == 'PCA'").mark_rule(strokeDash=[3, 3], color="#d62728").encode(x=x)
         heading = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
-        panels.append((rule + points).properties(width=420, height=alt.Step(13), title=heading))
-    heading = alt.Title(title, subtitle=f"Groups of {LEAST} and more; the others are in the table.", anchor="start")
+        ends = base.mark_rule(opacity=0.6).encode(
+            x=alt.X("test_mse_low:Q", scale=scale, axis=axis),
+            x2="test_mse_high:Q", y=y, color=alt.Color("kind:N", scale=KINDS, title=None),
+        )  # fmt: skip
+        panels.append((rule + ends + points).properties(width=420, height=alt.Step(13), title=heading))
+    heading = alt.Title(
+        title, subtitle=f"With 95 % intervals. Groups of {LEAST} and more; the others are in the table.", anchor="start"
+    )
     drawing: alt.VConcatChart = (
         alt.vconcat(*panels, title=heading, spacing=6)
         .configure_legend(orient="top", symbolSize=80, labelLimit=400)
@@ -78,7 +84,7 @@ def main() -> None:
         shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
     info = run.info()
     title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps: variants whose codes are of one size"
-    chart(by_code(run), title).save(f"{given.target}.png", scale_factor=2)
+    chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)
 
 
 if __name__ == "__main__":

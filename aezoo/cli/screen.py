@@ -13,7 +13,6 @@ import tabulate
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from aezoo.contract.columns import loss
@@ -22,11 +21,11 @@ from aezoo.harness.observer import Observer
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
-from aezoo.table.render import notes
+from aezoo.table.notes import notes, verdicts
 
 
-def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str = "rank") -> pd.DataFrame:
-    """Print the table of a run in one of its views, its notes beside it, and return the table.
+def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str = "group") -> pd.DataFrame:
+    """Print a run in one of its views, what the evidence supports, its notes beside it, and return the flat table.
 
     Raises:
         AezooError: no such format, view or column; or there is no run.
@@ -36,7 +35,14 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
         raise AezooError(f"no view {view!r}; give one of {', '.join(rows.VIEWS)}." + did_you_mean(view, rows.VIEWS))
     table = rows.summarise(run)
     shown = rows.VIEWS[view](run)
-    print_table(rows.sort(shown, sort) if sort else shown, fmt)
+    if sort:
+        shown = rows.sort(shown, sort)
+        if view == "group":
+            shown = shown.sort_values("group", key=lambda names: names.map(list(table["group"]).index), kind="stable")
+    print_table(shown, fmt)
+    if view == "group" and fmt in ("rich", "simple", "plain", "github", "pipe"):
+        for line in ["", *verdicts(run, table)]:
+            print(line)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view == "rate" else None]
     for line in [*lines, f"run: {run.path}"]:
@@ -47,7 +53,10 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
 def print_table(table: pd.DataFrame, fmt: str) -> None:
     """Print a table: with colours where it is read on a terminal, and the essential columns where that is narrow."""
     console = console_on(stderr=False)
-    if fmt == "rich" and console.is_terminal:
+    if fmt == "rich" and table.columns[0] == "group":
+        for line, style in render.group_lines(table, console.width if console.is_terminal else None):
+            console.print(Text(line, style), soft_wrap=True)
+    elif fmt == "rich" and console.is_terminal:
         whole = render.rich_table(table)
         narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
         console.print(render.rich_table(table, essential=True) if narrow else whole)
@@ -147,7 +156,7 @@ class LiveObserver(PlainObserver):
         self.tasks: dict[str, TaskID] = {}
         self.snapshot: Snapshot | None = None
         self.head = Text("")
-        self.table = Table()
+        self.table = Text("")
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self.live.start()
 
@@ -186,11 +195,12 @@ class LiveObserver(PlainObserver):
             self.warn(_result(record))
         if self.snapshot:
             self.snapshot = self.snapshot.plus(record)
-            table = rows.summarise(self.snapshot)
+            table = rows.by_group(self.snapshot)
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.
-            begun = begun.assign(status=begun["status"].replace("interrupted", "more seeds to run"))
-            self.table = render.rich_table(begun, essential=True)
+            begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
+            lines = [Text(line, style) for line, style in render.group_lines(begun, self.console.width)]
+            self.table = Text("\n").join(lines)
         self._tell()
 
     def timed(self, done: int, total: int) -> None:
@@ -203,7 +213,7 @@ class LiveObserver(PlainObserver):
         self.head = Text(f"{self.done}/{self.total} trials; {self.clock.left()}")
 
     def _render(self) -> Group:
-        return Group(self.table, self.bars, self.head) if self.table.columns else Group(self.bars, self.head)
+        return Group(self.table, self.bars, self.head) if self.table else Group(self.bars, self.head)
 
 
 TRUST = 0.05

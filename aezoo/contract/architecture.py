@@ -31,6 +31,7 @@ _VARIANT = re.compile(
     r"\s*(?:(?P<distribution>[\w.-]+)\s*:\s*)?(?P<name>[\w.-]+)\s*(?:\[(?P<settings>.*)\])?\s*", re.DOTALL
 )
 _BARE_STRING = re.compile(r"[A-Za-z_][\w.+-]*")
+SeedSpread = Literal["none", "narrow", "wide"]
 EXCUSABLE = ("evaluation", "batch", "gradients", "learns", "seeds", "state_dict", "device")
 """The checks of `aezoo.check.suite` that an author may declare as not met. What makes a row comparable is not among
 them: shape, input, latent, bottleneck, penalty, objective."""
@@ -95,6 +96,10 @@ class Architecture:
         exceptions: The checks of the contract that it is known not to meet, of EXCUSABLE, each with the reason that the
             table shows.
         baseline: ``"mean"`` or ``"pca"`` for the two that every table carries. Only aezoo's own plugin sets it.
+        seed_spread: How far its seeds' losses lie apart, by what is known beforehand: ``"wide"`` for stacks of ReLU
+            layers, whose units may die; ``"narrow"`` for the rest; ``"none"`` where there is no randomness at all.
+            Intervals lean on what a calibration found in such architectures. Leave it out where you do not know: then
+            the widest counts.
         speed_reference: Whether every speed is also given relative to this one's, with its defaults, so that tables
             from two machines can be read together. Only aezoo's own plugin sets it.
 
@@ -109,6 +114,7 @@ class Architecture:
     variants: Sequence[Mapping[str, Any]] = field(default=({},))
     exceptions: Mapping[str, str] = field(default_factory=dict)
     baseline: Literal["mean", "pca"] | None = None
+    seed_spread: SeedSpread | None = None
     speed_reference: bool = False
 
     def __post_init__(self) -> None:
@@ -130,6 +136,9 @@ class Architecture:
                 )
             if not isinstance(reason, str) or not reason.strip():
                 raise ContractError(f"{self.name}: the exception {name!r} must give a reason, but gives {reason!r}")
+        if self.seed_spread not in (None, *typing.get_args(SeedSpread)):
+            accepted = ", ".join(typing.get_args(SeedSpread))
+            raise ContractError(f"{self.name}: seed_spread is one of {accepted}, but is {self.seed_spread!r}")
         for settings in self.variants:
             self.check(settings)
 

@@ -44,8 +44,8 @@ class Column:
 COLUMNS = (
     Column(
         name="rank", kind="integer", essential=True,
-        meaning="by `test_mse`; `3 (2-5)` where the evidence allows the second to the fifth, Holm-corrected over all "
-        "pairs; failed variants last",
+        meaning="over all, by `test_mse`, whatever the size of the code; `3 (2-5)` where the evidence allows the "
+        "second to the fifth, Holm-corrected over all pairs; failed variants last",
     ),
     Column(
         name="variant", kind="text", essential=True, meaning="architecture and hyperparameters, defaults left out",
@@ -142,24 +142,37 @@ COLUMNS = (
         name="exceptions", kind="text", shown=False,
         meaning="checks of the contract that its author declared as not met; the notes have the reasons",
     ),
+    Column(
+        name="baseline", kind="text", shown=False, meaning="`mean` or `pca`, for the two that every table carries",
+    ),
+    Column(
+        name="group", kind="text", shown=False,
+        meaning="the size of its codes, in numbers, active units or bits: variants of one group may be compared",
+    ),
+    Column(name="group_rank", kind="integer", shown=False, meaning="by `test_mse`, in its group"),
+    Column(
+        name="group_rank_low", kind="integer", shown=False,
+        meaning="the best rank in its group that the evidence allows, Holm-corrected over the group's pairs",
+    ),
+    Column(name="group_rank_high", kind="integer", shown=False, meaning="the worst"),
+    Column(
+        name="against_pca", kind="text", shown=False,
+        meaning="`better`, `worse` or `not decided` against PCA at the same latent size, Holm-corrected over all",
+    ),
 )  # fmt: skip
 """The table of a run, in this order; after these come the metrics that were asked for, their means over the seeds."""
 
-GROUPED = (
-    Column(
-        name="code", kind="text",
-        meaning="the size of the codes in a group: in numbers, active units or bits",
-    ),
-    *(
-        column
-        for name in (
-            "variant", "objective", "test_mse", "test_mse_low", "test_mse_high", "vs_pca", "latent_size", "bits",
-            "active_units", "num_params", "seeds", "status",
-        )
-        for column in COLUMNS if column.name == name
-    ),
+GROUPED = tuple(
+    column
+    for name in (
+        "group", "group_rank", "group_rank_low", "group_rank_high", "variant", "test_mse", "test_mse_low",
+        "test_mse_high", "vs_pca", "against_pca", "num_params", "train_images_per_s", "train_spread",
+        "infer_images_per_s", "infer_spread", "peak_memory_mb", "objective", "latent_size", "bits", "active_units",
+        "seeds", "status", "deterministic", "same_start", "exceptions", "baseline",
+    )
+    for column in COLUMNS if column.name == name
 )  # fmt: skip
-"""The table in groups whose codes are of one size."""
+"""The table in groups whose codes are of one size: what a program gets of it."""
 
 COMPARED = (
     Column(name="variant", kind="text", essential=True, meaning="as in the table"),

@@ -156,6 +156,7 @@ class Grid:
             variant=variant.text,
             hyperparameters=dict(variant.hyperparameters),
             baseline=variant.architecture.baseline,
+            seed_spread=variant.architecture.seed_spread,
             plugin=self.registry.plugin(variant).source,
             executor=self.executor.name,
             recipe=self.info.recipe,

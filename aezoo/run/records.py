@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
 
+from aezoo.contract.architecture import SeedSpread
 from aezoo.contract.executor import Status
 from aezoo.contract.recipe import Layout, Recipe
 from aezoo.machine import Count, Environment, FrozenModel
@@ -54,6 +55,7 @@ class TrialPlan(FrozenModel):
     variant: str
     hyperparameters: dict[str, Any]
     baseline: Literal["mean", "pca"] | None = None
+    seed_spread: SeedSpread | None = None
     plugin: PluginSource
     recipe: Recipe
     fingerprint: str

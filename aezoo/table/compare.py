@@ -45,16 +45,17 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
         _difference(before, after, pair) if (before := errors_a.get(name)) and (after := errors_b.get(name)) else None
         for name, pair in zip(both["variant"], pairs, strict=True)
     ]
-    percent = 100 / both["test_mse_a"]
-    halves = pd.Series([estimate and estimate.half for estimate in differences], dtype="Float64")
-    both["change_percent"] = (both["test_mse_b"] - both["test_mse_a"]) * percent
-    both["change_percent_low"] = both["change_percent"] - halves * percent
-    both["change_percent_high"] = both["change_percent"] + halves * percent
+    ratios = [estimate.ratios() if estimate else None for estimate in differences]
+    both["change_percent"] = (both["test_mse_b"] / both["test_mse_a"] - 1) * 100
+    for end, name in enumerate(("low", "high")):
+        both[f"change_percent_{name}"] = pd.Series(
+            [100 * (ends[end] - 1) if ends else None for ends in ratios], dtype="Float64"
+        )
     tolerances = [TOLERANCE if _environments(*pair) else 0.0 for pair in pairs]
     corrected = iter(holm([estimate.p_value for estimate in differences if estimate]))
     both["verdict"] = [
-        _verdict(estimate, next(corrected), tolerance * before) if estimate else None
-        for estimate, tolerance, before in zip(differences, tolerances, both["test_mse_a"], strict=True)
+        _verdict(estimate, next(corrected), tolerance) if estimate else None
+        for estimate, tolerance in zip(differences, tolerances, strict=True)
     ]
     both["network"] = [_network(*pair) or None for pair in pairs]
     alike = both["threads_a"].eq(both["threads_b"]) & both["compiled_a"].eq(both["compiled_b"])
@@ -118,9 +119,9 @@ def speed_differences(a: RunDirectory, b: RunDirectory) -> list[str]:
 
 
 def _difference(before: Errors, after: Errors, pair: Iterable[Sequence[TrialRecord]]) -> Estimate:
-    """Return the difference of two losses, without sources of chance where the seeds of one tell none."""
-    difference = after.less(before)
-    return Estimate(difference.value, ()) if any(map(rows.starts_the_same, pair)) else difference
+    """Return the log of the ratio of two losses, with nothing known of chance where the seeds of one tell none."""
+    ratio = after.over(before)
+    return Estimate(ratio.value, None) if any(map(rows.starts_the_same, pair)) else ratio
 
 
 def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:

@@ -2,30 +2,20 @@
 
 import json
 import math
-from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import tabulate
+from rich.cells import cell_len
 
 from aezoo.contract.columns import column
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
-from aezoo.table.rows import (
-    UNSTEADY,
-    WORST_FIRST,
-    by_code,
-    is_swept,
-    pca_losses,
-    rate_distortion,
-    records_by_variant,
-    starts_the_same,
-    summarise,
-    timings_by_machine,
-)
-from aezoo.table.statistics import spread
+from aezoo.table.notes import notes, verdicts
+from aezoo.table.rows import UNSTEADY, WORST_FIRST, by_group, is_swept, rate_distortion, summarise
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,8 +26,8 @@ FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"ric
 def write(run: RunDirectory) -> pd.DataFrame:
     """Write table.csv and table.md beside the records, and return the table.
 
-    table.md also has the table in groups, where it has latents that are not compared by their size, and test_mse by
-    latent_dim, where a variant was run with several.
+    table.csv is one table, with groups and ranks in it. table.md has it in groups, what the evidence supports, and
+    test_mse by latent_dim, where a variant was run with several.
 
     Raises:
         AezooError: there is no run, or it cannot be written.
@@ -45,9 +35,8 @@ def write(run: RunDirectory) -> pd.DataFrame:
     run = run.load()
     table = summarise(run)
     write_text(run.path / "table.csv", render(table, "csv"))
-    parts = [render(table, "github"), "\n".join(f"- {line}" for line in notes(run, table))]
-    if table[["bits", "active_units"]].notna().any(axis=None):
-        parts += ["By the size of the code:", render(by_code(run), "github")]
+    parts = [render(by_group(run), "github")]
+    parts += ["\n".join(f"- {line}" for line in lines) for lines in (verdicts(run, table), notes(run, table)) if lines]
     if is_swept(run):
         parts += ["test_mse by latent_dim:", render(rate_distortion(run), "github")]
     write_text(run.path / "table.md", "\n\n".join(parts) + "\n")
@@ -68,10 +57,28 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     if fmt == "csv":
         safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
         return str(safe.to_csv(index=False, lineterminator="\n"))
+    if "group" in table and table.columns[0] == "group":
+        if fmt in ("plain", "simple"):
+            return "\n".join(line for line, _ in group_lines(table))
+        parts = [(group, _group_cells(rows)) for group, rows in table.groupby("group", sort=False)]
+        if fmt in ("github", "pipe"):
+            return "\n\n".join(f"**{group}**\n\n{_tabulated(*one, fmt)}" for group, one in parts)
+        headers = ["group", *dict.fromkeys(name for _, (names, _) in parts for name in names)]
+        whole = [
+            [str(group), *(dict(zip(names, row, strict=True)).get(name, "") for name in headers[1:])]
+            for group, (names, rows) in parts
+            for row in rows
+        ]
+        return _tabulated(headers, whole, fmt)
     headers, rows = cells(table)
+    return _tabulated(headers, rows, fmt, left=[name for name in headers if _is_text(table, name)])
+
+
+def _tabulated(headers: list[str], rows: list[list[str]], fmt: str, left: Sequence[str] | None = None) -> str:
     if fmt in ("github", "pipe"):
         rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    aligned = ["left" if _is_text(table, name) else "right" for name in headers]
+    left = _LEFT if left is None else left
+    aligned = ["left" if name in left else "right" for name in headers]
     return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
 
 
@@ -102,14 +109,125 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
                 texts[shown.index(name)] = "~" + texts[shown.index(name)]
         if "rank" in shown and not pd.isna(row.get("rank_low")) and row["rank_low"] < row["rank_high"]:
             texts[shown.index("rank")] = f"{row['rank']} ({row['rank_low']}-{row['rank_high']})"
-        if "status" in shown and row.get("deterministic") == "no":
-            texts[shown.index("status")] += ", not deterministic"
-        if "status" in shown and row.get("same_start") == "yes":
-            texts[shown.index("status")] += ", same start"
-        if "status" in shown and not pd.isna(row.get("exceptions")):
-            texts[shown.index("status")] += f", except {plain(row['exceptions'])}"
+        if "status" in shown and "exceptions" in row:
+            texts[shown.index("status")] = _status(row)
         rows.append(texts)
     return shown, rows
+
+
+_LEFT = ("group", "variant", "status", "objective")
+_SHORT = {
+    "group_rank": "rank",
+    "num_params": "params",
+    "train_images_per_s": "train/s",
+    "infer_images_per_s": "infer/s",
+    "peak_memory_mb": "MB",
+}
+_ALWAYS = ("rank", "variant", "test_mse", "params", "train/s")
+"""What the groups show however narrow a terminal is; what else there is follows by importance."""
+_SHORTEST = 16
+"""A variant's name is not cut to less."""
+
+
+def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and rows of groups as a person reads them, by importance: whatever is in every row's favour.
+
+    The interval of a loss is given as its half width; an interval of ranks stands behind the rank; PCA is marked.
+    """
+    shown = [
+        "group_rank", "variant", "test_mse", "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s",
+        "seeds", "peak_memory_mb", "objective",
+        *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
+    ]  # fmt: skip
+    headers = [_SHORT.get(name, name) for name in shown]
+    headers.insert(3, "±95%")
+    rows = []
+    for _, row in table.iterrows():
+        texts = [_cell(name, row[name]) for name in shown]
+        for part in ("train", "infer"):
+            place = shown.index(f"{part}_images_per_s")
+            if not pd.isna(row[f"{part}_spread"]) and row[f"{part}_spread"] > UNSTEADY:
+                texts[place] = "~" + texts[place]
+        if not pd.isna(row["group_rank"]) and row["group_rank_low"] < row["group_rank_high"]:
+            texts[0] = f"{row['group_rank']} ({row['group_rank_low']}-{row['group_rank_high']})"
+        if row["baseline"] == "pca":
+            texts[1] = f"> {texts[1]}"
+        texts.insert(3, _half_width(row["test_mse_low"], row["test_mse_high"]))
+        rows.append([*texts, _status(row)])
+    if any(row[-1] != "ok" for row in rows):
+        return [*headers, "status"], rows
+    return headers, [row[:-1] for row in rows]
+
+
+def _status(row: "pd.Series[Any]") -> str:
+    """Return a row's status, with what else its reader must know at once."""
+    text = str(row["status"])
+    text += ", not deterministic" if row["deterministic"] == "no" else ""
+    text += ", same start" if row["same_start"] == "yes" else ""
+    return text + ("" if pd.isna(row["exceptions"]) else f", except {plain(row['exceptions'])}")
+
+
+def _half_width(low: Any, high: Any) -> str:
+    """Return half the width of an interval as a share of what it is about, or as a factor where it is wide."""
+    if pd.isna(low) or pd.isna(high) or low <= 0:
+        return "-"
+    factor = math.sqrt(high / low)
+    return f"{100 * (factor - 1):.1f}%" if factor < 1.5 else f"x/{factor:.2g}"
+
+
+def group_lines(table: pd.DataFrame, width: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a table in groups and the style of each, in so many columns; whole where there is no width.
+
+    A figure is never cut; a variant's name is in its middle, where there is no room for it. What is less important is
+    left out where there is none.
+    """
+    headers, rows = _group_cells(table)
+    optional = [name for name in ("status", *headers) if name in headers and name not in _ALWAYS]
+    sizes = {
+        name: max(cell_len(text) for text in (name, *(row[place] for row in rows)))
+        for place, name in enumerate(headers)
+    }
+    chosen = list(_ALWAYS)
+    if width is None:
+        chosen += optional
+    else:
+        room = width - sum(2 + sizes[name] for name in chosen if name != "variant") - min(24, sizes["variant"])
+        for name in optional:
+            if room < sizes[name] + 2:
+                break
+            chosen.append(name)
+            room -= sizes[name] + 2
+        sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(24, sizes["variant"]) + room))
+    places = [place for place, name in enumerate(headers) if name in chosen]
+    if "status" in chosen and width is not None:
+        places.sort(key=lambda place: (headers[place] not in _ALWAYS and headers[place] != "status", place))
+
+    def line(texts: list[str]) -> str:
+        parts = []
+        for place in places:
+            name = headers[place]
+            text = _cut(texts[place], sizes["variant"]) if name == "variant" else texts[place]
+            blank = " " * (sizes[name] - cell_len(text))
+            parts.append(text + blank if name in _LEFT else blank + text)
+        return "  ".join(parts).rstrip()
+
+    yield line(headers), "dim"
+    place = 0
+    for group, members in table.groupby("group", sort=False):
+        yield "", ""
+        yield str(group), "bold"
+        for (_, row), texts in zip(members.iterrows(), rows[place : place + len(members)], strict=True):
+            failed = row["status"] in WORST_FIRST[:-1]
+            yield line(texts), "red" if failed else "cyan" if texts[1].startswith("> ") else ""
+        place += len(members)
+
+
+def _cut(text: str, size: int) -> str:
+    """Cut a text in its middle to so many columns of a terminal."""
+    if cell_len(text) <= size:
+        return text
+    parts = ((text[: (keep + 1) // 2], text[len(text) - keep // 2 :]) for keep in range(size - 1, 0, -1))
+    return next((f"{head}…{tail}" for head, tail in parts if cell_len(head + tail) < size), "…")
 
 
 def rich_table(table: pd.DataFrame, *, essential: bool = False) -> "Table":
@@ -154,125 +272,3 @@ def _csv_safe(text: str) -> str:
     """Keep a spreadsheet from reading a text as a formula."""
     text = plain(text)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
-    """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
-    run = run.load()
-    info = run.info()
-    recipe = info.recipe
-    lines = [
-        f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}",
-        *_environment_notes(run),
-        "rank: by test_mse; in brackets from the best to the worst that the evidence allows, Holm-corrected over all "
-        "pairs at 5 %; few seeds separate little",
-        "test_mse: mean squared error a pixel over the test set, pixels in [0, 1]; low, high: its 95 % interval over "
-        "seeds and test images",
-        "vs_pca: test_mse over PCA's at the same latent size; below 1 is better than PCA",
-    ]
-    if table[["bits", "active_units"]].notna().any(axis=None):
-        lines.append(
-            "bits, active_units: what an image's code takes where it is discrete, codes times log2 K, and how many of "
-            "its numbers are not 0 where it is sparse; such latents are not comparable by their size, nor with PCA"
-        )
-    single = int((table["seeds"] == 1).sum())
-    if single:
-        lines.append(
-            f"{_count(single, 'variant')} with one seed: interval and ranks say nothing of how another seed would do"
-        )
-    exact = sorted(pca_losses(run)[1])
-    if exact:
-        sizes = ", ".join(map(str, exact))
-        lines.append(f"no vs_pca at latent size {sizes}: PCA is exact there but for rounding")
-    lines += _speed_notes(run)
-    lines += _anchor_notes(run)
-    lines += [
-        f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
-        for variant in table.loc[table["deterministic"] == "no", "variant"]
-    ]
-    lines += _plugin_notes(run)
-    unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
-    if len(unsteady):
-        lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
-    records = run.records()
-    for trial_ids in info.requested.values():
-        for trial_id in trial_ids:
-            record = records.get(trial_id)
-            if record and record.status not in ("ok", "interrupted"):
-                lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
-    requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
-    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
-    if left:
-        lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
-    return [plain(line) for line in lines]
-
-
-def _environment_notes(run: RunDirectory) -> list[str]:
-    """Say with what, and on which machines, the trials ran."""
-    records = [record for some in records_by_variant(run).values() for record in some]
-    counts = Counter(
-        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
-        for env in (record.environment for record in records)
-    )
-    if len(counts) < 2:
-        return list(counts)
-    return [f"{_count(number, 'trial')}: {circumstances}" for circumstances, number in counts.most_common()]
-
-
-def _speed_notes(run: RunDirectory) -> list[str]:
-    """Say on which machine the speeds were measured, and how, what they are relative to, and what others measured."""
-    machines = timings_by_machine(run)
-    if not machines:
-        return []
-    ((device, name, version), timings), *others = machines.items()
-    some = list(timings.values())
-    threads = sorted({timing.environment.threads for timing in some})
-    compiled = sorted({"compiled" if timing.compiled else "not compiled" for timing in some}, reverse=True)
-    speeds = (
-        f"images_per_s: batches of {some[0].batch_size}, {' or '.join(map(str, threads))} "
-        f"{'thread' if threads == [1] else 'threads'}, {some[0].precision}, {' or '.join(compiled)}, "
-        f"{device}: {name}, torch {version}"
-    )
-    rate = [rate for timing in some for rate in timing.matmul_flops_per_s]
-    if rate:
-        speeds += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
-    references = sorted({timing.reference for timing in some if timing.reference})
-    lines = [speeds, *(f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references)]
-    return lines + [
-        f"timed elsewhere, and not in these columns: {_count(len(timings), 'variant')} on {device}: {name}, "
-        f"torch {version}"
-        for (device, name, version), timings in others
-    ]
-
-
-def _anchor_notes(run: RunDirectory) -> list[str]:
-    """Say how recorded trials came out again, which were repeated before variants were added to the run."""
-    anchors = run.anchors()
-    same = sum(anchor.verdict == "bit-equal" for anchor in anchors)
-    lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
-    return lines + [f"warning: {anchor.line}" for anchor in anchors if anchor.verdict != "bit-equal"]
-
-
-def _plugin_notes(run: RunDirectory) -> list[str]:
-    """Give the reasons of the exceptions that authors declared, and why a metric is missing."""
-    lines: list[str] = []
-    missing: dict[str, list[tuple[str, str]]] = {}
-    for measurement in run.measurements():
-        if measurement.reason is not None:
-            missing.setdefault(measurement.trial_id, []).append((measurement.metric, measurement.reason))
-    for variant, records in records_by_variant(run).items():
-        for record in records:
-            lines += [
-                f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
-                for name, reason in record.exceptions.items()
-            ]
-            lines += [f"note: {variant}: {note}" for note in record.notes]
-            if starts_the_same(records):
-                lines.append(f"note: {variant}: every seed starts from the same weights, so that its interval is none")
-            lines += [f"no {name} of {variant}: {reason}" for name, reason in missing.get(record.trial_id, [])]
-    return list(dict.fromkeys(lines))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,7 +13,9 @@ from aezoo.contract.executor import Status
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory
-from aezoo.table.statistics import Errors, paired_ratio, rank_intervals, spread
+from aezoo.table import groups
+from aezoo.table.priors import calibration_of
+from aezoo.table.statistics import CONFIDENCE, Errors, Pairs, holm, paired_ratio, spread
 
 _DTYPES = {"text": "object", "integer": "Int64", "number": "Float64"}
 WORST_FIRST: tuple[Status, ...] = (
@@ -66,11 +68,37 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
     for place, row in enumerate(rows):
         row["rank"] = min(place, len(ranked)) + 1
-    judged = [None if row["same_start"] else errors[row["variant"]] for row in ranked]
-    for row, (low, high) in zip(ranked, rank_intervals(judged), strict=True):
-        row |= {"rank_low": low, "rank_high": high}
+        records = by_variant[row["variant"]]
+        row["group"] = groups.group_of(row, records[0].latent_kind if records else None)
+    judged = [errors[row["variant"]] for row in ranked]
+    # Where nothing is known of another seed, nothing separates.
+    known = [each if each and each.knows_seeds else None for each in judged]
+    _judge(ranked, [None if row["same_start"] else each for row, each in zip(ranked, known, strict=True)])
     dtypes = {column.name: _DTYPES[column.kind] for column in COLUMNS} | dict.fromkeys(metrics, "Float64")
     return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+
+
+def _judge(ranked: Sequence[dict[str, Any]], errors: Sequence[Errors | None]) -> None:
+    """Write into rows, best first, what the evidence allows: ranks over all and in their group, and against PCA."""
+    pairs = Pairs(errors)
+    for row, (low, high) in zip(ranked, pairs.ranks(range(len(ranked))), strict=True):
+        row |= {"rank_low": low, "rank_high": high}
+    by_group: dict[str, list[int]] = {}
+    for place, row in enumerate(ranked):
+        by_group.setdefault(row["group"], []).append(place)
+    for places in by_group.values():
+        for rank, (place, (low, high)) in enumerate(zip(places, pairs.ranks(places), strict=True), start=1):
+            ranked[place] |= {"group_rank": rank, "group_rank_low": low, "group_rank_high": high}
+    kinds = [row["baseline"] for row in ranked]
+    pca = {row["latent_size"]: place for place, row in enumerate(ranked) if kinds[place] == "pca"}
+    held = [
+        (place, pca[row["latent_size"]])
+        for place, row in enumerate(ranked)
+        if row["vs_pca"] is not None and kinds[place] is None
+    ]
+    for (place, other), p_value in zip(held, holm([pairs.p_values[pair] for pair in held]), strict=True):
+        told = "better" if pairs.logs[place] < pairs.logs[other] else "worse"
+        ranked[place]["against_pca"] = told if p_value < 1 - CONFIDENCE else "not decided"
 
 
 def _row(
@@ -94,6 +122,7 @@ def _row(
     }
     if records:
         first = records[0]
+        row["baseline"] = first.baseline
         row |= {"batch_size": first.recipe.batch_size, "precision": first.recipe.precision, "device": first.device}
         row |= {"threads": first.threads, "compiled": "yes" if first.compiled else "no"}
     if built:
@@ -107,7 +136,7 @@ def _row(
         mse = row["test_mse"] = _test_mse(records)
         half = errors.estimate().half if errors and not row["same_start"] else None
         if half is not None:
-            row |= {"test_mse_low": max(0.0, mse - half), "test_mse_high": mse + half}
+            row |= {"test_mse_low": mse * math.exp(-half), "test_mse_high": mse * math.exp(half)}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
         row["vs_pca"] = mse / against if against else None
         counts = [record.active_units for record in ok if record.active_units is not None]
@@ -151,12 +180,19 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
 
 
 def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
-    """Return, for each variant that was asked for, its errors on the test images; None where no trial has any."""
+    """Return, for each variant that was asked for, its errors on the test images; None where no trial has any.
+
+    Their seeds' spread is moderated by what a calibration found, where there is one for the run's recipe and data set.
+    """
     run = run.load()
+    calibration = calibration_of(run)
+    priors = calibration.priors if calibration else {}
     errors = {}
     for variant, records in records_by_variant(run).items():
         tables = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
-        errors[variant] = Errors(tables) if tables else None
+        declared = records[0].seed_spread if records else None
+        own = [priors[declared]] if declared in priors else list(priors.values())
+        errors[variant] = Errors(tables, own, fixed=declared == "none") if tables else None
     return errors
 
 
@@ -227,33 +263,15 @@ def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.sort_values(column, kind="stable", na_position="last", ignore_index=True)
 
 
-def by_code(run: RunDirectory) -> pd.DataFrame:
+def by_group(run: RunDirectory) -> pd.DataFrame:
     """Return the table of a run in groups of variants whose codes are of one size: what may be compared.
 
-    Continuous latents are grouped by their numbers, sparse ones by their active units, discrete ones by their bits, the
-    latter two rounded to a power of 2. Best first in a group; what has no latent, or failed, comes last.
+    Best first in a group; what has no latent, has not run yet, or failed, comes last.
     """
-    run = run.load()
     table = summarise(run)
-    kinds = {variant: records[0].latent_kind for variant, records in records_by_variant(run).items() if records}
-    keys = [_code_group(kinds.get(row["variant"]), row) for _, row in table.iterrows()]
-    order = sorted(range(len(table)), key=lambda place: (keys[place][:2], place))
-    grouped = table.iloc[order].reset_index(drop=True)
-    grouped.insert(0, "code", [keys[place][2] for place in order])
-    return grouped[[column.name for column in GROUPED]]
-
-
-def _code_group(kind: str | None, row: "pd.Series[Any]") -> tuple[int, float, str]:
-    """Return where a row's group stands among the others, and what it is called."""
-    if row["status"] in RANKED and not pd.isna(row["test_mse"]):
-        if kind == "continuous" and not pd.isna(row["latent_size"]):
-            return 0, float(row["latent_size"]), f"{row['latent_size']} number{'' if row['latent_size'] == 1 else 's'}"
-        for place, name, what in ((1, "active_units", "active units"), (2, "bits", "bits")):
-            if not pd.isna(row[name]):
-                near = 2 ** round(math.log2(max(1.0, float(row[name]))))
-                return place, float(near), f"about {near} {what.removesuffix('s') if near == 1 else what}"
-        return 3, 0.0, "no latent"
-    return (3, 1.0, "not run yet") if row["status"] in RANKED else (3, 2.0, "failed")
+    table = table.iloc[groups.order(table)].reset_index(drop=True)
+    metrics = [name for name in table if name not in {column.name for column in COLUMNS}]
+    return table[[*(column.name for column in GROUPED), *metrics]]
 
 
 def rate_distortion(run: RunDirectory) -> pd.DataFrame:
@@ -315,5 +333,5 @@ def is_swept(run: RunDirectory) -> bool:
     return any(len(sizes) > 1 for sizes in seen.values())
 
 
-VIEWS = {"rank": summarise, "code": by_code, "rate": rate_distortion}
+VIEWS = {"group": by_group, "flat": summarise, "rate": rate_distortion}
 """The ways to look at a run, as ``aezoo table --view`` names them."""

@@ -1,21 +1,21 @@
-"""Numbers about numbers: means with intervals, what separates two of them, medians with their spread.
+"""Numbers about numbers: how sure a loss is, what separates two, ranks that the evidence allows, medians with spread.
 
-An error has two sources of chance: the seed that a network was trained from, and the images that it was scored on. Both
-are resampled, as a bootstrap over rows and columns does (Owen 2007, "The pigeonhole bootstrap"). What is resampled is a
-mean, so the bootstrap's variance is known without drawing: that of the seeds' means, and that of the images' means.
-With the two to five seeds that people train, the plain bootstrap's intervals are far too narrow. So each variance is
-taken over one less than its count, each source has Student's t at its own degrees of freedom, and the half widths of
-the two add up as squares do (Howe 1974; Zou & Donner 2008). By simulation the intervals hold the truth in 95 to 99 of
-100 cases.
+All is on the log of the MSE, where seeds spread alike whatever the loss is. A loss has two sources of chance: the seed
+that a network was trained from, and the images that it was scored on. With two to five seeds their own variance says
+little: it is moderated (Smyth 2004), shrunk to what a calibration run found in architectures of the same declared
+group, and so gains that prior's degrees of freedom. Each source has Student's t at its own degrees of freedom, and half
+widths add up as squares do (Howe 1974; Zou & Donner 2008). Two variants are judged on the same images: those are
+paired. Their seeds are not. benchmarks/statistics.md says what is assumed, and what of it holds by simulation.
 
-Two variants are judged on the same images: those are paired. Their seeds are not. It knows no files and no trials.
+It knows no files and no trials.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 CONFIDENCE = 0.95
 ROUNDING = 1e-12
 """Sums in float64 of the same errors in another order differ by less, relative to them."""
+TINY = 1e-300
+"""Stands for a loss of 0, which has no log."""
 Vector = NDArray[np.float64]
+LEVELS: Vector = np.unique(np.append(np.logspace(-16, -1e-4, 320), 1 - CONFIDENCE))
+"""The p values at which half widths are known; what lies between is interpolated."""
+_AT_CONFIDENCE = int(np.searchsorted(LEVELS, 1 - CONFIDENCE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,73 +39,177 @@ class Spread:
     iqr: float
 
 
+class Prior(NamedTuple):
+    """How far the seeds of a declared group spread: a variance of the log MSE, worth so many degrees of freedom."""
+
+    freedom: float
+    variance: float
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference of two. `sources` holds a variance and its degrees of freedom for each source of chance.
-
-    There is no source where the numbers do not tell: one seed and one image.
-    """
+    """A difference of logs, and the squares of its half widths at LEVELS; None where nothing is known of chance."""
 
     value: float
-    sources: tuple[tuple[float, float], ...]
+    squares: Vector | None
 
     @property
     def half(self) -> float | None:
-        """Half the width of the 95 % interval; None where nothing is known."""
-        return self._half(1 - CONFIDENCE) if self.sources else None
+        """Half the width of the 95 % interval."""
+        return None if self.squares is None else math.sqrt(self.squares[_AT_CONFIDENCE])
+
+    def half_at(self, p_value: float) -> float | None:
+        """Half the width of the interval at another level."""
+        if self.squares is None:
+            return None
+        return math.exp(float(np.interp(math.log(p_value), np.log(LEVELS), 0.5 * np.log(self.squares + TINY))))
 
     @property
     def p_value(self) -> float:
         """How often chance alone would give a value as far from 0, either way; 1 where nothing is known."""
-        if self.value == 0 or not self.sources:
+        if self.value == 0 or self.squares is None:
             return 1.0
-        # Bisection: scipy.optimize would find it too, but takes longer to import than a table takes.
-        low, high = -16.0, 0.0
-        while high - low > 1e-6:
-            middle = (low + high) / 2
-            low, high = (middle, high) if self._half(10**middle) > abs(self.value) else (low, middle)
-        return float(10**high)
+        logs = np.log(self.squares[::-1] + TINY)
+        return math.exp(float(np.interp(2 * math.log(abs(self.value)), logs, np.log(LEVELS[::-1]))))
 
-    def _half(self, p_value: float) -> float:
-        from scipy.special import stdtrit
-
-        return math.sqrt(sum(float(stdtrit(free, p_value / 2)) ** 2 * variance for variance, free in self.sources))
+    def ratios(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the ratio that this is the log of."""
+        return None if self.half is None else (math.exp(self.value - self.half), math.exp(self.value + self.half))
 
 
 class Errors:
-    """The squared errors of one variant: a row a seed, a column an image, all seeds on the same images."""
+    """The squared errors of one variant: a row a seed, a column an image, all seeds on the same images.
 
-    def __init__(self, errors: ArrayLike) -> None:
+    Args:
+        errors: (seeds, images).
+        priors: That of the variant's group; of several, for one whose group is not declared, the widest counts. None
+            where there was no calibration: then seeds count as they are.
+        fixed: Whether the variant has no randomness, so that seeds that agree tell that there is no chance in them.
+    """
+
+    def __init__(self, errors: ArrayLike, priors: Sequence[Prior] = (), *, fixed: bool = False) -> None:
         table = np.asarray(errors, dtype=np.float64)
         self.by_seed: Vector = table.mean(axis=1)
-        self.by_image: Vector = table.mean(axis=0)
+        self.by_image: Vector = table.mean(axis=0) / max(float(table.mean()), TINY)
+        self.fixed = fixed and bool(np.ptp(self.by_seed) <= 1e-9 * self.by_seed.max())
+        self.priors = tuple(priors)
 
     @cached_property
     def mean(self) -> float:
         """The mean over seeds and images."""
         return float(self.by_seed.mean())
 
+    @cached_property
+    def log(self) -> float:
+        """The mean over seeds of the log."""
+        return float(np.log(np.maximum(self.by_seed, TINY)).mean())
+
+    @property
+    def knows_seeds(self) -> bool:
+        """Whether anything is known of how another seed would do."""
+        return self.fixed or bool(self.priors) or len(self.by_seed) > 1
+
+    @cached_property
+    def of_seeds(self) -> Vector:
+        """The squares of the half widths that come from the seeds."""
+        count = len(self.by_seed)
+        freedom = count - 1
+        variance = float(np.log(np.maximum(self.by_seed, TINY)).var(ddof=1)) if freedom else 0.0
+        if self.fixed or not self.knows_seeds:
+            return np.zeros_like(LEVELS)
+        if not self.priors:
+            return variance / count * _t_squared(freedom)
+        moderated = [
+            ((prior.freedom * prior.variance + freedom * variance) / (prior.freedom + freedom), prior.freedom + freedom)
+            for prior in self.priors
+        ]
+        squares = [variance / count * _t_squared(freedom) for variance, freedom in moderated]
+        return np.asarray(np.max(squares, axis=0))
+
     def estimate(self) -> Estimate:
-        """Return the mean with its sources of chance."""
-        return _estimate(self.mean, [self.by_seed], self.by_image)
+        """Return the log of the loss, with what is known of chance in it."""
+        return self._estimate(self.log, self.of_seeds, self.by_image)
 
-    def less(self, other: "Errors") -> Estimate:
-        """Return this mean less another's, on the same images; 0 where they differ by rounding alone."""
-        difference = 0.0 if math.isclose(self.mean, other.mean, rel_tol=ROUNDING) else self.mean - other.mean
-        return _estimate(difference, [self.by_seed, other.by_seed], self.by_image - other.by_image)
+    def over(self, other: "Errors") -> Estimate:
+        """Return the log of this loss over another's, on the same images; 0 where they differ by rounding alone."""
+        value = 0.0 if math.isclose(self.mean, other.mean, rel_tol=ROUNDING) else self.log - other.log
+        return self._estimate(value, self.of_seeds + other.of_seeds, self.by_image - other.by_image)
+
+    def _estimate(self, value: float, of_seeds: Vector, images: Vector) -> Estimate:
+        squares = of_seeds
+        if len(images) > 1:
+            squares = squares + images.var(ddof=1) / len(images) * _t_squared(len(images) - 1)
+        known = self.knows_seeds or len(images) > 1
+        return Estimate(value, squares if known else None)
 
 
-def _estimate(value: float, seeds: Sequence[Vector], images: Vector) -> Estimate:
-    """Add up variances. One number says nothing of its spread, and adds none."""
-    sources = []
-    for means in (seeds, [images]):
-        spreads = [(float(part.var(ddof=1)) / len(part), len(part) - 1) for part in means if len(part) > 1]
-        total = sum(variance for variance, _ in spreads)
-        # Welch 1947, Satterthwaite 1946: the freedom of a sum of variances.
-        weights = sum(variance**2 / freedom for variance, freedom in spreads)
-        if spreads:
-            sources.append((total, total**2 / weights if weights else 1.0))
-    return Estimate(value, tuple(sources))
+class Pairs:
+    """All pairs of variants on the same images. None stands for one that nothing separates from any other."""
+
+    def __init__(self, variants: Sequence[Errors | None]) -> None:
+        self.variants = variants
+        count = len(variants)
+        self.logs: Vector = np.array([math.nan if each is None else each.log for each in variants])
+        self.p_values: Vector = np.ones((count, count))
+        known = [place for place, each in enumerate(variants) if each is not None and len(each.by_image) > 1]
+        images = np.array([each.by_image for place in known if (each := variants[place])])
+        if not known:
+            return
+        covariance = np.atleast_2d(np.cov(images)) / images.shape[1]
+        of_images = _t_squared(images.shape[1] - 1)
+        for a, b in combinations(range(len(known)), 2):
+            first, second = variants[known[a]], variants[known[b]]
+            assert first is not None
+            assert second is not None
+            value = 0.0 if math.isclose(first.mean, second.mean, rel_tol=ROUNDING) else first.log - second.log
+            variance = max(0.0, covariance[a, a] + covariance[b, b] - 2 * covariance[a, b])
+            at_confidence = _AT_CONFIDENCE
+            least = first.of_seeds[at_confidence] + second.of_seeds[at_confidence] + variance * of_images[at_confidence]
+            # Whatever is not told apart on its own is not told apart in company: its p value need not be known.
+            if value**2 > least:
+                squares = first.of_seeds + second.of_seeds + variance * of_images
+                self.p_values[known[a], known[b]] = self.p_values[known[b], known[a]] = Estimate(value, squares).p_value
+
+    def ranks(self, places: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the best and the worst rank among some variants that the evidence allows, Holm-corrected over them."""
+        low, high = dict.fromkeys(places, 1), dict.fromkeys(places, len(places))
+        pairs = list(combinations(places, 2))
+        for (a, b), p_value in zip(pairs, holm([self.p_values[pair] for pair in pairs]), strict=True):
+            if p_value < 1 - CONFIDENCE:
+                better, worse = (a, b) if self.logs[a] < self.logs[b] else (b, a)
+                high[better] -= 1
+                low[worse] += 1
+        return [(low[place], high[place]) for place in places]
+
+
+@cache
+def _t_squared(freedom: float) -> Vector:
+    """Return the squares of Student's t at LEVELS, either way."""
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(min(freedom, 1e9), LEVELS / 2)) ** 2
+
+
+def fit_prior(variances: ArrayLike, freedom: ArrayLike) -> Prior:
+    """Fit a scaled inverse chi-squared to sample variances, by the moments of their logs (Smyth 2004, section 6.2).
+
+    Args:
+        variances: Of a group's members, each from normal draws; all above 0.
+        freedom: The degrees of freedom of each.
+    """
+    from scipy.special import digamma, polygamma
+
+    variances, freedom = np.asarray(variances, dtype=np.float64), np.asarray(freedom, dtype=np.float64)
+    logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
+    excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2).mean())
+    if excess <= 0:
+        # They spread no more than chance would have it: one variance for all.
+        return Prior(1e6, math.exp(logs.mean()))
+    half = 0.5 + 1 / excess
+    for _ in range(50):  # Newton's method on the trigamma function (Smyth 2004, appendix)
+        trigamma = float(polygamma(1, half))
+        half += trigamma * (1 - trigamma / excess) / float(polygamma(2, half))
+    return Prior(2 * half, math.exp(logs.mean() + float(digamma(half)) - math.log(half)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -110,25 +219,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p_values) else scaled
     return [float(p_value) for p_value in corrected]
-
-
-def rank_intervals(variants: Sequence[Errors | None]) -> list[tuple[int, int]]:
-    """Return the best and the worst rank of each that the evidence allows, Holm-corrected over all pairs.
-
-    None stands for a variant whose errors are not known: nothing separates it from any other.
-    """
-    count = len(variants)
-    pairs = combinations(range(count), 2)
-    differences = [first.less(second) if first and second else None for first, second in combinations(variants, 2)]
-    low, high = [1] * count, [count] * count
-    # Whatever is not told apart on its own is not told apart in company: its p value need not be known.
-    corrected = holm([each.p_value if each and abs(each.value) > (each.half or 0.0) else 1.0 for each in differences])
-    for (a, b), difference, p_value in zip(pairs, differences, corrected, strict=True):
-        if difference and p_value < 1 - CONFIDENCE:
-            better, worse = (a, b) if difference.value < 0 else (b, a)
-            high[better] -= 1
-            low[worse] += 1
-    return list(zip(low, high, strict=True))
 
 
 def paired_ratio(values: Sequence[float], against: Sequence[float]) -> float | None:

@@ -1,0 +1,79 @@
+"""Groups of variants whose codes are of one size, and what the evidence says of each, in words. It needs no torch."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from aezoo.table.statistics import Errors
+
+NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
+_LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
+_NAMED = 3
+"""So many of the best are named in a sentence, where they are not told apart."""
+
+
+def group_of(row: Mapping[str, Any], kind: str | None) -> str:
+    """Return the group of a row of the table, by what the size of its latent is read in.
+
+    Continuous latents go by their numbers, sparse ones by their active units, discrete ones by their bits, the latter
+    two rounded to a power of 2.
+    """
+    if row["status"] not in ("ok", "interrupted") or row["test_mse"] is None:
+        return NOT_YET if row["status"] in ("ok", "interrupted") else FAILED
+    if kind == "continuous" and row["latent_size"] is not None:
+        return f"{row['latent_size']} number{'' if row['latent_size'] == 1 else 's'}"
+    for name, what in (("active_units", "active units"), ("bits", "bits")):
+        if row[name] is not None:
+            near = 2 ** round(math.log2(max(1.0, float(row[name]))))
+            return f"about {near} {what.removesuffix('s') if near == 1 else what}"
+    return NO_LATENT
+
+
+def order(table: pd.DataFrame) -> list[int]:
+    """Return the places of a table's rows, group by group, and best first in each."""
+    return sorted(range(len(table)), key=lambda place: (_place(table["group"].iloc[place]), place))
+
+
+def _place(group: str) -> tuple[int, float]:
+    """Return where a group stands among the others: numbers, then active units, then bits, then the rest."""
+    size = re.search(r"\d+", group)
+    if size is None:
+        return 3, _LAST[group]
+    return ("number" not in group) + ("bit" in group), float(size[0])
+
+
+def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[str]:
+    """Say in a sentence for each group with something to compare, in the table's order, what the evidence supports."""
+    lines = []
+    for group, rows in table.groupby("group", sort=False):
+        ranked = rows[rows["group_rank"].notna()].sort_values("group_rank")
+        if len(ranked) < 2 or str(group) in _LAST:
+            continue
+        parts = [_best(ranked, errors)]
+        for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "level with it")):
+            count = int((ranked["against_pca"] == verdict).sum())
+            parts += [f"{count} {what}"] if count else []
+        where = str(group) if str(group).startswith("about") else f"at {group}"
+        lines.append(f"{where}: {'; '.join(parts)}")
+    return lines
+
+
+def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:
+    """Say which variants may be the best of a group, and how far the first that may not is behind the best loss."""
+    names: Sequence[str] = list(ranked["variant"])
+    may_be = [name for name, low in zip(names, ranked["group_rank_low"], strict=True) if low == 1]
+    if len(may_be) == len(names):
+        return "nothing is told apart"
+    text = f"{may_be[0]} is best"
+    if len(may_be) > 1:
+        rest = len(may_be) - _NAMED
+        text = f"best is one of {', '.join(may_be[:_NAMED])}{f' and {rest} more' if rest > 0 else ''}"
+    behind = next(name for name in names if name not in may_be)
+    better, worse = errors[names[0]], errors[behind]
+    ratios = worse.over(better).ratios() if better and worse else None
+    if ratios is None or len(may_be) > 1:
+        return f"{text}, ahead of {len(names) - len(may_be)}"
+    return f"{text}, ahead of {behind} by {100 * (ratios[0] - 1):.0f} to {100 * (ratios[1] - 1):.0f} %"

@@ -1,0 +1,167 @@
+"""What the reader of a table must know, a line each: settings, intervals, verdicts, failures, clocks. No torch."""
+
+from collections import Counter
+
+import pandas as pd
+
+from aezoo.errors import plain
+from aezoo.run.store import RunDirectory
+from aezoo.table import groups
+from aezoo.table.priors import calibration_of
+from aezoo.table.rows import (
+    UNSTEADY,
+    errors_by_variant,
+    pca_losses,
+    records_by_variant,
+    starts_the_same,
+    timings_by_machine,
+)
+from aezoo.table.statistics import spread
+
+
+def verdicts(run: RunDirectory, table: pd.DataFrame) -> list[str]:
+    """Say in a sentence for each code group what the evidence supports; `table` is the run's, in any order."""
+    return groups.verdicts(table.iloc[groups.order(table)], errors_by_variant(run))
+
+
+def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
+    """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
+    run = run.load()
+    info = run.info()
+    recipe = info.recipe
+    lines = [
+        f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
+        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}",
+        *_environment_notes(run),
+        "rank: within its group, from the best to the worst that the evidence allows, Holm-corrected at 5 % over the "
+        "group's pairs; --view flat has one rank over all, which is secondary",
+        "test_mse: mean squared error a pixel over the test set, pixels in [0, 1], with its 95 % interval over seeds "
+        "and test images; vs_pca: over PCA's at the same latent size",
+    ]
+    if table[["bits", "active_units"]].notna().any(axis=None):
+        lines.append("codes of numbers, of active units and of bits are different things, and not compared")
+    lines += _seed_notes(run, table)
+    exact = sorted(pca_losses(run)[1])
+    if exact:
+        sizes = ", ".join(map(str, exact))
+        lines.append(f"no vs_pca at latent size {sizes}: PCA is exact there but for rounding")
+    lines += _speed_notes(run)
+    lines += _anchor_notes(run)
+    lines += [
+        f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
+        for variant in table.loc[table["deterministic"] == "no", "variant"]
+    ]
+    lines += _plugin_notes(run)
+    unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
+    if len(unsteady):
+        lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
+    records = run.records()
+    for trial_ids in info.requested.values():
+        for trial_id in trial_ids:
+            record = records.get(trial_id)
+            if record and record.status not in ("ok", "interrupted"):
+                lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
+    requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
+    left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
+    if left:
+        lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
+    return [plain(line) for line in lines]
+
+
+def _environment_notes(run: RunDirectory) -> list[str]:
+    """Say with what, and on which machines, the trials ran."""
+    records = [record for some in records_by_variant(run).values() for record in some]
+    counts = Counter(
+        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
+        for env in (record.environment for record in records)
+    )
+    if len(counts) < 2:
+        return list(counts)
+    return [f"{_count(number, 'trial')}: {circumstances}" for circumstances, number in counts.most_common()]
+
+
+def _seed_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
+    """Say what the intervals lean on beside the table's own seeds, and what more seeds would bring."""
+    calibration = calibration_of(run)
+    trained = table[table["seeds"] > 0]
+    if calibration is not None:
+        used = ", ".join(f"{name} {group.sd:.2g}" for name, group in calibration.groups.items())
+        return [
+            f"seeds: their spread is moderated by a calibration of seeds {calibration.seeds} (sd of the log: {used}; "
+            f"aezoo {calibration.aezoo}, torch {calibration.torch}, {calibration.device_name})"
+        ]
+    if not len(trained):
+        return []
+    few = int(trained["seeds"].min())
+    said = "no calibration for this recipe and data set: "
+    if few == 1:
+        single = int((trained["seeds"] == 1).sum())
+        return [
+            f"{said}{_count(single, 'variant')} with one seed tell nothing of another one: their "
+            "intervals are over the test images alone, and they are not ranked; give --seeds 3"
+        ]
+    from scipy.special import stdtrit
+
+    widths = [float(-stdtrit(count - 1, 0.025)) / count**0.5 for count in (few, few + 3)]
+    return [
+        f"{said}with {few} seeds each counts for itself (Student's t); three more would make their part of an interval "
+        f"{widths[0] / widths[1]:.1f} times as narrow"
+    ]
+
+
+def _speed_notes(run: RunDirectory) -> list[str]:
+    """Say on which machine the speeds were measured, and how, what they are relative to, and what others measured."""
+    machines = timings_by_machine(run)
+    if not machines:
+        return []
+    ((device, name, version), timings), *others = machines.items()
+    some = list(timings.values())
+    threads = sorted({timing.environment.threads for timing in some})
+    compiled = sorted({"compiled" if timing.compiled else "not compiled" for timing in some}, reverse=True)
+    speeds = (
+        f"images_per_s: batches of {some[0].batch_size}, {' or '.join(map(str, threads))} "
+        f"{'thread' if threads == [1] else 'threads'}, {some[0].precision}, {' or '.join(compiled)}, "
+        f"{device}: {name}, torch {version}"
+    )
+    rate = [rate for timing in some for rate in timing.matmul_flops_per_s]
+    if rate:
+        speeds += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"
+    references = sorted({timing.reference for timing in some if timing.reference})
+    lines = [speeds, *(f"vs_reference: the speed over that of {name}, timed in the same rounds" for name in references)]
+    return lines + [
+        f"timed elsewhere, and not in these columns: {_count(len(timings), 'variant')} on {device}: {name}, "
+        f"torch {version}"
+        for (device, name, version), timings in others
+    ]
+
+
+def _anchor_notes(run: RunDirectory) -> list[str]:
+    """Say how recorded trials came out again, which were repeated before variants were added to the run."""
+    anchors = run.anchors()
+    same = sum(anchor.verdict == "bit-equal" for anchor in anchors)
+    lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
+    return lines + [f"warning: {anchor.line}" for anchor in anchors if anchor.verdict != "bit-equal"]
+
+
+def _plugin_notes(run: RunDirectory) -> list[str]:
+    """Give the reasons of the exceptions that authors declared, and why a metric is missing."""
+    lines: list[str] = []
+    missing: dict[str, list[tuple[str, str]]] = {}
+    for measurement in run.measurements():
+        if measurement.reason is not None:
+            missing.setdefault(measurement.trial_id, []).append((measurement.metric, measurement.reason))
+    for variant, records in records_by_variant(run).items():
+        for record in records:
+            lines += [
+                f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
+                for name, reason in record.exceptions.items()
+            ]
+            lines += [f"note: {variant}: {note}" for note in record.notes]
+            if starts_the_same(records):
+                lines.append(f"note: {variant}: every seed starts from the same weights, so that its interval is none")
+            lines += [f"no {name} of {variant}: {reason}" for name, reason in missing.get(record.trial_id, [])]
+    return list(dict.fromkeys(lines))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

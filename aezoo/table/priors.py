@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import pydantic
 
@@ -56,17 +57,26 @@ def calibration_of(run: RunDirectory) -> Calibration | None:
     path = run.path / FILE
     if not path.is_file():
         return _built_in().get(fingerprint)
-    try:
-        calibration = Calibration.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, pydantic.ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise AezooError(f"{path}: {reason}; make it with benchmarks/calibrate.py, or remove it") from error
+    calibration = read_calibration(path)
     if calibration.fingerprint != fingerprint:
         raise AezooError(
             f"{path} is for {calibration.recipe} on {calibration.dataset} ({calibration.fingerprint}), but this run is "
             f"{fingerprint}; make it anew with benchmarks/calibrate.py, or remove it"
         )
     return calibration
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a prior file.
+
+    Raises:
+        AezooError: it cannot be read, or is none.
+    """
+    try:
+        return Calibration.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, pydantic.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise AezooError(f"{path}: {reason}; make it with benchmarks/calibrate.py, or remove it") from error
 
 
 @cache

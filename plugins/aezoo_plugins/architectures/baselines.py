@@ -70,6 +70,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `mean` and `pca`."""
     yield aezoo.Architecture(
         name="mean",
+        seed_spread="none",
         build=build_mean,
         summary="The mean training image, whatever it is shown: the floor that every autoencoder must leave",
         reference="the model of explained variance 0: Wright 1921, Journal of Agricultural Research 20",
@@ -77,6 +78,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     )
     yield aezoo.Architecture(
         name="pca",
+        seed_spread="none",
         build=build_pca,
         summary="Principal component analysis: the best that a linear autoencoder can do",
         reference="Pearson 1901; Eckart & Young 1936",

@@ -51,6 +51,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `contractive`."""
     yield aezoo.Architecture(
         name="contractive",
+        seed_spread="narrow",
         build=build,
         summary="One sigmoid layer, tied weights, a penalty on the Jacobian of the code",
         reference="Rifai et al. 2011, ICML",

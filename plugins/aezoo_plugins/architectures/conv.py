@@ -60,6 +60,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `conv`, `conv_resize` and `conv_spatial`."""
     yield aezoo.Architecture(
         name="conv",
+        seed_spread="wide",
         build=build,
         summary="Two 3x3 convolutions of stride 2, a dense bottleneck, transposed back; ReLU, sigmoid output",
         reference="Masci et al. 2011, ICANN; strides for pooling: Springenberg et al. 2015, arXiv:1412.6806",
@@ -67,12 +68,14 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     )
     yield aezoo.Architecture(
         name="conv_resize",
+        seed_spread="wide",
         build=build_resize,
         summary="conv whose way back enlarges and convolves, instead of convolving transposed: no checkerboards",
         reference="Odena, Dumoulin & Olah 2016, Distill, doi:10.23915/distill.00003",
     )
     yield aezoo.Architecture(
         name="conv_spatial",
+        seed_spread="wide",
         build=build_spatial,
         summary="Convolutions alone, no dense layer: the latent is a small map of channels",
         reference="Long, Shelhamer & Darrell 2015, arXiv:1411.4038 (fully convolutional); Theis et al. 2017, "

@@ -72,6 +72,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `convnext`."""
     yield aezoo.Architecture(
         name="convnext",
+        seed_spread="narrow",
         build=build,
         summary="4x4 patches, depthwise 7x7 convolutions with an MLP in each pixel, on both sides of the latent",
         reference="Liu et al. 2022, arXiv:2201.03545",

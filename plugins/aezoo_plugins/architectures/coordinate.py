@@ -113,6 +113,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `coordinate`."""
     yield aezoo.Architecture(
         name="coordinate",
+        seed_spread="wide",
         build=build,
         summary="MLP encoder; an MLP over pixel coordinates paints the image, shifted in each layer by the latent",
         reference="Sitzmann et al. 2020, arXiv:2006.09661 (SIREN); Tancik et al. 2020, arXiv:2006.10739 (Fourier "

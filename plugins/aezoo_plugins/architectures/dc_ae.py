@@ -98,6 +98,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `dc_ae`."""
     yield aezoo.Architecture(
         name="dc_ae",
+        seed_spread="narrow",
         build=build,
         summary="Space-to-channel shortcuts around every change of resolution; a small map as latent, no dense layer",
         reference="Chen et al. 2025, ICLR, arXiv:2410.10733",

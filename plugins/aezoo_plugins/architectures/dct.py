@@ -67,6 +67,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `dct`."""
     yield aezoo.Architecture(
         name="dct",
+        seed_spread="none",
         build=build,
         summary="Discrete cosine transform that keeps the coefficients of most energy in training: zonal coding",
         reference="Ahmed, Natarajan & Rao 1974, IEEE Trans. Computers C-23; zonal sampling: Jain 1989, chapter 5",

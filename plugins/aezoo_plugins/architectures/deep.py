@@ -32,6 +32,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `deep`."""
     yield aezoo.Architecture(
         name="deep",
+        seed_spread="wide",
         build=build,
         summary="Fully connected, 784-1000-500-250-30 and back (a quarter as wide by default), linear latent",
         reference="Hinton & Salakhutdinov 2006, Science 313",

@@ -71,6 +71,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `denoising`."""
     yield aezoo.Architecture(
         name="denoising",
+        seed_spread="wide",
         build=build,
         summary="An MLP or convolutional body that learns to undo Gaussian, masking or salt-and-pepper corruption",
         reference="Vincent et al. 2008, ICML; Vincent et al. 2010, JMLR 11",

@@ -61,6 +61,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `gated`."""
     yield aezoo.Architecture(
         name="gated",
+        seed_spread="narrow",
         build=build,
         summary="Sparse autoencoder whose gates carry the L1 penalty, and whose magnitudes do not shrink",
         reference="Rajamanoharan et al. 2024, arXiv:2404.16014",

@@ -76,6 +76,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `jumprelu`."""
     yield aezoo.Architecture(
         name="jumprelu",
+        seed_spread="narrow",
         build=build,
         summary="Sparse autoencoder with a learnt threshold a unit, and a penalty on the number of active units",
         reference="Rajamanoharan et al. 2024, arXiv:2407.14435",

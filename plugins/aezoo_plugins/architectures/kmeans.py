@@ -63,6 +63,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `kmeans`."""
     yield aezoo.Architecture(
         name="kmeans",
+        seed_spread="narrow",
         build=build,
         summary="The nearest of K centroids: vector quantisation of whole images, the codebook baseline",
         reference="Lloyd 1982, IEEE Trans. Information Theory 28; start: Arthur & Vassilvitskii 2007, SODA",

@@ -29,6 +29,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `linear`."""
     yield aezoo.Architecture(
         name="linear",
+        seed_spread="narrow",
         build=build,
         summary="One linear layer each way, no activation: on its training images it can reach PCA, not beat it",
         reference="Baldi & Hornik 1989, Neural Networks 2(1)",

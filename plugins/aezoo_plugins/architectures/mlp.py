@@ -19,6 +19,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `mlp`."""
     yield aezoo.Architecture(
         name="mlp",
+        seed_spread="wide",
         build=build,
         summary="Fully connected, 784-128-64-12-3 and back, ReLU, sigmoid output: the tutorial's autoencoder",
         reference="Hinton & Salakhutdinov 2006, Science 313; the layer sizes are the common PyTorch tutorial's",

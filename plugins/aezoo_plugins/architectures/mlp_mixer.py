@@ -59,6 +59,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `mlp_mixer`."""
     yield aezoo.Architecture(
         name="mlp_mixer",
+        seed_spread="narrow",
         build=build,
         summary="Patches mixed by MLPs, over patches and over channels in turn, on both sides of the latent",
         reference="Tolstikhin et al. 2021, arXiv:2105.01601",

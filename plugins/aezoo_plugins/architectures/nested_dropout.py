@@ -55,6 +55,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `nested_dropout`."""
     yield aezoo.Architecture(
         name="nested_dropout",
+        seed_spread="wide",
         build=build,
         summary="Codes cut short at a random place in training: ordered by importance, as PCA's are",
         reference="Rippel, Gelbart & Adams 2014, arXiv:1402.0915",

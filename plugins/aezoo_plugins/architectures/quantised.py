@@ -274,24 +274,28 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `vq_vae`, `residual_vq`, `fsq` and `lfq`."""
     yield aezoo.Architecture(
         name="vq_vae",
+        seed_spread="wide",
         build=build_vq,
         summary="A map of vectors, each replaced by the nearest of K, which are running means",
         reference="van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937",
     )
     yield aezoo.Architecture(
         name="residual_vq",
+        seed_spread="wide",
         build=build_residual,
         summary="VQ-VAE in several steps: each codebook rounds what the ones before it left",
         reference="Zeghidour et al. 2021, arXiv:2107.03312; images: Lee et al. 2022, arXiv:2203.01941",
     )
     yield aezoo.Architecture(
         name="fsq",
+        seed_spread="wide",
         build=build_fsq,
         summary="Finite scalar quantisation: each of a few numbers is rounded to one of a few levels",
         reference="Mentzer et al. 2024, arXiv:2309.15505",
     )
     yield aezoo.Architecture(
         name="lfq",
+        seed_spread="wide",
         build=build_lfq,
         summary="Lookup-free quantisation: each number of a vector is rounded to its sign",
         reference="Yu et al. 2024, arXiv:2310.05737",

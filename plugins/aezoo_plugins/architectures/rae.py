@@ -79,6 +79,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `rae`."""
     yield aezoo.Architecture(
         name="rae",
+        seed_spread="wide",
         build=build,
         summary="RAE: small codes, and a decoder kept smooth by its weights, its gradient or its spectral norm",
         reference="Ghosh et al. 2020, arXiv:1903.12436",

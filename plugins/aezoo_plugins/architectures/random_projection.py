@@ -62,6 +62,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `random_projection`."""
     yield aezoo.Architecture(
         name="random_projection",
+        seed_spread="narrow",
         build=build,
         summary="Random Gaussian directions and the least-squares way back: an encoder that learnt nothing",
         reference="Johnson & Lindenstrauss 1984; Dasgupta 2000, UAI",

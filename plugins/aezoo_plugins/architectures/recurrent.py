@@ -123,6 +123,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `recurrent`."""
     yield aezoo.Architecture(
         name="recurrent",
+        seed_spread="wide",
         build=build,
         summary="A GRU reads the rows into the latent, another writes them back from it",
         reference="Srivastava, Mansimov & Salakhutdinov 2015, arXiv:1502.04681; GRU: Cho et al. 2014, arXiv:1406.1078",

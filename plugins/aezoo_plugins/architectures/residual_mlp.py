@@ -56,6 +56,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `residual_mlp`."""
     yield aezoo.Architecture(
         name="residual_mlp",
+        seed_spread="narrow",
         build=build,
         summary="Fully connected residual blocks, normalised before, GELU, on both sides of the latent",
         reference="He et al. 2016, arXiv:1512.03385; normalised before: Xiong et al. 2020, arXiv:2002.04745",

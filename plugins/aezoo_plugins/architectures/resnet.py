@@ -71,6 +71,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `resnet`."""
     yield aezoo.Architecture(
         name="resnet",
+        seed_spread="narrow",
         build=build,
         summary="Pre-activation residual blocks at half and at a quarter of the resolution, a dense bottleneck",
         reference="He et al. 2016, arXiv:1603.05027; normalised image by image: Ba, Kiros & Hinton 2016, "

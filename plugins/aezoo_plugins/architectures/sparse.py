@@ -71,12 +71,14 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `sparse_l1` and `sparse_kl`."""
     yield aezoo.Architecture(
         name="sparse_l1",
+        seed_spread="narrow",
         build=build_l1,
         summary="A wide layer of ReLUs under an L1 penalty, weighted by each dictionary entry's norm",
         reference="Cunningham et al. 2023, arXiv:2309.08600; the weights: Conerly et al. 2024, Transformer Circuits",
     )
     yield aezoo.Architecture(
         name="sparse_kl",
+        seed_spread="narrow",
         build=build_kl,
         summary="A wide layer of sigmoids whose mean activations are held at a low rate by a KL penalty",
         reference="Ng 2011, CS294A lecture notes; before it, with squares: Lee, Ekanadham & Ng 2007, NIPS",

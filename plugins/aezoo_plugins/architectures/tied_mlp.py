@@ -19,6 +19,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `tied_mlp`."""
     yield aezoo.Architecture(
         name="tied_mlp",
+        seed_spread="wide",
         build=build,
         summary="The layers of mlp, the decoder's weights the encoder's transposed: half of the parameters",
         reference="Vincent et al. 2010, JMLR 11, section 2.2",

@@ -81,6 +81,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `topk` and `batch_topk`."""
     yield aezoo.Architecture(
         name="topk",
+        seed_spread="narrow",
         build=build,
         summary="A wide layer of which each image keeps the k largest activations",
         reference="Makhzani & Frey 2014, arXiv:1312.5663 (k-sparse); Gao et al. 2024, arXiv:2406.04093 (TopK)",
@@ -88,6 +89,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     )
     yield aezoo.Architecture(
         name="batch_topk",
+        seed_spread="narrow",
         build=build_batch,
         summary="A wide layer of which a batch keeps the largest activations, k for each image on average",
         reference="Bussmann, Leask & Nanda 2024, arXiv:2412.06410",

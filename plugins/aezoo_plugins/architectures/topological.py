@@ -85,6 +85,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `topological`."""
     yield aezoo.Architecture(
         name="topological",
+        seed_spread="wide",
         build=build,
         summary="Codes that keep the minimum spanning tree of their batch: connectedness at every scale",
         reference="Moor et al. 2020, ICML, arXiv:1906.00722",

@@ -60,6 +60,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `unet`."""
     yield aezoo.Architecture(
         name="unet",
+        seed_spread="wide",
         build=build,
         summary="The control: skips around the bottleneck, so that it is refused; benched only where it is named",
         reference="Ronneberger, Fischer & Brox 2015, arXiv:1505.04597",

@@ -49,6 +49,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `vit`."""
     yield aezoo.Architecture(
         name="vit",
+        seed_spread="narrow",
         build=build,
         summary="Patches with learnt positions, self-attention on both sides of a dense bottleneck",
         reference="Dosovitskiy et al. 2021, arXiv:2010.11929",

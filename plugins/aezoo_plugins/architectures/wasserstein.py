@@ -122,12 +122,14 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `wae_mmd` and `sliced_wasserstein`."""
     yield aezoo.Architecture(
         name="wae_mmd",
+        seed_spread="wide",
         build=build_by_kernel,
         summary="Codes drawn towards a standard normal by the maximum mean discrepancy, inverse multiquadratic kernel",
         reference="Tolstikhin et al. 2018, arXiv:1711.01558",
     )
     yield aezoo.Architecture(
         name="sliced_wasserstein",
+        seed_spread="wide",
         build=build_by_slices,
         summary="Codes drawn towards a standard normal by the Wasserstein distance of their shadows on random lines",
         reference="Kolouri et al. 2018, arXiv:1804.01947",

@@ -49,6 +49,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `winner_take_all`."""
     yield aezoo.Architecture(
         name="winner_take_all",
+        seed_spread="wide",
         build=build,
         summary="A wide layer of ReLUs; in training each unit is active only in the images that excite it most",
         reference="Makhzani & Frey 2015, arXiv:1409.2752 (fully connected)",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aezoo.harness.call import Run, bench
     from aezoo.harness.observer import Observer
     from aezoo.harness.request import Request
+    from aezoo.harness.settle import settle
     from aezoo.registry.names import create, list_architectures
     from aezoo.run.records import TrialRecord
 
@@ -48,6 +49,7 @@ _HOME = {
     "hookimpl": "contract.hooks",
     "list_architectures": "registry.names",
     "read_recipe": "contract.recipe",
+    "settle": "harness.settle",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "hookimpl",
     "list_architectures",
     "read_recipe",
+    "settle",
 ]
 
 

@@ -16,7 +16,7 @@ import pytest
 import aezoo
 from aezoo.errors import StorageError
 from aezoo.run.files import checksum
-from aezoo.run.records import SCHEMA, Measurement, Repetition, RunInfo, Timing, TrialRecord
+from aezoo.run.records import SCHEMA, Card, Measurement, Repetition, RunInfo, Timing, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table import render, rows
 
@@ -24,6 +24,7 @@ SCHEMAS = Path(aezoo.__file__).parent / "schemas"
 RUNS = Path(__file__).parent / "runs"
 MODELS: dict[str, type[pydantic.BaseModel]] = {
     "run": RunInfo, "trial": TrialRecord, "metric": Measurement, "timing": Timing, "anchor": Repetition,
+    "card": Card,
 }  # fmt: skip
 FOLDERS = ("trials", "metrics", "timings", "anchors")
 CHECKSUM = {
@@ -41,7 +42,7 @@ def schema_of(model: type[pydantic.BaseModel]) -> str:
 
 
 def kind_of(path: Path) -> str:
-    return {"trials": "trial", "metrics": "metric", "timings": "timing", "anchors": "anchor"}.get(
+    return {"trials": "trial", "metrics": "metric", "timings": "timing", "anchors": "anchor", "cards": "card"}.get(
         path.parent.name, "run"
     )
 

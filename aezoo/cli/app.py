@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="aezoo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="A zoo of autoencoders, and the harness that benchmarks them under identical settings. "

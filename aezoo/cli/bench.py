@@ -94,7 +94,7 @@ def bench(
     })  # fmt: skip
     interrupted = False
     # Nothing is drawn before all options are read.
-    with observer_on(console_on(stderr=True)) as observer, _stop_at_signals():
+    with observer_on(console_on(stderr=True)) as observer, stop_at_signals():
         if dry_run:
             expected = call.preview(request, observer=observer)
         else:
@@ -122,7 +122,7 @@ def bench(
 
 
 @contextlib.contextmanager
-def _stop_at_signals() -> Iterator[None]:
+def stop_at_signals() -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM stop a bench well, and the second one at once."""
     stopped = False
 

@@ -114,7 +114,7 @@ class PlainObserver(Observer):
 
     def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         self.clock = _Clock(seconds)
-        self.total = len(plans)
+        self.total, self.done = len(plans), 0
         self._say(f"{len(plans)} trials to run, into {self.run}" if plans else f"all trials are in {self.run} already")
 
     def ended(self, record: TrialRecord) -> None:

@@ -40,7 +40,7 @@ from aezoo.train.score import image_errors
 
 def bare_loop(module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seed: int) -> None:
     """Train as one would by hand: resident images, a gather a step, fused Adam, no look at the loss."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=recipe.lr, fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), lr=recipe.rate, fused=True)
     batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
     for _ in range(recipe.num_steps(len(images_NCHW))):
         x_BCHW = images_NCHW[next(batches)].float() / 255

@@ -17,7 +17,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
-from aezoo.harness.plan import status
+from aezoo.harness.state import status
 from aezoo.registry.names import discover, find_metric
 from aezoo.run.store import RunDirectory
 from aezoo.train.score import TrainedNetwork

@@ -6,12 +6,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
 from aezoo.errors import AezooError
+
+if TYPE_CHECKING:
+    from aezoo.contract.recipe import Recipe
 
 
 @app.command()
@@ -24,7 +27,7 @@ def bench(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
-    recipe: Annotated[str, typer.Option(help="default, quick, or a TOML file.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, quick, tuned, or a TOML file.")] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
     dataset: Annotated[str | None, typer.Option(help="A data set; `aezoo list --datasets` shows them.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
@@ -36,7 +39,9 @@ def bench(
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 of every variant.")] = None,
     steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The learning rate.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(metavar="RATE,...", help="The learning rate; of several, each variant's own best.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns beside the score: psnr,ssim; `aezoo list --metrics` shows them.")
@@ -77,12 +82,13 @@ def bench(
     check_format(fmt)
     if quick and recipe not in ("default", "quick"):
         raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
-    chosen = read_recipe("quick" if quick else recipe).change(
+    read = read_recipe("quick" if quick else recipe)
+    chosen = read.change(
         dataset=dataset,
         seeds=seeds,
         steps=steps,
         batch_size=batch_size,
-        lr=lr,
+        **_rates(lr, read),
         precision=precision,
         metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
     )
@@ -148,6 +154,21 @@ def stop_at_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _rates(text: str | None, recipe: "Recipe") -> dict[str, object]:
+    """Return the settings of a recipe that --lr gives: one rate, or several and what they are chosen by."""
+    from aezoo.contract.recipe import VALIDATION
+
+    if text is None:
+        return {}
+    try:
+        rates = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise AezooError(
+            f"--lr takes a learning rate, or several with commas between, such as 3e-4,1e-3, but got {text!r}"
+        ) from None
+    return {"lr": rates[0]} if len(rates) == 1 else {"lr": rates, "validation": recipe.validation or VALIDATION}
+
+
 def _count(text: str | None) -> int | None:
     if text is None:
         return None
@@ -185,7 +206,7 @@ def status(
     Example: aezoo status results/my-run
     """
     from aezoo.cli.screen import print_table
-    from aezoo.harness.plan import status as status_of
+    from aezoo.harness.state import status as status_of
     from aezoo.run.store import RunDirectory
     from aezoo.table.render import check_format
 

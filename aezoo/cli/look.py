@@ -272,7 +272,8 @@ def table(
     fmt: FormatOption = "rich",
     sort: Annotated[str | None, typer.Option(help="A column to sort by.")] = None,
     view: Annotated[
-        str, typer.Option(help="group: by size of code; flat: one table; rate: test_mse by latent_dim.")
+        str,
+        typer.Option(help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried."),
     ] = "group",
 ) -> None:
     """Print the table of a run, derived anew from its records.

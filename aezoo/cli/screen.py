@@ -44,7 +44,7 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
         for line in ["", *verdicts(run, table)]:
             print(line)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
-    lines = notes(run, table)[: 1 if view == "rate" else None]
+    lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
     for line in [*lines, f"run: {run.path}"]:
         print(line, file=sys.stderr)
     return table
@@ -178,7 +178,7 @@ class LiveObserver(PlainObserver):
 
     def started(self, plan: TrialPlan) -> None:
         steps = plan.recipe.num_steps(plan.dataset.num_train)
-        name = f"{plain(plan.variant)} seed {plan.seed}".replace("[", "\\[")
+        name = plain(plan.label).replace("[", "\\[")
         self.tasks[plan.trial_id] = self.bars.add_task(name, total=steps)
 
     def stepped(self, plan: TrialPlan, steps: int) -> None:
@@ -245,10 +245,12 @@ class _Clock:
 
 
 def _result(record: TrialRecord) -> str:
-    what = f"{record.variant} seed {record.seed}: {record.status}"
-    if record.test_mse is None:
+    what = f"{record.label}: {record.status}"
+    figure = record.validation_mse if record.tuning else record.test_mse
+    if figure is None:
         return f"{what}: {record.reason}"
-    return f"{what}, test_mse {loss(record.test_mse)}, {record.train_seconds or 0:.1f} s"
+    name = "validation_mse" if record.tuning else "test_mse"
+    return f"{what}, {name} {loss(figure)}, {record.train_seconds or 0:.1f} s"
 
 
 @contextlib.contextmanager

@@ -143,6 +143,13 @@ COLUMNS = (
         meaning="checks of the contract that its author declared as not met; the notes have the reasons",
     ),
     Column(
+        name="lr", format=_in("g"),
+        meaning="the variant's own learning rate, where the recipe has several; `*` marks one at the edge of the list",
+    ),
+    Column(
+        name="lr_at_edge", kind="text", shown=False, meaning="`yes` where it is the least or the greatest of the list",
+    ),
+    Column(
         name="baseline", kind="text", shown=False, meaning="`mean` or `pca`, for the two that every table carries",
     ),
     Column(
@@ -157,7 +164,7 @@ COLUMNS = (
     Column(name="group_rank_high", kind="integer", shown=False, meaning="the worst"),
     Column(
         name="against_pca", kind="text", shown=False,
-        meaning="`better`, `worse` or `not decided` against PCA at the same latent size, Holm-corrected over all",
+        meaning="`better`, `worse` or `not decided` against PCA at the same latent size, Holm-corrected over its group",
     ),
 )  # fmt: skip
 """The table of a run, in this order; after these come the metrics that were asked for, their means over the seeds."""
@@ -168,11 +175,22 @@ GROUPED = tuple(
         "group", "group_rank", "group_rank_low", "group_rank_high", "variant", "test_mse", "test_mse_low",
         "test_mse_high", "vs_pca", "against_pca", "num_params", "train_images_per_s", "train_spread",
         "infer_images_per_s", "infer_spread", "peak_memory_mb", "objective", "latent_size", "bits", "active_units",
-        "seeds", "status", "deterministic", "same_start", "exceptions", "baseline",
+        "seeds", "status", "deterministic", "same_start", "exceptions", "baseline", "lr", "lr_at_edge",
     )
     for column in COLUMNS if column.name == name
 )  # fmt: skip
 """The table in groups whose codes are of one size: what a program gets of it."""
+
+TUNED = (
+    Column(name="variant", kind="text", essential=True, meaning="as in the table"),
+    Column(name="lr", format=_in("g"), essential=True, meaning="a learning rate that was tried"),
+    Column(
+        name="validation_mse", format=loss, essential=True, meaning="on the images that were held out",
+    ),
+    Column(name="chosen", kind="text", essential=True, meaning="`yes` for the rate that the scored seeds ran with"),
+    Column(name="status", kind="text", essential=True, meaning="of the trial that tried it"),
+)  # fmt: skip
+"""The learning rates that were tried."""
 
 COMPARED = (
     Column(name="variant", kind="text", essential=True, meaning="as in the table"),
@@ -224,7 +242,7 @@ PLANNED = (
 )
 """What `aezoo bench --dry-run` says beside columns of the table."""
 
-_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *COMPARED, *GROUPED, *COLUMNS)}
+_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *TUNED, *COMPARED, *GROUPED, *COLUMNS)}
 _SWEPT = re.compile(r"mse_[0-9]+")
 
 

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,18 +34,41 @@ class Images:
         test: (M, C, H, W), uint8, likewise.
         train_labels: (N,), whole numbers, for metrics that want them; no network sees them. None where there are none.
         test_labels: (M,), likewise.
+        validation: (V, C, H, W), uint8, likewise: what learning rates are chosen by, where a recipe has several. None
+            where the recipe's share of the training images is held out for it.
     """
 
     train: NDArray[np.uint8]
     test: NDArray[np.uint8]
     train_labels: NDArray[np.integer[Any]] | None = None
     test_labels: NDArray[np.integer[Any]] | None = None
+    validation: NDArray[np.uint8] | None = None
 
     @property
     def shape(self) -> ImageShape:
         """(channels, height, width)."""
         channels, height, width = self.train.shape[1:]
         return channels, height, width
+
+    def hold_out(self, share: float) -> "Images":
+        """Return the images with a share of the training images, evenly spaced among them, moved to `validation`.
+
+        Nothing is moved where the share is 0, or where the data set has validation images of its own.
+
+        Raises:
+            AezooError: the share is no image, or all of them.
+        """
+        if not share or self.validation is not None:
+            return self
+        counts = np.floor(np.arange(len(self.train) + 1) * share)
+        held = np.diff(counts) > 0
+        if not 0 < held.sum() < len(held):
+            raise AezooError(
+                f"validation: {share:g} of {len(held)} training images is {held.sum()} of them; give a share that "
+                "leaves some on either side"
+            )
+        labels = None if self.train_labels is None else self.train_labels[~held]
+        return replace(self, train=self.train[~held], validation=self.train[held], train_labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +119,9 @@ def check_images(images: Images, name: str) -> None:
         AezooError: no images, mixed shapes, pixels that are not uint8, or not finite, or outside [0, 1]; or labels
             that do not fit.
     """
-    for part, pixels in (("train", images.train), ("test", images.test)):
+    parts = [("train", images.train), ("test", images.test)]
+    parts += [] if images.validation is None else [("validation", images.validation)]
+    for part, pixels in parts:
         where = f"data set {name}: the {part} images"
         if not isinstance(pixels, np.ndarray) or pixels.ndim != 4:
             tensor = hasattr(pixels, "numpy") and "; give its .numpy()"
@@ -106,10 +131,10 @@ def check_images(images: Images, name: str) -> None:
             raise AezooError(f"{where} must be uint8, 0 to 255, but are {_describe(pixels)}")
         if 0 in pixels.shape:
             raise AezooError(f"{where} are empty: shape {pixels.shape}")
-    if images.train.shape[1:] != images.test.shape[1:]:
-        raise AezooError(
-            f"data set {name}: train and test images differ in shape: {images.train.shape[1:]}, {images.test.shape[1:]}"
-        )
+    for part, pixels in parts[1:]:
+        if images.train.shape[1:] != pixels.shape[1:]:
+            shapes = f"{images.train.shape[1:]}, {pixels.shape[1:]}"
+            raise AezooError(f"data set {name}: train and {part} images differ in shape: {shapes}")
     _check_labels(images, name)
 
 
@@ -179,12 +204,12 @@ def warnings_of(images: Images, name: str) -> list[str]:
 
 
 def sha256(images: Images) -> str:
-    """Hash the shapes and the pixels of both parts: what two runs must share for their losses to be compared.
+    """Hash the shapes and the pixels of all parts: what two runs must share for their losses to be compared.
 
     Labels are not among it: no network sees them.
     """
     digest = hashlib.sha256()
-    for pixels in (images.train, images.test):
+    for pixels in (images.train, images.test, *([] if images.validation is None else [images.validation])):
         digest.update(repr(pixels.shape).encode())
         digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
@@ -227,12 +252,17 @@ class SharedImages:
     path: Path
     train_shape: Shape
     test_shape: Shape
+    validation_shape: Shape = (0,)
     labelled: bool = False
 
     def load(self) -> "tuple[Tensor, Tensor]":
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        train, test, _ = self._parts()
+        train, test, *_ = self._parts()
         return train.view(self.train_shape), test.view(self.test_shape)
+
+    def load_validation(self) -> "Tensor":
+        """Return the validation images, uint8, (V, C, H, W), on the host; (0,) where there are none."""
+        return self._parts()[2].view(self.validation_shape)
 
     def load_labels(self) -> "tuple[Tensor, Tensor] | None":
         """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
@@ -241,13 +271,13 @@ class SharedImages:
         import torch
 
         # They follow the pixels, at any byte: a copy lies where int64 must.
-        labels = self._parts()[2].clone().view(torch.int64)
+        labels = self._parts()[3].clone().view(torch.int64)
         return labels[: self.train_shape[0]], labels[self.train_shape[0] :]
 
     def _parts(self) -> "list[Tensor]":
         import torch
 
-        sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape)]
+        sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape, self.validation_shape)]
         sizes.append(8 * (self.train_shape[0] + self.test_shape[0]) if self.labelled else 0)
         everything = torch.from_file(str(self.path), shared=False, size=sum(sizes), dtype=torch.uint8)
         ends = np.cumsum([0, *sizes])
@@ -264,18 +294,21 @@ def share(images: Images) -> Iterator[SharedImages]:
         StorageError: there is no room for them.
     """
     _remove_orphans()
-    shapes = {"train_shape": images.train.shape, "test_shape": images.test.shape}
+    validation = np.empty(0, dtype=np.uint8) if images.validation is None else images.validation
+    shapes = {
+        "train_shape": images.train.shape, "test_shape": images.test.shape, "validation_shape": validation.shape,
+    }  # fmt: skip
     with _locked_file() as file:
         try:
             labels = [part.astype(np.int64) for part in (images.train_labels, images.test_labels) if part is not None]
-            for array in (images.train, images.test, *labels):
+            for array in (images.train, images.test, validation, *labels):
                 left = np.ascontiguousarray(array).data.cast("B")
                 while left:
                     left = left[file.write(left) :]
         except OSError as error:
             raise _no_room(error) from error
         # The caller may let go of its copy, and then nobody holds a second one.
-        del images, array
+        del images, array, validation
         yield SharedImages(path=Path(file.name), labelled=bool(labels), **shapes)
 
 

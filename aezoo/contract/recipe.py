@@ -6,20 +6,25 @@ import math
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import tomli_w
 
 from aezoo.errors import AezooError, did_you_mean
 
-BUILT_IN = ("default", "quick")
+BUILT_IN = ("default", "quick", "tuned")
 Precision = Literal["float32", "tf32", "bfloat16"]
 """How products are computed; `aezoo.train.engine.arithmetic` says what each means."""
 Layout = Literal["contiguous", "channels_last"]
 """How a network's weights lie in memory; `aezoo.train.layout` has the rule."""
 _BUDGET = ("steps", "epochs", "images")
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
+
+
+Rate = Annotated[float, pydantic.Field(gt=0)]
+VALIDATION = 0.1
+"""The share that is held out where a list of rates is given, and nothing else is said."""
 
 
 class Recipe(pydantic.BaseModel):
@@ -42,7 +47,10 @@ class Recipe(pydantic.BaseModel):
     batch_size: int = pydantic.Field(default=128, ge=1)
     loss: Literal["mse"] = "mse"
     optimizer: Literal["adam"] = "adam"
-    lr: float = pydantic.Field(default=1e-3, gt=0)
+    lr: Rate | list[Rate] = pydantic.Field(default=1e-3, description="one for all; of several, each variant's own best")
+    validation: float = pydantic.Field(
+        default=0.0, ge=0, lt=1, description="share of the training images, the same for all, that is held out"
+    )
     schedule: Literal["constant"] = "constant"
     precision: Precision = "float32"
     metrics: list[str] = pydantic.Field(default=[], description="computed after the score; a column each")
@@ -54,6 +62,27 @@ class Recipe(pydantic.BaseModel):
             raise ValueError(f"give the budget once, as steps, epochs or images, but got {budgets or 'none'}")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _rates_to_choose_from(self) -> Self:
+        if isinstance(self.lr, list):
+            if len(set(self.lr)) < 2 or self.lr != sorted(set(self.lr)):
+                raise ValueError(f"lr: give one rate, or two and more in order, each once, but got {self.lr}")
+            if not self.validation:
+                raise ValueError(
+                    f"lr: a rate is chosen by the MSE on images that are held out: give validation = {VALIDATION}"
+                )
+        return self
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates that each variant chooses from; none where there is one for all."""
+        return self.lr if isinstance(self.lr, list) else []
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; of several, the one in the middle, for what is stepped before one is chosen."""
+        return self.lr[(len(self.lr) - 1) // 2] if isinstance(self.lr, list) else self.lr
+
     def num_steps(self, num_train: int) -> int:
         """Convert the budget to steps, for a data set of `num_train` training images; rounded up."""
         if self.steps is not None:
@@ -64,6 +93,8 @@ class Recipe(pydantic.BaseModel):
     def loss_settings(self, *, num_train: int, dataset_sha256: str) -> dict[str, Any]:
         """Return everything that can change a loss, by name, the budget in steps."""
         settings = self.model_dump(exclude=_NO_EFFECT_ON_A_LOSS | set(_BUDGET))
+        if not self.validation:
+            del settings["validation"]
         return settings | {"steps": self.num_steps(num_train), "dataset_sha256": dataset_sha256}
 
     def change(self, **changes: Any) -> "Recipe":
@@ -122,8 +153,11 @@ def _validated(settings: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(settings)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        # Of a field that takes one of two kinds, the deepest fault tells most.
+        first = max(error.errors(), key=lambda fault: len(fault["loc"]))
+        name = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in Recipe.model_fields)
+        if first["type"] == "extra_forbidden":
+            name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             accepted = ", ".join(Recipe.model_fields)
             raise AezooError(

@@ -136,7 +136,7 @@ def reproduce(
                     f"trained on, or this aezoo reads its recipe otherwise"
                 )
             runner = Runner(grid=grid, trackers=Trackers([], observer))
-            return repeated(record, runner.rerun(record, grid.plan(chosen, record.seed)))
+            return repeated(record, runner.rerun(record, grid.repetition(record, chosen)))
 
 
 def _request(variants: Iterable[Asked] | Request, settings: dict[str, Any]) -> Request:
@@ -190,9 +190,11 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     images = dataset.checked(data_dir)
     for line in warnings_of(images, recipe.dataset):
         observer.warn(line)
+    digest = sha256(images)
+    images = images.hold_out(recipe.validation)
     data = DatasetInfo(
         name=recipe.dataset,
-        sha256=sha256(images),
+        sha256=digest,
         image_shape=images.shape,
         num_train=len(images.train),
         num_test=len(images.test),
@@ -219,7 +221,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         del images
         elsewhere = DatasetImages(
             name=recipe.dataset, origin=registry.dataset_plugin(recipe.dataset).origin, data_dir=data_dir,
-            sha256=data.sha256,
+            sha256=data.sha256, held_out=recipe.validation,
         )  # fmt: skip
         grid = Grid(
             request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from aezoo import machine
 from aezoo.contract.architecture import Variant
 from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task, Work
@@ -27,6 +26,8 @@ from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialR
 from aezoo.run.store import RunDirectory
 
 T = TypeVar("T")
+TUNING_SEED = 2**31 - 1
+"""The seed on which learning rates are tried: one that nobody scores."""
 START_SECONDS = 0.3
 """What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
 
@@ -55,6 +56,7 @@ class Grid:
     named: Mapping[str, Sequence[str]] = field(default_factory=dict)
     fits: bool = False
     plans: list[TrialPlan] = field(default_factory=list)
+    tries: list[TrialPlan] = field(default_factory=list)
     records: dict[str, TrialRecord] = field(default_factory=dict)
     preflights: dict[str, Preflight | Outcome] = field(default_factory=dict)
 
@@ -79,6 +81,27 @@ class Grid:
         # Seed 0 of every variant first, so that a whole table stands early. In a seed the baselines first: they take no
         # time, so that there is something to read against; then the longest, so that no core idles at the end.
         return sorted(plans, key=lambda plan: (plan.seed, plan.baseline is None, -seconds[plan.trial_id]))
+
+    def missing_tries(self) -> list[TrialPlan]:
+        """Return the trials of learning rates that are to run, the longest first."""
+        plans = [plan for plan in self.tries if self.is_missing(plan)]
+        return sorted(plans, key=self.estimate, reverse=True)
+
+    def choose_rates(self) -> None:
+        """Plan anew, each variant at the learning rate that the trials of all of them chose."""
+        variants = {plan.variant: self.registry.resolve(plan.variant) for plan in self.plans}
+        self.plans = [self.plan(variants[plan.variant], plan.seed) for plan in self.plans]
+
+    def failure(self, plan: TrialPlan) -> Outcome | None:
+        """Return why a trial cannot run: its preflight failed, or no learning rate came to a loss; else None."""
+        preflight = self.preflights[plan.variant]
+        if isinstance(preflight, Outcome):
+            return preflight
+        if not self.info.recipe.rates or plan.lr is not None or preflight.closed_form:
+            return None
+        tries = ", ".join(f"{rate:g}" for rate in self.info.recipe.rates)
+        reason = f"none of the learning rates {tries} came to a loss on the validation images"
+        return Outcome(task=self.task(plan.trial_id, self.clock(plan)), status="diverged", reason=reason)
 
     def is_missing(self, plan: TrialPlan) -> bool:
         """Say whether a trial is to run: it has no record, or one that the call wants anew."""
@@ -134,13 +157,13 @@ class Grid:
 
     def preview(self) -> "Preview":
         """Say what a bench would run, and how long it would take."""
-        rows = []
+        rows, trials = [], [*self.tries, *self.plans]
         for variant in dict.fromkeys(plan.variant for plan in self.plans):
-            missing = [plan for plan in self.plans if plan.variant == variant and self.is_missing(plan)]
+            missing = [plan for plan in trials if plan.variant == variant and self.is_missing(plan)]
             seconds = sum(self.estimate(plan) for plan in missing)
             preflight = self.preflights.get(variant)
             rows.append(PreviewRow(variant=variant, trials=len(missing), preflight=preflight, seconds=seconds))
-        longest = max((self.estimate(plan) for plan in self.plans if self.is_missing(plan)), default=0.0)
+        longest = max((self.estimate(plan) for plan in trials if self.is_missing(plan)), default=0.0)
         seconds = max(longest, sum(row.seconds for row in rows) / self.jobs)
         if self.request.timing:
             runs = [plan for plan in self.plans if not isinstance(self.preflights.get(plan.variant), Outcome)]
@@ -148,8 +171,12 @@ class Grid:
             seconds += visits(len(untimed)) * self.info.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
         return Preview(rows=rows, seconds=seconds)
 
-    def plan(self, variant: Variant, seed: int) -> TrialPlan:
-        """Plan one trial. A changed plugin or another torch never passes for the same one."""
+    def plan(self, variant: Variant, seed: int, *, lr: float | None = None, tuning: bool = False) -> TrialPlan:
+        """Plan one trial. A changed plugin or another torch never passes for the same one.
+
+        Its learning rate, of a recipe that has several, is the one given, or the one that the variant's tries chose;
+        None as long as they have not all ended.
+        """
         plan = TrialPlan(
             trial_id="unnamed",
             architecture=variant.architecture.name,
@@ -163,12 +190,34 @@ class Grid:
             fingerprint=self.info.fingerprint,
             dataset=self.info.dataset,
             seed=seed,
+            lr=self._chosen_rate(variant) if lr is None else lr,
+            tuning=tuning,
             device=self.info.device,
             threads=self.request.threads,
             compiled=self.request.compiled,
         )
         key = digest(*identity(plan, self.environment).values())
-        return plan.model_copy(update={"trial_id": f"{slug(variant.text)}-s{seed}-{key}"})
+        name = slug(f"try-{lr:g}") if tuning else f"s{seed}"
+        return plan.model_copy(update={"trial_id": f"{slug(variant.text)}-{name}-{key}"})
+
+    def repetition(self, record: TrialRecord, variant: Variant) -> TrialPlan:
+        """Plan a recorded trial again, as it would be made today."""
+        return self.plan(variant, record.seed, lr=record.lr, tuning=record.tuning)
+
+    def plan_tries(self, variant: Variant) -> list[TrialPlan]:
+        """Plan a trial of each learning rate that a variant chooses from."""
+        return [self.plan(variant, TUNING_SEED, lr=rate, tuning=True) for rate in self.info.recipe.rates]
+
+    def _chosen_rate(self, variant: Variant) -> float | None:
+        """Return the rate with the least validation MSE; None where some have not ended, or none has a loss."""
+        records = [self.records.get(plan.trial_id) for plan in self.plan_tries(variant)]
+        losses = {
+            record.lr: record.validation_mse
+            for record in records
+            if record is not None and record.validation_mse is not None
+        }
+        ended = all(record is not None and record.status != "interrupted" for record in records)
+        return min(losses, key=lambda rate: losses[rate] or 0.0) if losses and ended else None
 
     def task(self, task_id: str, work: Work, output: Path | None = None) -> Task:
         """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
@@ -233,6 +282,10 @@ class Grid:
             self.observer.stage(f"trying {len(tasks)} variant{'s' * (len(tasks) > 1)} before the bench")
         for outcome in self.executor.outcomes(tasks, self.jobs):
             self.preflights[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
+        for variant in new:
+            preflight = self.preflights.get(variant.text)
+            if isinstance(preflight, Preflight) and not preflight.closed_form:
+                self.tries += self.plan_tries(variant)
 
     def _baselines(self) -> list[Variant]:
         """Return the mean image, and PCA at each latent size of the variants: every table carries them."""
@@ -321,81 +374,3 @@ class Preview:
     def table(self) -> pd.DataFrame:
         """Return a row a variant: what the preflight learnt, and the seconds of its missing trials, one by one."""
         return pd.DataFrame([row.cells() for row in self.rows])
-
-
-def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
-    """Return a row for each trial that was asked for: variant, seed, state, and why it is not simply done.
-
-    The state is `done`; the status of a trial that failed; `missing`, where there is no record, or a metric that was
-    asked for is not computed; or `stale`, where the same command would now do it anew: its plugin's source, a metric's,
-    aezoo or torch are not what they were.
-
-    Raises:
-        AezooError: there is no run, or its run.json is damaged.
-    """
-    info, records = run.info(), run.records()
-    measured = {(each.trial_id, each.metric): each for each in run.measurements()}
-    environment = machine.capture(info.device, threads=1)
-    rows = []
-    for variant, trial_ids in info.requested.items():
-        for seed, trial_id in enumerate(trial_ids):
-            record = records.get(trial_id)
-            if record is None:
-                state, why = "missing", _why_missing(variant, seed, records, environment, registry)
-            elif changes := _changes(record, environment, registry):
-                state, why = "stale", changes
-            elif record.status == "ok":
-                state, why = _metrics_state(record, info.recipe.metrics, measured, registry)
-            else:
-                state, why = record.status, record.reason or ""
-            rows.append({"variant": variant, "seed": seed, "state": state, "why": why})
-    return pd.DataFrame(rows, columns=["variant", "seed", "state", "why"])
-
-
-def _metrics_state(
-    record: TrialRecord,
-    requested: Iterable[str],
-    measured: Mapping[tuple[str, str], Measurement],
-    registry: Registry,
-) -> tuple[str, str]:
-    """Return whether the metrics of a trial that ended well are done, missing or stale, and why."""
-    names = dict.fromkeys([*requested, *(metric for trial_id, metric in measured if trial_id == record.trial_id)])
-    missing, stale = [], []
-    for name in names:
-        measurement = measured.get((record.trial_id, name))
-        if measurement is None:
-            missing.append(f"metric {name} not computed yet")
-            continue
-        try:
-            plugin = registry.metric(name)[1]
-        except AezooError as error:
-            stale.append(str(error))
-            continue
-        if not is_current(measurement, plugin, record):
-            stale.append(f"metric {name}: its plugin's source changed; the network is not trained again")
-    return ("stale" if stale else "missing" if missing else "done"), "; ".join(stale + missing)
-
-
-def _why_missing(
-    variant: str, seed: int, records: Mapping[str, TrialRecord], environment: Environment, registry: Registry
-) -> str:
-    """Return what became of an earlier trial of the same name, if there was one."""
-    earlier = [record for record in records.values() if (record.variant, record.seed) == (variant, seed)]
-    if not earlier:
-        return "not run yet"
-    changes = _changes(max(earlier, key=lambda record: record.finished_at), environment, registry)
-    return f"it ran before, with another: {changes}" if changes else "it ran before, on other terms"
-
-
-def _changes(record: TrialRecord, environment: Environment, registry: Registry) -> str:
-    """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
-    try:
-        source = registry.plugin(registry.resolve(record.variant)).source
-    except AezooError as error:
-        return str(error)
-    today = identity(record.model_copy(update={"plugin": source}), environment)
-    return "; ".join(
-        "plugin source changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
-        for name, before in identity(record, record.environment).items()
-        if before != today[name]
-    )

@@ -40,10 +40,21 @@ class Runner:
         if before and any(plan.variant not in before and grid.is_missing(plan) for plan in grid.plans):
             self._repeat_anchors([trial_id for trial_ids in before.values() for trial_id in trial_ids])
         self._request()
-        missing = grid.missing()
-        grid.observer.planned(missing, {plan.trial_id: grid.estimate(plan) / grid.jobs for plan in missing})
+        tries = grid.missing_tries()
+        if tries:
+            grid.observer.stage(f"trying {len(grid.info.recipe.rates)} learning rates of each variant")
+            self._run_all(tries)
+            # With the rates that were chosen, the trials have their names.
+            grid.choose_rates()
+            self._request()
+        self._run_all(grid.missing())
+
+    def _run_all(self, plans: list[TrialPlan]) -> None:
+        """Run trials until each has a record, whoever runs it."""
+        grid = self.grid
+        grid.observer.planned(plans, {plan.trial_id: grid.estimate(plan) / grid.jobs for plan in plans})
         try:
-            left = self._run(missing)
+            left = self._run(plans)
             if left:
                 grid.observer.stage(f"waiting for {len(left)} trials that other processes run")
             while left:
@@ -85,7 +96,7 @@ class Runner:
     def rerun(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
         """Run a recorded trial again by a plan of today, and return its new record; it is not written."""
         grid, started_at = self.grid, now()
-        grid.observer.stage(f"training {plan.variant} seed {plan.seed} again")
+        grid.observer.stage(f"training {plan.label} again")
         (outcome,) = grid.executor.outcomes([grid.trial_task([plan], layout=record.layout)], 1)
         results = _results(outcome)
         return results[0].record if results else self._failure(plan, outcome, started_at)
@@ -103,10 +114,10 @@ class Runner:
         """Run those trials that no other process has; return those that one has, and has not ended."""
         grid = self.grid
         for plan in plans:
-            preflight = grid.preflights[plan.variant]
-            if isinstance(preflight, Outcome) and self._claim(plan):
-                self._end(TrialResult(record=self._failure(plan, preflight, now())))
-        groups = self._groups([plan for plan in plans if isinstance(grid.preflights[plan.variant], Preflight)])
+            failure = grid.failure(plan)
+            if failure is not None and self._claim(plan):
+                self._end(TrialResult(record=self._failure(plan, failure, now())))
+        groups = self._groups([plan for plan in plans if grid.failure(plan) is None])
         started: dict[str, str] = {}
         steps_done: dict[str, int] = {}
 
@@ -222,9 +233,8 @@ class Runner:
         if not anchors:
             grid.observer.warn("no recorded trial can be repeated here: nothing says that what is added compares")
         for record in anchors:
-            repetition = repeated(
-                record, self.rerun(record, grid.plan(grid.registry.resolve(record.variant), record.seed))
-            )
+            plan = grid.repetition(record, grid.registry.resolve(record.variant))
+            repetition = repeated(record, self.rerun(record, plan))
             grid.run.write_anchor(repetition)
             if repetition.verdict != "bit-equal":
                 grid.observer.warn(repetition.line)

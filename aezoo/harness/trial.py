@@ -19,7 +19,7 @@ from aezoo import machine
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.dataset import sha256
+from aezoo.contract.dataset import Images, sha256
 from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, notes_of, num_params, to_float
@@ -48,6 +48,10 @@ class ImageSource(Protocol):
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
         ...
 
+    def load_validation(self) -> Tensor:
+        """Return the validation images, uint8, (V, C, H, W), on the host."""
+        ...
+
     def load_labels(self) -> tuple[Tensor, Tensor] | None:
         """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
         ...
@@ -57,27 +61,37 @@ class ImageSource(Protocol):
 class DatasetImages:
     """The images of a data set, loaded anew where they are needed: for a process that sees no file of this machine.
 
-    `sha256` is that of the pixels that the bench saw.
+    `sha256` is that of the pixels that the bench saw; `held_out` is the recipe's share for validation.
     """
 
     name: str
     origin: Origin
     data_dir: Path
     sha256: str
+    held_out: float = 0.0
 
     def load(self) -> tuple[Tensor, Tensor]:
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
-        if sha256(images) != self.sha256:
-            raise AezooError(f"the images of {self.name} are others here than where the bench was called")
+        images = self._images()
         return torch.from_numpy(images.train), torch.from_numpy(images.test)
+
+    def load_validation(self) -> Tensor:
+        """Return the validation images, uint8, (V, C, H, W), on the host; (0,) where there are none."""
+        images = self._images()
+        return torch.empty(0, dtype=torch.uint8) if images.validation is None else torch.from_numpy(images.validation)
 
     def load_labels(self) -> tuple[Tensor, Tensor] | None:
         """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
-        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
+        images = self._images()
         if images.train_labels is None or images.test_labels is None:
             return None
         return torch.from_numpy(images.train_labels).long(), torch.from_numpy(images.test_labels).long()
+
+    def _images(self) -> Images:
+        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
+        if sha256(images) != self.sha256:
+            raise AezooError(f"the images of {self.name} are others here than where the bench was called")
+        return images.hold_out(self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,34 +156,41 @@ class TrainAndScore:
         if is_closed_form(module):
             trained = fit(module, train_NCHW, plan.seed)
         else:
-            trained = train(module, train_NCHW, plan.recipe, plan.seed, report, compiled=plan.compiled)
+            trained = train(module, train_NCHW, plan.settings, plan.seed, report, compiled=plan.compiled)
+        facts: dict[str, Any] = {
+            "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
+            "compile_seconds": trained.compile_seconds,
+        }  # fmt: skip
         seed_stream(plan.seed, Stream.EVALUATION)
-        test_errors = image_errors(module, test_NCHW, plan.recipe.precision)
-        train_errors = image_errors(module, train_NCHW, plan.recipe.precision)
-        for part, errors in (("test", test_errors), ("training", train_errors)):
-            if not torch.isfinite(errors).all():
-                raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
+        if plan.tuning:
+            # It chooses a learning rate: neither the test images nor its weights have a part in that.
+            validation_NCHW = self.images.load_validation().to(plan.device)
+            return facts | {"validation_mse": float(_errors(module, validation_NCHW, plan, "validation").mean())}, {}
+        test_errors = _errors(module, test_NCHW, plan, "test")
+        train_errors = _errors(module, train_NCHW, plan, "training")
         # The peak of a process is that of all trials in it.
         host = memory.host() if len(self.plans) == 1 else None
         peaks = {"peak_memory_bytes": host, "peak_device_memory_bytes": memory.device()}
         files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
-        facts: dict[str, Any] = {}
         try:
             files[WEIGHTS] = pack(module)
         except AezooError as error:
             facts["weights_missing"] = str(error)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         return facts | peaks | {
-            "num_params": num_params(module),
             "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
             "test_mse": float(test_errors.mean()),
             "test_errors_sha256": hashes[TEST_ERRORS],
             "weights_sha256": hashes.get(WEIGHTS),
             "train_mse": float(train_errors.mean()),
-            "curve": trained.curve,
-            "train_seconds": trained.seconds,
-            "compile_seconds": trained.compile_seconds,
         }, files  # fmt: skip
+
+
+def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) -> Tensor:
+    errors = image_errors(module, images_NCHW, plan.recipe.precision)
+    if not torch.isfinite(errors).all():
+        raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
+    return errors
 
 
 def _ahead(report: Report, before: int) -> Report:

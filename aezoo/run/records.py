@@ -48,7 +48,11 @@ class DatasetInfo(FrozenModel):
 
 
 class TrialPlan(FrozenModel):
-    """One variant × one recipe × one seed, before it runs."""
+    """One variant × one recipe × one seed, before it runs.
+
+    `lr` is its own learning rate, of a recipe that has several. A trial that is `tuning` tries one, on a seed that is
+    not scored, and has a loss on the validation images alone.
+    """
 
     trial_id: TrialId
     architecture: str
@@ -61,10 +65,22 @@ class TrialPlan(FrozenModel):
     fingerprint: str
     dataset: DatasetInfo
     seed: Count
+    lr: Annotated[float, pydantic.Field(gt=0)] | None = None
+    tuning: bool = False
     device: str
     threads: Count
     compiled: bool = False
     executor: str = "local"
+
+    @property
+    def settings(self) -> Recipe:
+        """The recipe at the trial's own learning rate."""
+        return self.recipe if self.lr is None else self.recipe.change(lr=self.lr)
+
+    @property
+    def label(self) -> str:
+        """What a person calls the trial."""
+        return f"{self.variant} at lr {self.lr:g}" if self.tuning else f"{self.variant} seed {self.seed}"
 
 
 def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
@@ -81,6 +97,9 @@ def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
     }
     if plan.compiled:
         facts["compiled"] = "compiled"
+    if plan.recipe.rates:
+        facts["lr"] = plan.lr
+        facts["tuning"] = plan.tuning
     return facts
 
 
@@ -106,6 +125,7 @@ class TrialRecord(TrialPlan):
     traceback: str | None = None
     objective: str | None = None
     test_mse: Amount | None = None
+    validation_mse: Amount | None = None
     test_errors_sha256: Sha256 | None = None
     weights_sha256: Sha256 | None = None
     weights_missing: str | None = None
@@ -136,9 +156,10 @@ class TrialRecord(TrialPlan):
 
     @pydantic.model_validator(mode="after")
     def _a_loss_where_it_is_ok(self) -> Self:
-        for name in ("test_mse", "test_errors_sha256"):
-            if (getattr(self, name) is not None) != (self.status == "ok"):
-                raise ValueError(f"a trial has {name} where it is ok, and nowhere else")
+        expected = {"test_mse": not self.tuning, "test_errors_sha256": not self.tuning, "validation_mse": self.tuning}
+        for name, is_expected in expected.items():
+            if (getattr(self, name) is not None) != (self.status == "ok" and is_expected):
+                raise ValueError(f"{name} stands where a trial is ok and {'tried' if self.tuning else 'scored'}")
         return self
 
 

@@ -53,7 +53,7 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
         if len(ranked) < 2 or str(group) in _LAST:
             continue
         parts = [_best(ranked, errors)]
-        for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "level with it")):
+        for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "not told from it")):
             count = int((ranked["against_pca"] == verdict).sum())
             parts += [f"{count} {what}"] if count else []
         where = str(group) if str(group).startswith("about") else f"at {group}"

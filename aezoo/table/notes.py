@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
+from aezoo.contract.recipe import Recipe
 from aezoo.errors import plain
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups
@@ -31,7 +32,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     recipe = info.recipe
     lines = [
         f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer} {recipe.lr:g}, {recipe.loss}, {recipe.precision}",
+        f"{recipe.batch_size}, {recipe.optimizer} {_rates(recipe)}, {recipe.loss}, {recipe.precision}",
         *_environment_notes(run),
         "rank: within its group, from the best to the worst that the evidence allows, Holm-corrected at 5 % over the "
         "group's pairs; --view flat has one rank over all, which is secondary",
@@ -52,6 +53,9 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         for variant in table.loc[table["deterministic"] == "no", "variant"]
     ]
     lines += _plugin_notes(run)
+    rates = info.recipe.rates
+    if rates and table["lr"].isin([rates[0], rates[-1]]).any():
+        lines.append("* the best learning rate of the list is at its edge: one beyond it may be better still")
     unsteady = table[(table["train_spread"] > UNSTEADY) | (table["infer_spread"] > UNSTEADY)]
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
@@ -60,12 +64,20 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         for trial_id in trial_ids:
             record = records.get(trial_id)
             if record and record.status not in ("ok", "interrupted"):
-                lines.append(f"{record.status}: {record.variant} seed {record.seed}: {record.reason}")
+                lines.append(f"{record.status}: {record.label}: {record.reason}")
     requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
     left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
+
+
+def _rates(recipe: Recipe) -> str:
+    """Say which question a recipe asks: one learning rate for all, or each variant's own best."""
+    if not recipe.rates:
+        return f"{recipe.rate:g} (out of the box: one learning rate for all)"
+    listed = ", ".join(f"{rate:g}" for rate in recipe.rates)
+    return f"at each variant's best of {listed} (tuned on {recipe.validation:.0%} of the training images, held out)"
 
 
 def _environment_notes(run: RunDirectory) -> list[str]:

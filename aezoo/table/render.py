@@ -92,13 +92,13 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
     """Return the headers and the rows of a table as a person reads them, all of them or the essential ones.
 
     A spread becomes a mark on its speed, an interval of ranks stands behind the rank, and a status says where the
-    variant is not deterministic. Columns for latents that no row has are left out.
+    variant is not deterministic. Columns for what no row has are left out: a kind of latent, a rate of its own.
     """
     shown = [
         str(name)
         for name in table
         if column(str(name)).shown and (column(str(name)).essential or not essential)
-        if name not in ("bits", "active_units") or table[name].notna().any()
+        if name not in ("bits", "active_units", "lr") or table[name].notna().any()
     ]
     rows = []
     for _, row in table.iterrows():
@@ -136,7 +136,7 @@ def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """
     shown = [
         "group_rank", "variant", "test_mse", "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s",
-        "seeds", "peak_memory_mb", "objective",
+        "seeds", "peak_memory_mb", "objective", *(["lr"] if table["lr"].notna().any() else []),
         *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
     ]  # fmt: skip
     headers = [_SHORT.get(name, name) for name in shown]
@@ -152,6 +152,8 @@ def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             texts[0] = f"{row['group_rank']} ({row['group_rank_low']}-{row['group_rank_high']})"
         if row["baseline"] == "pca":
             texts[1] = f"> {texts[1]}"
+        if row["lr_at_edge"] == "yes" and "lr" in shown:
+            texts[shown.index("lr")] += "*"
         texts.insert(3, _half_width(row["test_mse_low"], row["test_mse_high"]))
         rows.append([*texts, _status(row)])
     if any(row[-1] != "ok" for row in rows):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.architecture import format_settings, parse_variant
-from aezoo.contract.columns import COLUMNS, GROUPED
+from aezoo.contract.columns import COLUMNS, GROUPED, TUNED
 from aezoo.contract.executor import Status
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
@@ -89,16 +89,12 @@ def _judge(ranked: Sequence[dict[str, Any]], errors: Sequence[Errors | None]) ->
     for places in by_group.values():
         for rank, (place, (low, high)) in enumerate(zip(places, pairs.ranks(places), strict=True), start=1):
             ranked[place] |= {"group_rank": rank, "group_rank_low": low, "group_rank_high": high}
-    kinds = [row["baseline"] for row in ranked]
-    pca = {row["latent_size"]: place for place, row in enumerate(ranked) if kinds[place] == "pca"}
-    held = [
-        (place, pca[row["latent_size"]])
-        for place, row in enumerate(ranked)
-        if row["vs_pca"] is not None and kinds[place] is None
-    ]
-    for (place, other), p_value in zip(held, holm([pairs.p_values[pair] for pair in held]), strict=True):
-        told = "better" if pairs.logs[place] < pairs.logs[other] else "worse"
-        ranked[place]["against_pca"] = told if p_value < 1 - CONFIDENCE else "not decided"
+    for places in by_group.values():
+        pca = next((place for place in places if ranked[place]["baseline"] == "pca"), None)
+        held = [(place, pca) for place in places if pca is not None and place != pca]
+        for (place, other), p_value in zip(held, holm([pairs.p_values[pair] for pair in held]), strict=True):
+            told = "better" if pairs.logs[place] < pairs.logs[other] else "worse"
+            ranked[place]["against_pca"] = told if p_value < 1 - CONFIDENCE else "not decided"
 
 
 def _row(
@@ -123,6 +119,9 @@ def _row(
     if records:
         first = records[0]
         row["baseline"] = first.baseline
+        if first.lr is not None:
+            edges = (first.recipe.rates[0], first.recipe.rates[-1])
+            row |= {"lr": first.lr, "lr_at_edge": "yes" if first.lr in edges else None}
         row |= {"batch_size": first.recipe.batch_size, "precision": first.recipe.precision, "device": first.device}
         row |= {"threads": first.threads, "compiled": "yes" if first.compiled else "no"}
     if built:
@@ -333,5 +332,30 @@ def is_swept(run: RunDirectory) -> bool:
     return any(len(sizes) > 1 for sizes in seen.values())
 
 
-VIEWS = {"group": by_group, "flat": summarise, "rate": rate_distortion}
+def tuning(run: RunDirectory) -> pd.DataFrame:
+    """Return the learning rates that each variant tried: a row a try, in the order of the run, no test loss in it.
+
+    Raises:
+        AezooError: the run's recipe has one learning rate for all.
+    """
+    run = run.load()
+    if not run.info().recipe.rates:
+        raise AezooError(f"{run.path}: one learning rate for all, by its recipe; --recipe tuned tries several")
+    # Of a variant whose plugin changed there may be two tries of one rate: the later counts.
+    tries = sorted((each for each in run.records().values() if each.tuning), key=lambda each: each.finished_at)
+    by_rate = {(each.variant, each.lr): each for each in tries}
+    chosen = {name: records[0].lr for name, records in records_by_variant(run).items() if records}
+    rows = [
+        {
+            "variant": variant, "lr": rate, "validation_mse": each.validation_mse,
+            "chosen": "yes" if chosen.get(variant) == rate else None, "status": each.status,
+        }
+        for variant in run.info().requested
+        for rate in run.info().recipe.rates
+        if (each := by_rate.get((variant, rate)))
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=[column.name for column in TUNED]).astype({"validation_mse": "Float64"})
+
+
+VIEWS = {"group": by_group, "flat": summarise, "rate": rate_distortion, "tuning": tuning}
 """The ways to look at a run, as ``aezoo table --view`` names them."""

@@ -63,7 +63,7 @@ class Trainer:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not trained:
             raise ContractError("the network has no parameter to train, and no fit(images) to replace training")
-        self._adam = _Adam(trained, recipe.lr)
+        self._adam = _Adam(trained, recipe.rate)
         self._precision = recipe.precision
         self._device = trained[0].device.type
         self._forward = torch.compile(training_forward) if compiled else training_forward

@@ -151,7 +151,7 @@ def train_theirs(model: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: in
             {"params": model.encoder.parameters()},
             {"params": model.decoder.parameters(), "weight_decay": decay / scale},
         ],
-        lr=recipe.lr,
+        lr=recipe.rate,
     )
     batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
     seed_stream(seed, Stream.TRAINING_NOISE)

@@ -1,0 +1,91 @@
+"""What became of each trial that a run was asked for, and what the same command would do anew."""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from aezoo import machine
+from aezoo.errors import AezooError
+from aezoo.harness.plan import is_current
+from aezoo.machine import Environment
+from aezoo.registry.names import Registry
+from aezoo.run.records import Measurement, TrialRecord, identity
+from aezoo.run.store import RunDirectory
+
+
+def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
+    """Return a row for each trial that was asked for: variant, seed, state, and why it is not simply done.
+
+    The state is `done`; the status of a trial that failed; `missing`, where there is no record, or a metric that was
+    asked for is not computed; or `stale`, where the same command would now do it anew: its plugin's source, a metric's,
+    aezoo or torch are not what they were.
+
+    Raises:
+        AezooError: there is no run, or its run.json is damaged.
+    """
+    info, records = run.info(), run.records()
+    measured = {(each.trial_id, each.metric): each for each in run.measurements()}
+    environment = machine.capture(info.device, threads=1)
+    rows = []
+    for variant, trial_ids in info.requested.items():
+        for seed, trial_id in enumerate(trial_ids):
+            record = records.get(trial_id)
+            if record is None:
+                state, why = "missing", _why_missing(variant, seed, records, environment, registry)
+            elif changes := _changes(record, environment, registry):
+                state, why = "stale", changes
+            elif record.status == "ok":
+                state, why = _metrics_state(record, info.recipe.metrics, measured, registry)
+            else:
+                state, why = record.status, record.reason or ""
+            rows.append({"variant": variant, "seed": seed, "state": state, "why": why})
+    return pd.DataFrame(rows, columns=["variant", "seed", "state", "why"])
+
+
+def _metrics_state(
+    record: TrialRecord,
+    requested: Iterable[str],
+    measured: Mapping[tuple[str, str], Measurement],
+    registry: Registry,
+) -> tuple[str, str]:
+    """Return whether the metrics of a trial that ended well are done, missing or stale, and why."""
+    names = dict.fromkeys([*requested, *(metric for trial_id, metric in measured if trial_id == record.trial_id)])
+    missing, stale = [], []
+    for name in names:
+        measurement = measured.get((record.trial_id, name))
+        if measurement is None:
+            missing.append(f"metric {name} not computed yet")
+            continue
+        try:
+            plugin = registry.metric(name)[1]
+        except AezooError as error:
+            stale.append(str(error))
+            continue
+        if not is_current(measurement, plugin, record):
+            stale.append(f"metric {name}: its plugin's source changed; the network is not trained again")
+    return ("stale" if stale else "missing" if missing else "done"), "; ".join(stale + missing)
+
+
+def _why_missing(
+    variant: str, seed: int, records: Mapping[str, TrialRecord], environment: Environment, registry: Registry
+) -> str:
+    """Return what became of an earlier trial of the same name, if there was one."""
+    earlier = [record for record in records.values() if (record.variant, record.seed) == (variant, seed)]
+    if not earlier:
+        return "not run yet"
+    changes = _changes(max(earlier, key=lambda record: record.finished_at), environment, registry)
+    return f"it ran before, with another: {changes}" if changes else "it ran before, on other terms"
+
+
+def _changes(record: TrialRecord, environment: Environment, registry: Registry) -> str:
+    """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
+    try:
+        source = registry.plugin(registry.resolve(record.variant)).source
+    except AezooError as error:
+        return str(error)
+    today = identity(record.model_copy(update={"plugin": source}), environment)
+    return "; ".join(
+        "plugin source changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
+        for name, before in identity(record, record.environment).items()
+        if before != today[name]
+    )

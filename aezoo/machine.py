@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -222,6 +223,14 @@ def oom_kills() -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what can be had again; one in the temporary folder for a user who has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aezoo"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "aezoo"
 
 
 def version() -> str:

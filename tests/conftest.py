@@ -22,6 +22,9 @@ pytest_plugins = ["pytester"]
 # Every bench would write for TensorBoard where that is installed; one test asks for it.
 os.environ["AEZOO_NO_PLUGINS"] = "tensorboard"
 
+# Listings are kept there; what the user has kept is none of a test's business.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="aezoo-tests-cache-")
+util.Finalize(None, shutil.rmtree, args=(os.environ["XDG_CACHE_HOME"], True), exitpriority=-200)
 # What torch.compile has compiled before, it need not again.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"aezoo-inductor-{os.getuid()}"))
 # Tests look at what benches leave in the temporary folder, while another worker's benches use it.

@@ -19,8 +19,14 @@ def mark(recipe: Recipe, dataset_sha256: str = "d") -> str:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_recipes_are_adam_at_1e_3_on_mnist_5k(name):
     recipe = read_recipe(name)
-    assert (recipe.name, recipe.dataset, recipe.optimizer, recipe.lr) == (name, "mnist-5k", "adam", 1e-3)
+    assert (recipe.name, recipe.dataset, recipe.optimizer, recipe.rate) == (name, "mnist-5k", "adam", 1e-3)
     assert (recipe.batch_size, recipe.loss, recipe.schedule, recipe.precision) == (128, "mse", "constant", "float32")
+
+
+def test_the_tuned_recipe_is_the_default_one_at_one_of_several_rates():
+    default, tuned = read_recipe("default"), read_recipe("tuned")
+    assert tuned.change(name="default", lr=1e-3, validation=0.0) == default
+    assert 1e-3 in tuned.rates
 
 
 @given(

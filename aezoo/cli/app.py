@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aezoo.cli import complete
 from aezoo.errors import AezooError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
     "Try `aezoo bench --quick mlp conv`, then `aezoo bench --all`.",
 )
 
+SHAPE = (1, 28, 28)
+"""The image shape of what depends on one, where none is given: MNIST's."""
 PluginOption = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="FILE|MODULE", help="Also a plugin that is not installed; may be repeated."),
@@ -39,7 +42,9 @@ FormatOption = Annotated[
 ImageShapeOption = Annotated[
     str | None, typer.Option("--image-shape", metavar="CxHxW", help="Channels, height, width, such as 3x64x64.")
 ]
-DatasetOption = Annotated[str | None, typer.Option("--dataset", help="The image shape of a data set.")]
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", autocompletion=complete.datasets, help="The image shape of a data set.")
+]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where data sets are kept.")]
 
 

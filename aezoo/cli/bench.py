@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aezoo.cli import complete
 from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
 from aezoo.errors import AezooError
 
@@ -23,13 +24,19 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[VARIANT|PATTERN|FILE.py|MODULE:NAME]...",
+            autocompletion=complete.variants,
             help="mlp, 'conv*', 'conv[latent_dim=16]', ./my_model.py, my_package.models:build",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
-    recipe: Annotated[str, typer.Option(help="default, quick, tuned, or a TOML file.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, or a TOML file.")
+    ] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
-    dataset: Annotated[str | None, typer.Option(help="A data set; `aezoo list --datasets` shows them.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete.datasets, help="A data set; `aezoo list --datasets` shows them."),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     latent_dim: Annotated[str | None, typer.Option(help="Bottlenecks in place of the declared ones: 2,8,32")] = None,
@@ -44,11 +51,18 @@ def bench(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Columns beside the score: psnr,ssim; `aezoo list --metrics` shows them.")
+        str | None,
+        typer.Option(
+            autocompletion=complete.metrics,
+            help="Columns beside the score: psnr,ssim; `aezoo list --metrics` shows them.",
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Trials side by side; a loss does not depend on it.")] = None,
     executor: Annotated[
-        str, typer.Option(help="How trials are run; `aezoo list --executors` shows the ways.")
+        str,
+        typer.Option(
+            autocompletion=complete.executors, help="How trials are run; `aezoo list --executors` shows the ways."
+        ),
     ] = "local",
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
@@ -195,7 +209,9 @@ def _integers(text: str | None) -> list[int]:
 
 @app.command()
 def status(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="a folder that `aezoo bench` wrote")
+    ],
     fmt: FormatOption = "rich",
     every: Annotated[bool, typer.Option("--all", help="Also the trials that are simply done.")] = False,
     plugin: PluginOption = None,
@@ -223,7 +239,9 @@ def status(
 
 @app.command()
 def reproduce(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="a folder that `aezoo bench` wrote")
+    ],
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's id, or enough of its beginning")],
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     plugin: PluginOption = None,

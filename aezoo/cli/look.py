@@ -1,4 +1,4 @@
-"""The commands that look: list, show and plugins at what there is; table and compare at runs, without torch."""
+"""The commands that look closer: show and plugins at what there is; table and compare at runs, without torch."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aezoo.cli import complete
 from aezoo.cli.app import (
+    SHAPE,
     BlockOption,
     DataDirOption,
     DatasetOption,
@@ -20,148 +22,14 @@ from aezoo.cli.app import (
 from aezoo.errors import AezooError, reason_of
 
 if TYPE_CHECKING:
-    from aezoo.contract.architecture import Hyperparameter, ImageShape, Variant
-    from aezoo.registry.names import Registry
-
-SHAPE = (1, 28, 28)
-"""The image shape of what depends on one, where none is given: MNIST's."""
-
-
-@app.command("list")
-def list_(
-    patterns: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATTERN|FILE.py]...", help="such as 'conv*', ./my_model.py")
-    ] = None,
-    variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
-    datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
-    metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
-    executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
-    image_shape: ImageShapeOption = None,
-    dataset: DatasetOption = None,
-    data_dir: DataDirOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plugin: PluginOption = None,
-    no_plugin: BlockOption = None,
-) -> None:
-    """List the architectures that are installed, or their variants, or the data sets, metrics or executors.
-
-    What depends on the image shape is that on 1x28x28 images, unless another one is given.
-
-    Example: aezoo list 'conv*'
-    """
-    import fnmatch
-
-    from aezoo.cli.screen import print_rows
-    from aezoo.harness.local import LOCAL
-    from aezoo.registry.outside import extend
-
-    if variants + datasets + metrics + executors > 1:
-        raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
-    registry, patterns = extend(registry_of(plugin, no_plugin), patterns or [])
-    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
-    rows: list[dict[str, object]]
-    if variants:
-        rows = [_variant_row(variant, shape) for variant in registry.select(patterns or ["*"])]
-        print_rows(rows, as_json=as_json, columns=("variant", "objective", "latent", "num_params", "reference"))
-        for label in registry.undeclared(patterns or ["*"]):
-            print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
-        return
-
-    def matches(name: str) -> bool:
-        return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-
-    if datasets:
-        rows = [
-            {
-                "dataset": contribution.name,
-                "summary": contribution.summary,
-                "reference": contribution.reference,
-                "origin": owner.distribution,
-            }
-            for contribution, owner in registry.contributed("aezoo_datasets")
-        ]
-    elif metrics:
-        rows = [
-            {
-                "metric": contribution.name,
-                "better": "higher" if contribution.higher_is_better else "lower",
-                "summary": contribution.summary,
-                "reference": contribution.reference,
-                "origin": owner.distribution,
-            }
-            for contribution, owner in registry.contributed("aezoo_metrics")
-        ]
-    elif executors:
-        own = [{"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"}]
-        rows = own + [
-            {"executor": contribution.name, "summary": contribution.summary, "origin": owner.distribution}
-            for contribution, owner in registry.contributed("aezoo_executors")
-        ]
-    else:
-        rows = [
-            {
-                "architecture": label,
-                "objective": _objective(registry, label, shape),
-                "hyperparameters": ", ".join(
-                    f"{hyperparameter.name}={_default(hyperparameter)}"
-                    for hyperparameter in architecture.hyperparameters.values()
-                ),
-                "variants": len(architecture.variants),
-                "summary": architecture.summary,
-                "reference": architecture.reference,
-                "origin": f"{owner.distribution} {owner.version}",
-            }
-            for label, (architecture, owner) in registry.architectures.items()
-            if matches(label)
-        ]
-    rows = [row for row in rows if matches(str(next(iter(row.values()))))]
-    if not rows:
-        if not patterns:
-            print_rows([], as_json=as_json)
-            return
-        kind = " --datasets" * datasets + " --metrics" * metrics + " --executors" * executors
-        raise AezooError(f"nothing matches {' '.join(patterns or [])!r}; `aezoo list{kind}` shows what there is")
-    print_rows(rows, as_json=as_json)
-
-
-def _objective(registry: "Registry", label: str, image_shape: "ImageShape") -> str:
-    """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
-    from aezoo.check.case import objective
-    from aezoo.train.build import on_meta
-
-    try:
-        variant = registry.resolve(f"{label}[]")
-        return objective(on_meta(lambda: variant.build(image_shape)) or variant.build(image_shape))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        return f"unknown: {reason_of(error)}"
-
-
-def _variant_row(variant: "Variant", image_shape: "ImageShape") -> dict[str, object]:
-    """Return what a variant is on images of a shape."""
-    from aezoo.check.case import latent_bits, latent_shape, objective
-    from aezoo.check.suite import sample_images
-    from aezoo.contract.network import num_params, to_float
-    from aezoo.train.build import build
-
-    row: dict[str, object] = {"variant": variant.text, "objective": "unknown", "latent": "unknown", "num_params": "-"}
-    try:
-        images_NCHW = sample_images(image_shape, count=2)
-        module = build(variant, images_NCHW, seed=0).eval()
-        row |= {"objective": objective(module), "num_params": num_params(module)}
-        x_BCHW = to_float(images_NCHW)
-        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
-        row["latent"] = "-" if shape is None else "x".join(map(str, shape))
-        if bits is not None:
-            row["latent"] = f"{row['latent']}, {bits:.1f} bits"
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        what = "objective" if row["objective"] == "unknown" else "latent"
-        row[what] = f"unknown: {reason_of(error)}"
-    return {**row, "reference": variant.architecture.reference}
+    from aezoo.contract.architecture import Hyperparameter
 
 
 @app.command()
 def show(
-    variant: Annotated[str, typer.Argument(help="such as mlp, or 'conv[latent_dim=16]'")],
+    variant: Annotated[
+        str, typer.Argument(autocompletion=complete.variants, help="such as mlp, or 'conv[latent_dim=16]'")
+    ],
     image_shape: ImageShapeOption = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
@@ -219,7 +87,7 @@ def plugins(
 
     Example: aezoo plugins
     """
-    from aezoo.cli.screen import print_rows
+    from aezoo.cli.listing import print_rows
     from aezoo.contract.hooks import API_VERSION
     from aezoo.registry.outside import load_registry
 
@@ -268,9 +136,11 @@ def _default(hyperparameter: "Hyperparameter") -> str:
 
 @app.command()
 def table(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that `aezoo bench` wrote")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="a folder that `aezoo bench` wrote")
+    ],
     fmt: FormatOption = "rich",
-    sort: Annotated[str | None, typer.Option(help="A column to sort by.")] = None,
+    sort: Annotated[str | None, typer.Option(autocompletion=complete.columns, help="A column to sort by.")] = None,
     view: Annotated[
         str,
         typer.Option(help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried."),
@@ -288,7 +158,12 @@ def table(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="the first is what the others are held to")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN...", autocompletion=complete.runs, help="the first is what the others are held to"
+        ),
+    ],
     fmt: FormatOption = "rich",
     fail_on: Annotated[
         float | None,

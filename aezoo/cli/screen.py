@@ -1,15 +1,12 @@
 """Print tables and rows on standard output, and what is said beside them on standard error."""
 
 import contextlib
-import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-import tabulate
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -67,18 +64,6 @@ def print_table(table: pd.DataFrame, fmt: str) -> None:
     else:
         text = render.render(table, "simple" if fmt == "rich" else fmt)
         print(text, end="" if text.endswith("\n") else "\n")
-
-
-def print_rows(rows: list[dict[str, object]], *, as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    texts = [[plain(str(value)) for value in row.values()] for row in rows]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    names = list(rows[0]) if rows else list(columns)
-    limits = None if width is None or not names else [max(8, width // len(names))] * len(names)
-    print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
 
 
 def console_on(*, stderr: bool) -> Console:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aezoo.cli import complete
 from aezoo.cli.app import BlockOption, PluginOption, app
 from aezoo.cli.bench import stop_at_signals
 from aezoo.errors import AezooError
@@ -24,8 +25,13 @@ def settle(
     max_seeds: Annotated[int, typer.Option("--max-seeds", min=1, help="Seeds of each variant, at most.")] = 20,
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin nothing that would end after so many.")] = None,
     margin: Annotated[float, typer.Option(metavar="PERCENT", help="Losses so close are the same.")] = 1.0,
-    recipe: Annotated[str, typer.Option(help="default, quick, or a TOML file.")] = "default",
-    dataset: Annotated[str | None, typer.Option(help="A data set; `aezoo list --datasets` shows them.")] = None,
+    recipe: Annotated[
+        str, typer.Option(autocompletion=complete.recipes, help="default, quick, or a TOML file.")
+    ] = "default",
+    dataset: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete.datasets, help="A data set; `aezoo list --datasets` shows them."),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds to begin with.")] = None,

@@ -227,19 +227,11 @@ def find_data_dir(path: str | Path | None) -> Path:
         AezooError: the folder is not there.
     """
     if path is None:
-        return Path(os.environ.get("AEZOO_DATA_DIR") or _cache() / "aezoo")
+        return Path(os.environ.get("AEZOO_DATA_DIR") or machine.cache_folder())
     path = Path(path)
     if not path.is_dir():
         raise AezooError(f"no folder {path} for data sets (--data-dir); make it, or give one that is there")
     return path
-
-
-def _cache() -> Path:
-    """Return the user's folder for what can be had again; the temporary folder for a user who has no home."""
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:
-        return Path(tempfile.gettempdir())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aezoo.contract.architecture import Architecture, ImageShape, Variant, VariantText, parse_variant
@@ -15,15 +14,14 @@ from aezoo.contract.dataset import Dataset
 from aezoo.contract.executor import Executor
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
-from aezoo.registry.plugin import GROUP, Origin, Plugin, load, owner
+from aezoo.registry.catalogue import BLOCKING, plugin_points
+from aezoo.registry.plugin import Origin, Plugin, load, owner
 from aezoo.run.records import PluginSource
 
 if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-BLOCKING = "AEZOO_NO_PLUGINS"
-"""The environment variable that names plugins, or distributions, to be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +262,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _discover(block: Sequence[str]) -> Registry:
-    points = metadata.entry_points(group=GROUP)
+    points = plugin_points()
     # aezoo's own come first: nobody takes a baseline from it. The rest in an order that the path does not change.
     ordered = sorted(points, key=lambda point: (owner(point)[0] != "aezoo", *owner(point), point.name))
     blocked_by = {"--no-plugin": set(block), BLOCKING: set(os.environ.get(BLOCKING, "").replace(",", " ").split())}

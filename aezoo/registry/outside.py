@@ -16,9 +16,10 @@ from typing import Any
 from aezoo.contract.architecture import NAME, Architecture
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
+from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.plugin import Plugin, ask, hook_names, module_files, quiet
-from aezoo.registry.source import AtHand, at_hand, source_files, source_sha256
+from aezoo.registry.source import AtHand, at_hand
 from aezoo.run.records import PluginSource
 
 VERSION = "(not installed)"

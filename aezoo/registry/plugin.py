@@ -20,10 +20,10 @@ from aezoo.contract.executor import Executor
 from aezoo.contract.hooks import API_VERSION, OLDEST_API
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, did_you_mean
-from aezoo.registry.source import source_files, source_sha256
+from aezoo.registry.catalogue import plugin_points
+from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.run.records import PluginSource
 
-GROUP = "aezoo"
 CONTRIBUTIONS: dict[str, type] = {
     "aezoo_architectures": Architecture,
     "aezoo_datasets": Dataset,
@@ -94,7 +94,7 @@ class Installed:
             AezooError: it is not installed any more.
             BaseException: whatever its import or its hooks raise.
         """
-        for point in metadata.entry_points(group=GROUP):
+        for point in plugin_points():
             if (point.name, owner(point)[0]) == (self.name, self.distribution):
                 return load(point)
         raise AezooError(f"plugin {self.name} of {self.distribution} is not installed any more")

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ, ResidualVQ, VectorQuantize
-from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
 import aezoo
 from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, halved, spatial_body
@@ -51,7 +49,7 @@ class Quantised(aezoo.Autoencoder):
         self.look_up = look_up
         self.codebook_size = codebook_size
         self.sides = sides
-        self.codebooks = [one for one in quantiser.modules() if isinstance(one, Codebook)]
+        self.codebooks = [one for one in quantiser.modules() if hasattr(one, "threshold_ema_dead_code")]
         for codebook in self.codebooks:
             # Learnt, if not by a gradient: a parameter, so that it counts as one.
             codebook.embed = nn.Parameter(codebook._buffers.pop("embed"), requires_grad=False)
@@ -133,6 +131,9 @@ def _vector_quantised(
     strides: int,
     parts: int,
 ) -> Quantised:
+    # Whoever builds none of these need not import as much again as torch.
+    from vector_quantize_pytorch import ResidualVQ, VectorQuantize
+
     check_at_least_one(codebook_size=codebook_size, code_dim=code_dim)
     check_weight(commitment=commitment)
     body = spatial_body(image_shape, code_dim, width, strides)
@@ -169,6 +170,8 @@ def build_fsq(
 
     The code's K is the product of the levels; (8, 6, 5) are what the paper recommends for about 256.
     """
+    from vector_quantize_pytorch import FSQ
+
     if not levels or min(levels) < 3:
         raise aezoo.AezooError(f"levels must be one number or more, each at least 3, but are {levels}")
     if math.prod(levels) > MOST_CODES:

@@ -1,0 +1,83 @@
+"""What a shell completes: architectures and their hyperparameters, data sets, runs, columns, recipes, views."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def variants(incomplete: str) -> list[str]:
+    """Complete the name of an architecture, or, after its bracket, a hyperparameter."""
+    rows = _installed("architectures")
+    name, bracket, given = incomplete.partition("[")
+    if not bracket:
+        return [row["architecture"] for row in rows if str(row["architecture"]).startswith(name)]
+    known = next((str(row["hyperparameters"]) for row in rows if row["architecture"] == name), "")
+    *before, last = given.split(",")
+    head = f"{name}[{''.join(f'{part},' for part in before)}"
+    settings = [part.split("=")[0].strip() for part in known.split(", ") if "=" in part]
+    return [f"{head}{setting}=" for setting in settings if setting.startswith(last)]
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Complete the name of a data set."""
+    return [row["dataset"] for row in _installed("datasets") if str(row["dataset"]).startswith(incomplete)]
+
+
+def metrics(incomplete: str) -> list[str]:
+    """Complete the last of some metrics."""
+    *before, last = incomplete.split(",")
+    head = "".join(f"{part}," for part in before)
+    return [f"{head}{row['metric']}" for row in _installed("metrics") if str(row["metric"]).startswith(last)]
+
+
+def executors(incomplete: str) -> list[str]:
+    """Complete the name of an executor."""
+    return [row["executor"] for row in _installed("executors") if str(row["executor"]).startswith(incomplete)]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Complete the folder of a run, or one that leads to some."""
+    found = {str(path) for path in _folders(incomplete) if _leads_to_a_run(path)}
+    if not incomplete:
+        found |= {str(path.parent) for path in Path().glob("results/*/run.json")}
+    return sorted(found)
+
+
+def columns(incomplete: str) -> list[str]:
+    """Complete a column of the table."""
+    from aezoo.contract.columns import COLUMNS
+
+    return [column.name for column in COLUMNS if column.name.startswith(incomplete)]
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Complete a built-in recipe, or a TOML file."""
+    from aezoo.contract.recipe import BUILT_IN
+
+    files = [str(path) for path in Path().glob(f"{incomplete}*.toml")] if "*" not in incomplete else []
+    return [name for name in BUILT_IN if name.startswith(incomplete)] + sorted(files)
+
+
+def views(incomplete: str) -> list[str]:
+    """Complete a view of a run."""
+    return [name for name in ("group", "flat", "rate", "tuning") if name.startswith(incomplete)]
+
+
+def _folders(incomplete: str) -> Iterator[Path]:
+    path = Path(incomplete)
+    folder, begun = (path, "") if incomplete.endswith("/") else (path.parent, path.name)
+    if folder.is_dir():
+        yield from (each for each in folder.iterdir() if each.is_dir() and each.name.startswith(begun))
+
+
+def _leads_to_a_run(path: Path) -> bool:
+    return (path / "run.json").is_file() or next(path.glob("*/run.json"), None) is not None
+
+
+def _installed(kind: str) -> list[dict[str, str]]:
+    """Return the rows that `aezoo list` would print; none where a plugin is in the way."""
+    from aezoo.cli.listing import installed
+
+    try:
+        return installed(kind)
+    except Exception:  # noqa: BLE001 - a shell that asks is told nothing, not a traceback
+        return []

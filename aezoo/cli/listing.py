@@ -1,0 +1,239 @@
+"""The command that lists what there is; a second time from what the first one kept, without torch."""
+
+import fnmatch
+import json
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aezoo.cli import complete
+from aezoo.cli.app import (
+    SHAPE,
+    BlockOption,
+    DataDirOption,
+    DatasetOption,
+    ImageShapeOption,
+    PluginOption,
+    app,
+    image_shape_of,
+    registry_of,
+)
+from aezoo.errors import AezooError, plain, reason_of
+
+if TYPE_CHECKING:
+    from aezoo.contract.architecture import Hyperparameter, ImageShape, Variant
+    from aezoo.registry.names import Registry
+
+Rows = list[dict[str, Any]]
+
+
+@app.command("list")
+def list_(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATTERN|FILE.py]...", autocompletion=complete.variants, help="such as 'conv*', ./my_model.py"
+        ),
+    ] = None,
+    variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
+    datasets: Annotated[bool, typer.Option("--datasets", help="List data sets, not architectures.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="List metrics.")] = False,
+    executors: Annotated[bool, typer.Option("--executors", help="List executors.")] = False,
+    image_shape: ImageShapeOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """List the architectures that are installed, or their variants, or the data sets, metrics or executors.
+
+    What depends on the image shape is that on 1x28x28 images, unless another one is given.
+
+    Example: aezoo list 'conv*'
+    """
+    chosen = [
+        name
+        for name, is_chosen in (
+            ("variants", variants), ("datasets", datasets), ("metrics", metrics), ("executors", executors),
+        )
+        if is_chosen
+    ]  # fmt: skip
+    if len(chosen) > 1:
+        raise AezooError("--variants, --datasets, --metrics and --executors are four lists; give one of them")
+    kind = chosen[0] if chosen else "architectures"
+    patterns = patterns or []
+    if not (plugin or dataset or image_shape) and all(map(_is_installed, patterns)) and not (patterns and variants):
+        # What only a built network tells is not asked for where nobody sees it.
+        print_rows(_matching(installed(kind, built=as_json, block=no_plugin or []), patterns, kind), as_json=as_json)
+        return
+    from aezoo.registry.outside import extend
+
+    registry, patterns = extend(registry_of(plugin, no_plugin), patterns)
+    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
+    if kind == "variants":
+        rows = [_variant_row(variant, shape) for variant in registry.select(patterns or ["*"])]
+        for label in registry.undeclared(patterns or ["*"]):
+            print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
+    else:
+        rows = _matching(_rows(registry, kind, shape, built=as_json), patterns, kind)
+    print_rows(rows, as_json=as_json, columns=("variant", "objective", "latent", "num_params", "reference"))
+
+
+def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
+    """Return a row for each thing of a kind that is installed: those that were kept, or else made and kept."""
+    from aezoo.registry import catalogue
+
+    key = catalogue.key_of([kind, built], block)
+    rows = catalogue.read(key)
+    if rows is None:
+        registry = registry_of(None, list(block))
+        rows = _rows(registry, kind, SHAPE, built=built)
+        # What is wrong with a plugin is to be said every time.
+        if not registry.warnings:
+            catalogue.keep(key, rows)
+    return rows
+
+
+def _is_installed(pattern: str) -> bool:
+    """Say whether a pattern stands for what is installed: it is no file, no module, and no variant."""
+    return re.fullmatch(r"[\w.*?-]+", pattern) is not None and not (pattern.endswith(".py") or Path(pattern).exists())
+
+
+def _matching(rows: Rows, patterns: Sequence[str], kind: str) -> Rows:
+    """Return the rows whose names match a pattern; all of them where there is none.
+
+    Raises:
+        AezooError: nothing matches.
+    """
+    if not patterns:
+        return rows
+    names = [str(next(iter(row.values()))).partition("[")[0] for row in rows]
+    matching = [
+        row
+        for row, name in zip(rows, names, strict=True)
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    ]
+    if not matching:
+        option = "" if kind == "architectures" else f" --{kind}"
+        raise AezooError(f"nothing matches {' '.join(patterns)!r}; `aezoo list{option}` shows what there is")
+    return matching
+
+
+def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: bool) -> Rows:
+    """Return a row for each thing of a kind that there is; what is `built` also says what a network tells."""
+    from aezoo.harness.local import LOCAL
+
+    if kind == "variants":
+        return [_variant_row(variant, image_shape) for variant in registry.select(["*"])]
+    if kind == "datasets":
+        return [
+            {"dataset": each.name, "summary": each.summary, "reference": each.reference, "origin": owner.distribution}
+            for each, owner in registry.contributed("aezoo_datasets")
+        ]
+    if kind == "metrics":
+        return [
+            {
+                "metric": each.name, "better": "higher" if each.higher_is_better else "lower", "summary": each.summary,
+                "reference": each.reference, "origin": owner.distribution,
+            }
+            for each, owner in registry.contributed("aezoo_metrics")
+        ]  # fmt: skip
+    if kind == "executors":
+        return [
+            {"executor": LOCAL.name, "summary": LOCAL.summary, "origin": "aezoo"},
+            *(
+                {"executor": each.name, "summary": each.summary, "origin": owner.distribution}
+                for each, owner in registry.contributed("aezoo_executors")
+            ),
+        ]
+    return [
+        {
+            "architecture": label,
+            "summary": architecture.summary,
+            **({"objective": _objective(registry, label, image_shape)} if built else {}),
+            "hyperparameters": ", ".join(
+                f"{hyperparameter.name}={_default(hyperparameter)}"
+                for hyperparameter in architecture.hyperparameters.values()
+            ),
+            "variants": len(architecture.variants),
+            "reference": architecture.reference,
+            "origin": f"{owner.distribution} {owner.version}",
+        }
+        for label, (architecture, owner) in registry.architectures.items()
+    ]
+
+
+def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone.
+
+    On a terminal that is too narrow for them: names and summaries alone, where there are summaries; else wrapped.
+    """
+    import tabulate
+
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    names = list(rows[0]) if rows else list(columns)
+    texts = [[plain(str(value)) for value in row.values()] for row in rows]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    whole = tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True)
+    if width is None or all(len(line) <= width for line in whole.splitlines()):
+        print(whole)
+        return
+    if "summary" not in names:
+        limits = [max(8, width // len(names) - 2)] * len(names)
+        print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
+        return
+    first = max(len(row[0]) for row in texts)
+    for row in texts:
+        summary = row[names.index("summary")]
+        hang = " " * (first + 2)
+        print(textwrap.fill(f"{row[0]:<{first}}  {summary}", max(width, first + 20), subsequent_indent=hang))
+
+
+def _default(hyperparameter: "Hyperparameter") -> str:
+    from aezoo.contract.architecture import format_value
+
+    return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+
+
+def _objective(registry: "Registry", label: str, image_shape: "ImageShape") -> str:
+    """Return the objective of an architecture with its defaults, which says what it is only once it is built."""
+    from aezoo.check.case import objective
+    from aezoo.train.build import on_meta
+
+    try:
+        variant = registry.resolve(f"{label}[]")
+        return objective(on_meta(lambda: variant.build(image_shape)) or variant.build(image_shape))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        return f"unknown: {reason_of(error)}"
+
+
+def _variant_row(variant: "Variant", image_shape: "ImageShape") -> dict[str, Any]:
+    """Return what a variant is on images of a shape."""
+    from aezoo.check.case import latent_bits, latent_shape, objective
+    from aezoo.check.suite import sample_images
+    from aezoo.contract.network import num_params, to_float
+    from aezoo.train.build import build
+
+    row: dict[str, Any] = {"variant": variant.text, "objective": "unknown", "latent": "unknown", "num_params": "-"}
+    try:
+        images_NCHW = sample_images(image_shape, count=2)
+        module = build(variant, images_NCHW, seed=0).eval()
+        row |= {"objective": objective(module), "num_params": num_params(module)}
+        x_BCHW = to_float(images_NCHW)
+        shape, bits = latent_shape(module, x_BCHW), latent_bits(module, x_BCHW)
+        row["latent"] = "-" if shape is None else "x".join(map(str, shape))
+        if bits is not None:
+            row["latent"] = f"{row['latent']}, {bits:.1f} bits"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        what = "objective" if row["objective"] == "unknown" else "latent"
+        row[what] = f"unknown: {reason_of(error)}"
+    return {**row, "reference": variant.architecture.reference}

@@ -1,0 +1,101 @@
+"""What plugins contribute, as rows that were kept: so that a list needs no plugin, and no torch, a second time.
+
+A listing is kept by the hash of every plugin's source, and by all else that it depends on. It is found without
+importing anything: whatever cannot be found so is listed anew each time.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aezoo.errors import StorageError
+from aezoo.machine import cache_folder
+from aezoo.registry.hashing import file_of, source_files, source_sha256
+
+GROUP = "aezoo"
+BLOCKING = "AEZOO_NO_PLUGINS"
+"""The environment variable that names plugins, or distributions, to be left out."""
+Rows = list[dict[str, Any]]
+FORMAT = 1
+"""Raised whenever what is kept has other columns than before."""
+
+
+def plugin_points() -> tuple[metadata.EntryPoint, ...]:
+    """Return the entry points of all plugins that are installed."""
+    return tuple(metadata.entry_points(group=GROUP))
+
+
+def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
+    """Return what a listing of all plugins is kept by; None where a plugin's files are not found without importing it.
+
+    Args:
+        what: What is listed: its kind, and what it depends on beside the plugins.
+        block: The plugins or distributions that the call leaves out.
+    """
+    facts: list[Any] = [FORMAT, sys.version, list(what), sorted(block), os.environ.get(BLOCKING, "")]
+    facts += [_version(name) for name in ("aezoo", "torch")]
+    for point in sorted(plugin_points(), key=lambda point: (point.name, point.value)):
+        files = _files_of(point.value.partition(":")[0])
+        if not files:
+            return None
+        distribution = (point.dist.name, point.dist.version) if point.dist else None
+        facts.append([point.name, point.value, distribution, source_sha256(files)])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def read(key: str | None) -> Rows | None:
+    """Return the rows that were kept, or None where there are none that can be read."""
+    if key is None:
+        return None
+    try:
+        rows = json.loads(_path(key).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return rows if isinstance(rows, list) and all(isinstance(row, dict) and row for row in rows) else None
+
+
+def keep(key: str | None, rows: Rows) -> None:
+    """Keep rows; where there is no room for them they are made anew the next time."""
+    from aezoo.run.files import write_text
+
+    if key is None:
+        return
+    try:
+        write_text(_path(key), json.dumps(rows) + "\n")
+    except StorageError:
+        return
+
+
+def _path(key: str) -> Path:
+    return cache_folder() / "catalogue" / f"{key}.json"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _files_of(module: str) -> dict[str, Path]:
+    """Return the source files of a module that is not imported, and of what it imports of its own package."""
+    try:
+        # Of a module within a package this would import the package.
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return {}
+    if spec is None:
+        return {}
+    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
+    roots = list(dict.fromkeys(Path(place).parent for place in places if Path(place).exists()))
+    if spec.submodule_search_locations:
+        roots = list(dict.fromkeys(Path(place).parent for place in spec.submodule_search_locations))
+    path = next((found for root in roots if (found := file_of(module, root)) is not None), None)
+    package_roots = roots if spec.submodule_search_locations else []
+    return {} if path is None else source_files(module, path, package_roots=package_roots)

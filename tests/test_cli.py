@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from conftest import hear_ctrl_c
 
 import aezoo
-from aezoo.cli import screen
+from aezoo.cli import complete, screen
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local
 from aezoo.registry.names import discover
@@ -108,6 +109,65 @@ def test_list_shows_every_architecture_with_its_origin(call):
     }
 
 
+def test_list_needs_no_torch_a_second_time_until_a_plugin_changes(distribute, tmp_path, monkeypatch):
+    source = """
+        import aezoo, torch
+
+        def build(image_shape):
+            return torch.nn.Identity()
+
+        @aezoo.hookimpl
+        def aezoo_architectures():
+            yield aezoo.Architecture(name="mine", build=build, summary="FIRST", reference="r")
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def listed(*arguments):
+        command = [sys.executable, "-c", IMPORTED, "list", "mine", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    path = distribute(source, name="my-dist")
+    first, second = listed(), listed()
+    assert "torch" in first.splitlines()[-1]
+    assert second.splitlines()[-1] == "[]"
+    assert second.splitlines()[:-1] == first.splitlines()[:-1]
+    assert "FIRST" in second
+    path.write_text(path.read_text().replace("FIRST", "SECOND"))
+    assert "SECOND" in listed()
+    # What a broken plugin says is never kept.
+    path.write_text("raise RuntimeError('no')")
+    for _ in range(2):
+        command = [sys.executable, "-c", IMPORTED, "list", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "RuntimeError: no" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "incomplete", "expected"),
+    [
+        ("variants", "conv_", ["conv_resize", "conv_spatial"]),
+        ("variants", "conv[", ["conv[latent_dim=", "conv[width="]),
+        ("variants", "conv[width=8,l", ["conv[width=8,latent_dim="]),
+        ("datasets", "mnist", ["mnist-5k", "mnist"]),
+        ("metrics", "psnr,ss", ["psnr,ssim"]),
+        ("executors", "lo", ["local"]),
+        ("columns", "test_", ["test_mse", "test_mse_low", "test_mse_high"]),
+        ("recipes", "t", ["tuned"]),
+        ("views", "", ["group", "flat", "rate", "tuning"]),
+    ],
+)
+def test_a_shell_completes_what_there_is(function, incomplete, expected):
+    assert getattr(complete, function)(incomplete) == expected
+
+
+def test_a_shell_completes_runs_and_the_folders_that_lead_to_them(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    (run.parent / "other").mkdir()
+    assert complete.runs("r") == ["run"]
+    assert str(run.parent) in complete.runs(f"{run.parent.parent}/")
+    assert complete.runs("o") == []
+
+
 def test_list_shows_what_each_declared_variant_is(call):
     _, out, _ = call("list", "--variants", "--json")
     rows = {row["variant"]: row for row in json.loads(out)}
@@ -189,8 +249,10 @@ def test_bench_prints_a_plain_table_and_the_second_call_trains_nothing(call, tin
     ]
     status, out, err = call(*arguments, "--device", "cpu")
     assert status == 0
-    ranked, swept = out.split("\n\n")
-    assert {line.split()[1] for line in ranked.splitlines()[2:]} == {
+    *ranked, _, swept = out.split("\n\n")
+    lines = [line for part in ranked[1:] for line in part.strip().splitlines()[1:]]
+    names = [re.findall(r"[a-z]\w*(?:\[\S+\])?", line)[0] for line in lines]
+    assert set(names) == {
         "mean", "pca[latent_dim=2]", "pca[latent_dim=4]", "linear[latent_dim=2]", "linear[latent_dim=4]",
     }  # fmt: skip
     assert [line.split()[0] for line in swept.splitlines()] == ["variant", "---------", "pca", "linear"]
@@ -242,6 +304,8 @@ def test_table_formats_and_sorts(call, run):
     rows = json.loads(out)
     assert [row["num_params"] for row in rows] == sorted(row["num_params"] for row in rows)
     _, out, _ = call("table", run, "--format", "github")
+    assert out.startswith("**0 numbers**\n\n|")
+    _, out, _ = call("table", run, "--view", "flat", "--format", "github")
     assert out.startswith("|")
     _, out, _ = call("table", run, "--format", "latex")
     assert out.startswith("\\begin{tabular}")
@@ -375,7 +439,7 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
 
     wide = Console(force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(screen, "console_on", lambda stderr: wide)
-    screen.print_run(RunDirectory(run), "rich")
+    screen.print_run(RunDirectory(run), "rich", view="flat")
     out, err = capsys.readouterr()
     assert "too narrow for all columns" in err
     assert "…" not in out

@@ -14,7 +14,7 @@ from aezoo.harness.observer import Observer
 from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory
 from aezoo.table.render import notes
-from aezoo.table.rows import by_code, rate_distortion
+from aezoo.table.rows import by_group, rate_distortion
 from aezoo.train.score import active_units
 
 VARIANTS = [
@@ -65,9 +65,9 @@ def test_the_control_has_a_row_that_says_why_it_is_no_autoencoder(run):
 
 
 def test_the_table_in_groups_holds_together_what_may_be_compared(run):
-    grouped = by_code(RunDirectory(run.path))
+    grouped = by_group(RunDirectory(run.path))
     assert len(grouped) == len(run.table())
-    groups = {name: set(rows["variant"]) for name, rows in grouped.groupby("code", sort=False)}
+    groups = {name: set(rows["variant"]) for name, rows in grouped.groupby("group", sort=False)}
     assert groups == {
         "0 numbers": {"mean"},
         "2 numbers": {"linear[latent_dim=2]", "pca[latent_dim=2]"},
@@ -77,10 +77,10 @@ def test_the_table_in_groups_holds_together_what_may_be_compared(run):
         "about 64 bits": {"fsq[levels=(3,3),strides=1]", "fsq[levels=(3,4),strides=1]"},
         "failed": {"unet"},
     }
-    for _, rows in grouped.groupby("code", sort=False):
+    for _, rows in grouped.groupby("group", sort=False):
         assert rows["test_mse"].dropna().is_monotonic_increasing
     written = (run.path / "table.md").read_text()
-    assert "By the size of the code:" in written
+    assert written.count("**about 4 bits**") == 1
     assert "test_mse by latent_dim:" in written
 
 

@@ -59,7 +59,8 @@ def test_a_user_without_a_home_needs_no_folder_for_the_default_data(tiny, tmp_pa
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", home)
-    monkeypatch.delenv("AEZOO_DATA_DIR", raising=False)
+    for name in ("AEZOO_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     assert find_data_dir(None) == Path(tempfile.gettempdir()) / "aezoo"
     assert not bench(tmp_path / "run").failed
 
@@ -175,7 +176,7 @@ def test_two_variants_whose_names_are_alike_are_tried_apart(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["code", "found", "why", "state", "seed", "verdict", "test_mse_a", "mse_16", "run_b", "trials", "status", "rank"],
+    ["group", "found", "why", "state", "seed", "verdict", "test_mse_a", "mse_16", "run_b", "trials", "status", "rank"],
 )
 def test_a_metric_may_not_be_called_as_a_column_of_any_view(name):
     with pytest.raises(ContractError, match=f"the column '{name}' is aezoo's own; choose another name"):
@@ -209,7 +210,7 @@ def test_a_table_is_of_one_moment(tiny, tmp_path):
     bench(tmp_path / "run", ["linear[latent_dim=2]", "linear[latent_dim=3]"])
     table = rows.summarise(snapshot)
     assert table["variant"].tolist() == before["variant"].tolist()
-    assert set(rows.by_code(snapshot)["variant"]) == set(before["variant"])
+    assert set(rows.by_group(snapshot)["variant"]) == set(before["variant"])
     assert len(rows.summarise(RunDirectory(run.path).load())) == 5
 
 

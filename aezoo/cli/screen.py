@@ -34,7 +34,7 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     shown = rows.VIEWS[view](run)
     if sort:
         shown = rows.sort(shown, sort)
-        if view == "group":
+        if view == "group" and fmt not in ("csv", "json"):
             shown = shown.sort_values("group", key=lambda names: names.map(list(table["group"]).index), kind="stable")
     print_table(shown, fmt)
     if view == "group" and fmt in ("rich", "simple", "plain", "github", "pipe"):

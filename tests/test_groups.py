@@ -1,0 +1,58 @@
+"""The table in groups: what fits a terminal, and what the evidence says in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aezoo
+from aezoo.contract.recipe import Recipe
+from aezoo.run.store import RunDirectory
+from aezoo.table import groups, render, rows
+from aezoo.table.statistics import Errors, Prior
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    recipe = Recipe(name="t", dataset="tiny", steps=5)
+    return aezoo.bench(["linear[latent_dim=2]"], recipe=recipe, out=tmp_path / "run", timing=False, device="cpu").path
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_groups_fit_a_terminal_with_every_figure_whole(run, width):
+    """A name is cut in its middle, and what is less important is left out; a figure is neither cut nor wrapped."""
+    table = rows.by_group(RunDirectory(run)).assign(
+        num_params=123_456_789, train_images_per_s=1_234_567.0, infer_images_per_s=12_345_678.0
+    )
+    table["variant"] = "an_architecture[a_long_hyperparameter=0.123456,and_another_one=yes]"
+    lines = [line for line, _ in render.group_lines(table, width)]
+    assert max(map(len, lines)) <= width
+    header = lines[0].split()
+    assert {"rank", "variant", "test_mse", "params", "train/s"} <= set(header)
+    assert ("seeds" in header) == (width >= 120)
+    figures = [line for line in lines if "an_a" in line]
+    assert len(figures) == len(table)
+    whole = " ".join(next(render.group_lines(table))[0].split())
+    assert set(header) <= set(whole.split())
+    for line, loss in zip(figures, table["test_mse"], strict=True):
+        assert f"{loss:.5f}" in line
+        assert "123,456,789" in line
+        assert "1,234,567" in line
+        assert "=yes]" in line
+
+
+def test_a_sentence_for_each_group_says_what_the_evidence_supports():
+    errors = {
+        name: Errors(np.full((2, 5), loss) * np.array([[1.0], [1.001]]), [Prior(50.0, 1e-6)])
+        for name, loss in (("a", 0.1), ("b", 0.12), ("c", 0.1201), ("pca", 0.11))
+    }
+    table = pd.DataFrame({
+        "variant": ["a", "pca", "b", "c"], "group": "16 numbers", "group_rank": [1, 2, 3, 4],
+        "group_rank_low": [1, 2, 3, 3], "against_pca": ["better", None, "worse", "not decided"],
+    })  # fmt: skip
+    (line,) = groups.verdicts(table, errors)
+    assert line == (
+        "at 16 numbers: a is best, ahead of pca by 10 to 10 %; 1 ahead of PCA; 1 behind PCA; 1 not told from it"
+    )
+    tied = table.assign(group_rank_low=[1, 1, 3, 3])
+    assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: best is one of a, pca, ahead of 2;")
+    assert groups.verdicts(table.assign(group_rank_low=1), errors)[0].startswith("at 16 numbers: nothing is told apart")

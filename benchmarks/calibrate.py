@@ -79,13 +79,13 @@ def calibrate(run: RunDirectory, from_seed: int) -> Calibration:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path, help="the prior file")
     parser.add_argument("--from-seed", type=int, default=3, help="the first seed that counts")
     parser.add_argument("--losses", type=Path, help="also write the losses, for benchmarks/simulate.py")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     run = RunDirectory(given.run)
     calibration = calibrate(run, given.from_seed)
     head = "# Made by benchmarks/calibrate.py; not edited by hand.\n"

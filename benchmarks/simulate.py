@@ -114,14 +114,14 @@ def _prior_of(logs: list[np.ndarray]) -> Prior:
     return fit_prior([each.var(ddof=1) for each in logs], [len(each) - 1 for each in logs])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--variants", type=int, nargs="+", default=[5, 20, 77])
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
     parser.add_argument("--losses", type=Path, default=Path(__file__).parent / "seeds.json")
     parser.add_argument("--prior", type=Path, default=Path(aezoo.__file__).parent / "recipes" / "default.prior.toml")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     priors = list(read_calibration(given.prior).priors.values())
     print("| variances | noise | variants | seeds | a false difference | intervals that hold | a wrong sign |")
     print("|---|---|---|---|---|---|---|")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import tomli_w
 
 import aezoo
 from aezoo.machine import configured
+from aezoo.table.priors import read_calibration
 
 BENCHMARKS = Path(aezoo.__file__).parent.parent / "benchmarks"
 PROGRAMS = [path for path in sorted(BENCHMARKS.rglob("*.py")) if "def main()" in path.read_text()]
@@ -38,7 +40,52 @@ def program(monkeypatch):
 
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
-    assert names == {"overhead.py", "peers.py", "publish.py", "scaling.py", "reproduce/run.py"}
+    assert names == {
+        "against.py", "calibrate.py", "overhead.py", "peers.py", "publish.py", "scaling.py", "simulate.py",
+        "reproduce/run.py",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [((), "geometric mean of 1: "), (("--whole",), "first whole table: ")],
+    ids=["steps", "whole"],
+)
+def test_against(program, capsys, arguments, told):
+    """Against itself."""
+    small = ["--variants", "mlp[]", "--steps", 2, "--rounds", 1]
+    program("against.py", BENCHMARKS.parent, *small, *arguments)
+    assert told in capsys.readouterr().out
+
+
+def test_calibrate_leaves_the_seeds_of_tables_out_and_the_table_leans_on_what_it_found(program, tmp_path):
+    run = aezoo.bench(
+        ["linear[latent_dim=2]", "linear[]", "linear[latent_dim=8]"],
+        recipe=RECIPE.change(seeds=9), out=tmp_path / "run", device="cpu", timing=False,
+    )  # fmt: skip
+    before = run.table().set_index("variant").loc["linear"]
+    program("calibrate.py", run.path, run.path / "prior.toml", "--from-seed", 1, "--losses", tmp_path / "losses.json")
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert {name: len(seeds) for name, seeds in losses["narrow"].items()} == {
+        "linear": 8, "linear[latent_dim=2]": 8, "linear[latent_dim=8]": 8,
+    }  # fmt: skip
+    calibration = read_calibration(run.path / "prior.toml")
+    assert (calibration.seeds, calibration.groups["narrow"].variants) == ("1-8", 3)
+    after = run.table().set_index("variant").loc["linear"]
+    assert after["test_mse"] == before["test_mse"]
+    assert after["test_mse_low"] != before["test_mse_low"]
+    with pytest.raises(aezoo.AezooError, match="a calibration needs 8"):
+        program("calibrate.py", run.path, tmp_path / "other.toml", "--from-seed", 3)
+    other = aezoo.bench(["linear[]"], recipe=RECIPE.change(steps=3), out=tmp_path / "other", device="cpu", timing=False)
+    shutil.copyfile(run.path / "prior.toml", other.path / "prior.toml")
+    with pytest.raises(aezoo.AezooError, match="make it anew with benchmarks/calibrate.py"):
+        other.table()
+
+
+def test_simulate(program, capsys):
+    program("simulate.py", "--rounds", 2, "--variants", 4, "--seeds", 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith(("| inverse", "| lognormal", "| two-point"))]) == 6
 
 
 def test_overhead(program, tmp_path, capsys):

@@ -131,6 +131,6 @@ def test_the_public_names_are_these():
         "API_VERSION", "AezooError", "Architecture", "Autoencoder", "Dataset", "Evaluation", "Executor", "Flat",
         "ImageShape", "Images", "Metric", "Observer", "Outcome", "Recipe", "Request", "Run", "Task", "TrainingOutput",
         "TrialRecord", "Variant", "Work", "__version__", "bench", "create", "hookimpl", "list_architectures",
-        "read_recipe",
+        "read_recipe", "settle",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)

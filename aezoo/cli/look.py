@@ -142,9 +142,12 @@ def table(
     fmt: FormatOption = "rich",
     sort: Annotated[str | None, typer.Option(autocompletion=complete.columns, help="A column to sort by.")] = None,
     view: Annotated[
-        str,
-        typer.Option(help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried."),
-    ] = "group",
+        str | None,
+        typer.Option(
+            autocompletion=complete.views,
+            help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried.",
+        ),
+    ] = None,
 ) -> None:
     """Print the table of a run, derived anew from its records.
 

@@ -21,13 +21,16 @@ from aezoo.table import render, rows
 from aezoo.table.notes import notes, verdicts
 
 
-def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str = "group") -> pd.DataFrame:
+def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str | None = None) -> pd.DataFrame:
     """Print a run in one of its views, what the evidence supports, its notes beside it, and return the flat table.
+
+    People get it in groups where no view is named, and programs, who read csv and json, in one table.
 
     Raises:
         AezooError: no such format, view or column; or there is no run.
     """
     render.check_format(fmt)
+    view = view or ("flat" if fmt in ("csv", "json") else "group")
     if view not in rows.VIEWS:
         raise AezooError(f"no view {view!r}; give one of {', '.join(rows.VIEWS)}." + did_you_mean(view, rows.VIEWS))
     table = rows.summarise(run)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aezoo
@@ -18,8 +18,10 @@ from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.harness import timing
 from aezoo.harness.trial import preflight
-from aezoo.train.build import Stream, seed_stream, stream_seed
+from aezoo.registry.names import discover
+from aezoo.train.build import Stream, build, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, arithmetic
+from aezoo.train.layout import choose_layout, lay_out
 from aezoo.train.loop import DivergedError, batch_indices, train
 from aezoo.train.score import image_errors
 
@@ -385,3 +387,64 @@ def test_flat_wraps_a_module_on_flat_images_with_all_that_it_has():
     assert check(lambda: aezoo.Flat(Tutorial(), (1, 4, 4))).latent_shape == (2,)
     with pytest.raises(ContractError, match=r"expected flat images of shape \(B, 16\) from Linear, got \(8, 9\)"):
         aezoo.Flat(nn.Linear(16, 9), (1, 4, 4))(X)
+
+
+# Layout --------------------------------------------------------------------------------------------------------------
+
+
+class Views(nn.Module):
+    """Calls `view` on feature maps, which cannot be done with channels last."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.back = nn.Conv2d(4, 1, 3, padding=1)
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.convolution(x)
+        return self.back(maps.view(len(x), -1).view_as(maps) if self.where == "forward" else maps)
+
+    def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
+        maps = self.convolution(x)
+        return aezoo.TrainingOutput(
+            self.back(maps.view(len(x), -1).view_as(maps) if self.where == "training" else maps)
+        )
+
+
+@pytest.mark.parametrize(
+    ("module", "layout"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)), "channels_last"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(36, 36), nn.Unflatten(1, (1, 6, 6))), "contiguous"),
+        (Views("nowhere"), "channels_last"),
+        (Views("forward"), "contiguous"),
+        (Views("training"), "contiguous"),
+    ],
+    ids=["convolutions", "none", "no view", "a view in forward", "a view in training_forward"],
+)
+def test_convolutions_lie_channels_last_unless_the_network_cannot_run_so(module, layout):
+    images = torch.arange(2 * 36, dtype=torch.uint8).view(2, 1, 6, 6)
+    assert choose_layout(module, images, RECIPE) == layout
+
+
+def test_a_layout_changes_no_loss_but_for_rounding():
+    pixels = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    variant = discover().resolve("conv")
+    curves = []
+    for layout in ("contiguous", "channels_last"):
+        module = lay_out(build(variant, pixels, seed=0), layout)
+        assert module.encoder[2].weight.is_contiguous() == (layout == "contiguous")
+        curves.append(train(module, pixels, RECIPE.change(steps=20, batch_size=16), 0, lambda _: None).curve)
+    assert curves[0][0][1] == pytest.approx(curves[1][0][1], rel=1e-4)
+
+
+def test_a_data_set_held_as_floats_trains_to_the_very_same_network(monkeypatch):
+    pixels = torch.randint(0, 256, (64, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    states = []
+    for limit in (0, 2**24):
+        monkeypatch.setattr("aezoo.train.loop.HELD_AS_FLOATS", limit)
+        module = build(discover().resolve("mlp"), pixels, seed=0)
+        train(module, pixels, RECIPE.change(steps=20, batch_size=16), 0, lambda _: None)
+        states.append(module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

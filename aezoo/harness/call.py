@@ -16,13 +16,14 @@ from aezoo.contract.dataset import find_data_dir, sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
+from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
 from aezoo.harness.plan import Grid, Preview
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
 from aezoo.harness.timing import TimeVariant
-from aezoo.harness.trial import DatasetImages, TrainAndScore
+from aezoo.harness.trial import TrainAndScore
 from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin

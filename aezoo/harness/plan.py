@@ -14,10 +14,11 @@ from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task, Work
 from aezoo.contract.recipe import Layout
 from aezoo.errors import AezooError
+from aezoo.harness.images import ImageSource
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
 from aezoo.harness.timing import ROUND_SECONDS, TimeVariant, visits
-from aezoo.harness.trial import ImageSource, TrainAndScore, Try
+from aezoo.harness.trial import TrainAndScore, Try
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin

@@ -24,8 +24,9 @@ from aezoo.harness.call import bench
 from aezoo.harness.observer import Observer, WarningObserver
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.outside import extend
+from aezoo.run.card import Card, Finding, Verdict
 from aezoo.run.files import digest, write_json, write_text
-from aezoo.run.records import Card, Finding, Verdict, now
+from aezoo.run.records import now
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 from aezoo.table.statistics import CONFIDENCE, Errors, holm

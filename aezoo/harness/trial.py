@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,14 @@ from aezoo import machine
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.dataset import Images, sha256
 from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, notes_of, num_params, to_float
 from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
+from aezoo.harness.images import ImageSource
 from aezoo.machine import Environment, PeakMemory
-from aezoo.registry.names import Registry, find, find_metric
+from aezoo.registry.names import find, find_metric
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import TOLERANCE, LatentKind, Preflight, TrialPlan, TrialRecord, now, record_of
 from aezoo.run.store import TEST_ERRORS, WEIGHTS, pack_test_errors
@@ -39,59 +39,6 @@ from aezoo.train.score import TrainedNetwork, active_units, image_errors
 
 STEPS = 2
 """Steps whose fastest estimates a trial's time."""
-
-
-class ImageSource(Protocol):
-    """Where a process has the images from: `SharedImages`, a file of this machine, or `DatasetImages`."""
-
-    def load(self) -> tuple[Tensor, Tensor]:
-        """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        ...
-
-    def load_validation(self) -> Tensor:
-        """Return the validation images, uint8, (V, C, H, W), on the host."""
-        ...
-
-    def load_labels(self) -> tuple[Tensor, Tensor] | None:
-        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetImages:
-    """The images of a data set, loaded anew where they are needed: for a process that sees no file of this machine.
-
-    `sha256` is that of the pixels that the bench saw; `held_out` is the recipe's share for validation.
-    """
-
-    name: str
-    origin: Origin
-    data_dir: Path
-    sha256: str
-    held_out: float = 0.0
-
-    def load(self) -> tuple[Tensor, Tensor]:
-        """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        images = self._images()
-        return torch.from_numpy(images.train), torch.from_numpy(images.test)
-
-    def load_validation(self) -> Tensor:
-        """Return the validation images, uint8, (V, C, H, W), on the host; (0,) where there are none."""
-        images = self._images()
-        return torch.empty(0, dtype=torch.uint8) if images.validation is None else torch.from_numpy(images.validation)
-
-    def load_labels(self) -> tuple[Tensor, Tensor] | None:
-        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
-        images = self._images()
-        if images.train_labels is None or images.test_labels is None:
-            return None
-        return torch.from_numpy(images.train_labels).long(), torch.from_numpy(images.test_labels).long()
-
-    def _images(self) -> Images:
-        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
-        if sha256(images) != self.sha256:
-            raise AezooError(f"the images of {self.name} are others here than where the bench was called")
-        return images.hold_out(self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)

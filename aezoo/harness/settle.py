@@ -36,7 +36,7 @@ GROWTH = 1.5
 """By how much seeds grow from one look to the next: few looks, and little of the error spent on each."""
 MAX_SEEDS = 20
 MARGIN = 1.0
-_CLAIM = re.compile(r"\s*(?P<a>[^<@]+?)\s*<\s*(?P<b>[^<@]+?)\s*(?:@\s*(?P<size>\d+))?\s*")
+_CLAIM = re.compile(r"\s*(?P<a>[^<@\s][^<@]*?)\s*<\s*(?P<b>[^<@\s][^<@]*?)\s*(?:@\s*(?P<size>\d+))?\s*")
 
 
 class Claim(NamedTuple):

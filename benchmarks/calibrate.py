@@ -16,6 +16,7 @@ import numpy as np
 import tomli_w
 
 from aezoo.errors import AezooError
+from aezoo.registry.names import discover
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
 from aezoo.table.priors import Calibration, Group
@@ -27,15 +28,16 @@ LEAST_VARIANTS = 2
 
 
 def losses_of(run: RunDirectory, from_seed: int) -> dict[str, dict[str, list[float]]]:
-    """Return test_mse of the seeds from a first one on, by declared group and variant.
+    """Return test_mse of the seeds from a first one on, by the group that is declared today, and variant.
 
     Raises:
         AezooError: a variant has too few seeds, or seeds that all come to one loss.
     """
     groups: dict[str, dict[str, list[float]]] = {}
+    registry = discover()
     for variant, records in records_by_variant(run).items():
         losses = [record.test_mse for record in records if record.seed >= from_seed and record.test_mse is not None]
-        spread = records[0].seed_spread if records else None
+        spread = registry.resolve(variant).architecture.seed_spread
         if spread is None or spread == "none":
             continue
         if len(losses) < LEAST_SEEDS:

@@ -31,7 +31,7 @@ _VARIANT = re.compile(
     r"\s*(?:(?P<distribution>[\w.-]+)\s*:\s*)?(?P<name>[\w.-]+)\s*(?:\[(?P<settings>.*)\])?\s*", re.DOTALL
 )
 _BARE_STRING = re.compile(r"[A-Za-z_][\w.+-]*")
-SeedSpread = Literal["none", "narrow", "wide"]
+SeedSpread = Literal["none", "narrow", "wide", "erratic"]
 EXCUSABLE = ("evaluation", "batch", "gradients", "learns", "seeds", "state_dict", "device")
 """The checks of `aezoo.check.suite` that an author may declare as not met. What makes a row comparable is not among
 them: shape, input, latent, bottleneck, penalty, objective."""
@@ -97,7 +97,8 @@ class Architecture:
             table shows.
         baseline: ``"mean"`` or ``"pca"`` for the two that every table carries. Only aezoo's own plugin sets it.
         seed_spread: How far its seeds' losses lie apart, by what is known beforehand: ``"wide"`` for stacks of ReLU
-            layers, whose units may die; ``"narrow"`` for the rest; ``"none"`` where there is no randomness at all.
+            layers, whose units may die; ``"erratic"`` where a seed may fail altogether; ``"narrow"`` for the rest;
+            ``"none"`` where there is no randomness at all.
             Intervals lean on what a calibration found in such architectures. Leave it out where you do not know: then
             the widest counts.
         speed_reference: Whether every speed is also given relative to this one's, with its defaults, so that tables

@@ -75,7 +75,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     )
     yield aezoo.Architecture(
         name="conv_spatial",
-        seed_spread="wide",
+        seed_spread="erratic",
         build=build_spatial,
         summary="Convolutions alone, no dense layer: the latent is a small map of channels",
         reference="Long, Shelhamer & Darrell 2015, arXiv:1411.4038 (fully convolutional); Theis et al. 2017, "

@@ -105,7 +105,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `mae`."""
     yield aezoo.Architecture(
         name="mae",
-        seed_spread="wide",
+        seed_spread="erratic",
         build=build,
         summary="Masked autoencoder: a transformer trained on a quarter of the patches, scored on whole images",
         reference="He et al. 2022, arXiv:2111.06377",

@@ -60,7 +60,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `spatial_broadcast`."""
     yield aezoo.Architecture(
         name="spatial_broadcast",
-        seed_spread="wide",
+        seed_spread="erratic",
         build=build,
         summary="Convolutional encoder; the decoder convolves the latent, tiled beside coordinates; linear output",
         reference="Watters et al. 2019, arXiv:1901.07017",

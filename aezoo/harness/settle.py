@@ -26,7 +26,7 @@ from aezoo.registry.names import Registry, discover
 from aezoo.registry.outside import extend
 from aezoo.run.card import Card, Finding, Verdict
 from aezoo.run.files import digest, write_json, write_text
-from aezoo.run.records import now
+from aezoo.run.records import TrialRecord, now
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 from aezoo.table.statistics import CONFIDENCE, Errors, holm
@@ -44,6 +44,23 @@ class Claim(NamedTuple):
 
     lower: str
     higher: str
+
+
+class _Counting(Observer):
+    """Passes on what happens, and counts the trials that ended."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.trials = 0
+        self._observer = observer
+
+    def __getattribute__(self, name: str) -> Any:
+        mine = name in ("trials", "ended", "_observer", "__class__")
+        return object.__getattribute__(self, name) if mine else getattr(self._observer, name)
+
+    def ended(self, record: TrialRecord) -> None:
+        """Count it."""
+        self.trials += 1
+        self._observer.ended(record)
 
 
 def error_of(look: int) -> float:
@@ -126,14 +143,15 @@ def settle(
             f"settling begins with the recipe's {recipe.seeds} seeds of each variant: give --max-seeds of at least "
             f"that, and a --margin above 0, but got {max_seeds} and {margin:g}"
         )
-    began, started = now(), time.monotonic()
+    started = time.monotonic()
+    counting = _Counting(observer)
     settled: dict[Claim, Finding] = {}
     seeds = recipe.seeds
     for look in itertools.count(1):
         begun = time.monotonic()
         names = dict.fromkeys(name for claim in stated if claim not in settled for name in claim)
         wanted = {**settings, "recipe": recipe.change(seeds=seeds), "timing": False}
-        run = bench([name if "[" in name else f"{name}[]" for name in names], observer=observer, **wanted).path
+        run = bench([name if "[" in name else f"{name}[]" for name in names], observer=counting, **wanted).path
         snapshot = RunDirectory(run).load()
         findings = dict(
             zip(stated, judge(stated, rows.errors_by_variant(snapshot), look=look, margin=margin), strict=True)
@@ -150,7 +168,7 @@ def settle(
         findings=list((findings | settled).values()),
         margin_percent=margin,
         fingerprint=snapshot.info().fingerprint,
-        trials=sum(record.finished_at >= began for record in snapshot.records().values()),
+        trials=counting.trials,
         seconds=time.monotonic() - started,
         again=again or f"aezoo.settle({list(map(_text, stated))!r}, out={str(run)!r}, ...)",
         made_at=now(),

@@ -34,7 +34,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `irmae`."""
     yield aezoo.Architecture(
         name="irmae",
-        seed_spread="wide",
+        seed_spread="narrow",
         build=build,
         summary="Square linear layers at the encoder's end, whose product descent keeps at a low rank",
         reference="Jing, Zbontar & LeCun 2020, arXiv:2010.00679",

@@ -64,7 +64,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `vae`."""
     yield aezoo.Architecture(
         name="vae",
-        seed_spread="wide",
+        seed_spread="narrow",
         build=build,
         summary="Variational autoencoder, beta-VAE with beta > 1; unit-variance decoder; scored at the posterior mean",
         reference="Kingma & Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017, ICLR",

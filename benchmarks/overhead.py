@@ -21,6 +21,7 @@ from typing import Any
 
 import tabulate
 import torch
+from stopwatch import Stopwatch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +34,6 @@ from aezoo.harness.observer import Observer
 from aezoo.harness.timing import ROUND_SECONDS
 from aezoo.machine import capture, configure, default_jobs
 from aezoo.registry.names import discover
-from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.train.loop import batch_indices, train
 from aezoo.train.score import image_errors
 
@@ -80,27 +80,14 @@ def empty_tasks(folder: Path, count: int) -> list[float]:
     return seconds[1:]
 
 
-class Stopwatch(Observer):
-    """Notes when each trial starts and ends, as the bench sees it."""
-
-    def __init__(self) -> None:
-        self.begun: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
-
-    def started(self, plan: TrialPlan) -> None:
-        self.begun[plan.trial_id] = time.perf_counter()
-
-    def ended(self, record: TrialRecord) -> None:
-        self.seconds[record.trial_id] = time.perf_counter() - self.begun[record.trial_id]
-
-
 def short_trials(folder: Path, count: int) -> list[float]:
     """Return the seconds of trials of one step on mnist-5k, one after another, training left out."""
     watch = Stopwatch()
     recipe = read_recipe("quick").change(steps=1, seeds=count)
     run = aezoo.bench(["mlp[]"], recipe=recipe, out=folder, jobs=1, timing=False, device="cpu", observer=watch)
     trained = [record for record in run.records() if record.architecture == "mlp"]
-    return [watch.seconds[record.trial_id] - (record.train_seconds or 0.0) for record in trained]
+    seconds = {record.trial_id: watch.done[record.trial_id] - watch.begun[record.trial_id] for record in trained}
+    return [seconds[record.trial_id] - (record.train_seconds or 0.0) for record in trained]
 
 
 def evaluations(variant: str, rounds: int) -> list[float]:

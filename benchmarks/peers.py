@@ -14,8 +14,6 @@ A grid is 8 trials. The peers train one after another in a warm process, as a us
 them into one program, which is the best that JAX can do. aezoo's is a whole `aezoo.bench`, from the first trial's
 start to the last one's end: starting processes, scoring and writing records count against it. Rounds alternate over the
 peers, and ratios are taken round by round.
-
-At the end: what a step of the `mlp` could take if it were matrix products alone, and where the rest goes.
 """
 
 import argparse
@@ -37,17 +35,14 @@ from typing import Any
 import numpy as np
 import tabulate
 import torch
+from stopwatch import Stopwatch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import aezoo
 from aezoo.contract.recipe import Recipe
-from aezoo.harness.observer import Observer
-from aezoo.harness.timing import matmul_flops_per_s
 from aezoo.machine import capture, configure
 from aezoo.registry.names import discover
-from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.train.engine import Trainer
 from aezoo.train.loop import batch_indices, train
 from aezoo.train.score import image_errors
 
@@ -206,20 +201,6 @@ def train_in_torch(peer: str, family: str, epochs: int, trials: int) -> dict[str
     return {"trial_seconds": seconds, "grid_seconds": [sum(seconds)], "train_mse": errors}
 
 
-class Stopwatch(Observer):
-    """Notes when the first trial starts and the last one ends."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def started(self, plan: TrialPlan) -> None:  # noqa: ARG002
-        self.times.append(time.perf_counter())
-
-    def ended(self, record: TrialRecord) -> None:
-        assert record.status == "ok", record.reason
-        self.times.append(time.perf_counter())
-
-
 def bench_in_aezoo(family: str, epochs: int, trials: int) -> dict[str, list[float]]:
     """Run the grid as a bench of so many seeds, without the baselines' trials."""
     wanted = {f"architecture {family}", "dataset mnist-5k"}
@@ -233,7 +214,7 @@ def bench_in_aezoo(family: str, epochs: int, trials: int) -> dict[str, list[floa
         recipe = recipe.change(steps=steps, seeds=trials)
         run = aezoo.bench([f"{family}[]"], recipe=recipe, out=Path(folder) / "run", observer=watch, **settings)
         errors = [record.train_mse or 0.0 for record in run.records()]
-    return {"grid_seconds": [max(watch.times) - min(watch.times)], "train_mse": errors}
+    return {"grid_seconds": [max(watch.done.values()) - min(watch.begun.values())], "train_mse": errors}
 
 
 def to_jax(module: Any) -> tuple[list[tuple[Any, ...]], Callable[..., Any]]:
@@ -382,60 +363,12 @@ def compare(family: str, rounds: int, epochs: int, trials: int) -> dict[str, Any
     return {"epochs": epochs, "rounds": raw}
 
 
-GROUPS = {
-    "matrix products": ("aten::mm", "aten::addmm"),
-    "Adam": ("aten::_fused_adam_", "aten::_foreach_add_", "Optimizer.step#Adam.step"),
-    "sigmoid and MSE, with their backward": ("sigmoid", "mse_loss", "aten::fill_"),
-    "bytes to floats": ("aten::copy_", "aten::div_", "aten::_to_copy"),
-    "ReLU, with its backward": ("clamp_min", "threshold_backward"),
-    "sums for the biases": ("aten::sum",),
-}
-
-
-def profile_step(steps: int) -> dict[str, Any]:
-    """Say how far the training step of `mlp` is from the time of its matrix products, and where the rest goes."""
-    from torch.profiler import ProfilerActivity, profile
-    from torch.utils.flop_counter import FlopCounterMode
-
-    configure(threads=1)
-    recipe = Recipe(name="peers", steps=1, batch_size=BATCH, lr=LR)
-    trainer = Trainer(network("mlp", 0), recipe)
-    pixels = digits()[:BATCH]
-
-    def run() -> None:
-        for _ in range(steps):
-            trainer.step(pixels.to(torch.float32).div_(255))
-
-    with FlopCounterMode(display=False) as flops:
-        trainer.step(pixels.float())
-    run()
-    started = time.perf_counter()
-    run()
-    seconds = (time.perf_counter() - started) / steps
-    rate = matmul_flops_per_s("float32", 1.0, "cpu")
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        run()
-    own = {one.key: one.self_cpu_time_total / 1e6 / steps for one in profiled.key_averages()}
-    total, left, groups = sum(own.values()), dict(own), {}
-    for group, names in GROUPS.items():
-        members = [key for key in left if any(name in key for name in names)]
-        groups[group] = sum(left.pop(key) for key in members) / total
-    groups["dispatch, autograd, Python, all else"] = sum(left.values()) / total
-    ideal = flops.get_total_flops() / rate
-    print(f"\nmlp, one thread: a step takes {1e3 * seconds:.2f} ms, {BATCH / seconds:,.0f} images/s")
-    print(f"its {flops.get_total_flops() / 1e6:.0f} MFLOP at {rate / 1e9:.0f} GFLOP/s, the rate of a product of two")
-    print(f"1024x1024 matrices: {1e3 * ideal:.2f} ms, {BATCH / ideal:,.0f} images/s; reached {ideal / seconds:.0%}")
-    print(tabulate.tabulate(groups.items(), ["share of the profiled step", ""], floatfmt=".2f"))
-    return {"step_seconds": seconds, "flops": flops.get_total_flops(), "matmul_flops_per_s": rate, "shares": groups}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", default="mlp,conv")
     parser.add_argument("--rounds", type=int, help=f"by default {ROUNDS}")
     parser.add_argument("--epochs", type=int, help=f"of a trial, 31 steps each; by default {EPOCHS}")
     parser.add_argument("--trials", type=int, default=TRIALS, help="of a grid; by default %(default)s")
-    parser.add_argument("--profiled", type=int, default=300, help="steps of the mlp; by default %(default)s")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -449,7 +382,6 @@ def main() -> None:
     for peer, names in found["left_out"].items():
         print(f"left out: {peer}, which needs {' and '.join(names)}; pip install -e '.[peers]'", file=sys.stderr)
     print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    found["step"] = profile_step(given.profiled)
     for family in given.families.split(","):
         rounds, epochs = given.rounds or ROUNDS[family], given.epochs or EPOCHS[family]
         found[family] = compare(family, rounds, epochs, given.trials)

@@ -34,13 +34,12 @@ from typing import Any
 import numpy as np
 import psutil
 import tabulate
+from stopwatch import Stopwatch
 
 import aezoo
 from aezoo.contract.recipe import read_recipe
-from aezoo.harness.observer import Observer
 from aezoo.machine import capture, default_jobs
 from aezoo.registry.names import discover
-from aezoo.run.records import TrialPlan, TrialRecord
 
 ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7}
 SAMPLE_SECONDS = 0.1
@@ -62,20 +61,6 @@ def aezoo_datasets():
     yield aezoo.Dataset(name="digits-{images}", load=load, summary="mnist-5k, repeated", reference="mnist-5k")
 """
 """A plugin in a file, whose data set is the digits repeated: every process of a bench can load it."""
-
-
-class Stopwatch(Observer):
-    """Notes when each trial starts and ends, as the bench sees it, on a clock that all processes share."""
-
-    def __init__(self) -> None:
-        self.begun: dict[str, float] = {}
-        self.done: dict[str, float] = {}
-
-    def started(self, plan: TrialPlan) -> None:
-        self.begun[plan.trial_id] = time.monotonic()
-
-    def ended(self, record: TrialRecord) -> None:
-        self.done[record.trial_id] = time.monotonic()
 
 
 def bench_here(variant: str, images: int, trials: int, jobs: int | None, steps: int) -> Figures:

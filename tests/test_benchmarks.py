@@ -42,7 +42,7 @@ def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
         "against.py", "calibrate.py", "overhead.py", "peers.py", "publish.py", "scaling.py", "simulate.py",
-        "reproduce/run.py",
+        "steps.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_overhead(program, tmp_path, capsys):
 def test_peers(program, tmp_path, capsys, monkeypatch):
     """Each peer has a process of its own; here all but the last share this one."""
     found = tmp_path / "found.json"
-    small = ["--families", "mlp", "--rounds", 1, "--epochs", 1, "--trials", 2, "--profiled", 5, "--json", found]
+    small = ["--families", "mlp", "--rounds", 1, "--epochs", 1, "--trials", 2, "--json", found]
     program("peers.py", *small, measure=lambda module: module.run_one, missing=lambda module: module.PACKAGES.get)
     figures = json.loads(found.read_text())
     rounds = figures["mlp"]["rounds"]
@@ -112,6 +112,16 @@ def test_peers(program, tmp_path, capsys, monkeypatch):
     command = [sys.executable, str(BENCHMARKS / "peers.py"), "--one", "bare loop", *map(str, small)]
     alone = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     assert alone["train_mse"] == pytest.approx(errors["bare loop"], rel=1e-3)
+
+
+def test_steps(program, tmp_path, capsys):
+    found = tmp_path / "found.json"
+    program("steps.py", "mlp", "conv", "--steps", 2, "--json", found)
+    figures = json.loads(found.read_text())
+    assert {name: sum(each["shares"].values()) for name, each in figures.items()} == pytest.approx(
+        {"mlp": 1, "conv": 1}
+    )
+    assert "conv, channels_last, one thread: a step takes" in capsys.readouterr().out
 
 
 def test_scaling(program, tmp_path, capsys, monkeypatch):

@@ -153,11 +153,17 @@ def test_list_needs_no_torch_a_second_time_until_a_plugin_changes(distribute, tm
         ("executors", "lo", ["local"]),
         ("columns", "test_", ["test_mse", "test_mse_low", "test_mse_high"]),
         ("recipes", "t", ["tuned"]),
-        ("views", "", ["group", "flat", "rate", "tuning"]),
+        ("views", "t", ["tuning"]),
     ],
 )
 def test_a_shell_completes_what_there_is(function, incomplete, expected):
     assert getattr(complete, function)(incomplete) == expected
+
+
+def test_the_views_that_a_shell_completes_are_those_that_there_are():
+    from aezoo.table.rows import VIEWS
+
+    assert complete.views("") == list(VIEWS)
 
 
 def test_a_shell_completes_runs_and_the_folders_that_lead_to_them(run, monkeypatch):

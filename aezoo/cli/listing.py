@@ -1,4 +1,4 @@
-"""The command that lists what there is; a second time from what the first one kept, without torch."""
+"""The commands that show what there is: list (a second time from what was kept, without torch), show and plugins."""
 
 import fnmatch
 import json
@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +71,12 @@ def list_(
     patterns = patterns or []
     if not (plugin or dataset or image_shape) and all(map(_is_installed, patterns)) and not (patterns and variants):
         # What only a built network tells is not asked for where nobody sees it.
-        print_rows(_matching(installed(kind, built=as_json, block=no_plugin or []), patterns, kind), as_json=as_json)
+        block = no_plugin or []
+        if kind == "variants":
+            _say_undeclared(
+                row["architecture"] for row in installed("architectures", block=block) if not row["variants"]
+            )
+        print_rows(_matching(installed(kind, built=as_json, block=block), patterns, kind), as_json=as_json)
         return
     from aezoo.registry.outside import extend
 
@@ -79,11 +84,15 @@ def list_(
     shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
     if kind == "variants":
         rows = [_variant_row(variant, shape) for variant in registry.select(patterns or ["*"])]
-        for label in registry.undeclared(patterns or ["*"]):
-            print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
+        _say_undeclared(registry.undeclared(patterns or ["*"]))
     else:
         rows = _matching(_rows(registry, kind, shape, built=as_json), patterns, kind)
     print_rows(rows, as_json=as_json, columns=("variant", "objective", "latent", "num_params", "reference"))
+
+
+def _say_undeclared(labels: Iterable[str]) -> None:
+    for label in labels:
+        print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
 
 
 def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
@@ -168,6 +177,108 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
         }
         for label, (architecture, owner) in registry.architectures.items()
     ]
+
+
+@app.command()
+def show(
+    variant: Annotated[
+        str, typer.Argument(autocompletion=complete.variants, help="such as mlp, or 'conv[latent_dim=16]'")
+    ],
+    image_shape: ImageShapeOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show one variant: what it is, where it comes from, its hyperparameters, its network on images of a shape.
+
+    Example: aezoo show 'conv[latent_dim=16]'
+    """
+    from aezoo.check.case import objective
+    from aezoo.check.suite import sample_images
+    from aezoo.contract.architecture import format_value
+    from aezoo.contract.network import num_params
+    from aezoo.registry.outside import extend
+    from aezoo.train.build import build
+
+    registry, texts = extend(registry_of(plugin, no_plugin), [variant])
+    if len(texts) > 1:
+        raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
+    chosen = registry.resolve(texts[0])
+    architecture, owner = registry.architectures[chosen.label]
+    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
+    size = "x".join(map(str, shape))
+    try:
+        module = build(chosen, sample_images(shape, count=2), seed=0)
+    except (Exception, SystemExit) as error:
+        hint = "" if image_shape or dataset else "; give the shape that it takes with --image-shape"
+        raise AezooError(f"{chosen.text} cannot be built for {size} images: {reason_of(error)}{hint}") from error
+    typer.echo(f"{chosen.text}: {architecture.summary}")
+    typer.echo(f"reference  {architecture.reference}")
+    typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
+    typer.echo(f"objective  {objective(module)}")
+    typer.echo("hyperparameters")
+    for hyperparameter in architecture.hyperparameters.values():
+        value = format_value(chosen.hyperparameters[hyperparameter.name])
+        typer.echo(
+            f"  {hyperparameter.name} = {value}   ({hyperparameter.accepted}; default {_default(hyperparameter)})"
+        )
+    typer.echo("variants   " + "  ".join(variant.text for variant in registry.select([chosen.label])))
+    typer.echo(f"on {size} images: {num_params(module):,} parameters")
+    typer.echo(str(module))
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
+
+    Exit status 1 where one was left out because it is broken. The variable AEZOO_NO_PLUGINS names plugins or
+    distributions to be left out of every command.
+
+    Example: aezoo plugins
+    """
+    from aezoo.contract.hooks import API_VERSION
+    from aezoo.registry.outside import load_registry
+
+    registry = load_registry(plugin or [], no_plugin or [])
+    for notice in registry.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    entries: list[tuple[Any, str, list[str], str]] = [
+        (
+            plugin,
+            "deprecated: " + "; ".join(plugin.warnings) if plugin.warnings else "ok",
+            plugin.contributions,
+            str(plugin.api or "-"),
+        )
+        for plugin in registry.plugins
+    ]
+    entries += [(plugin, plugin.reason, [], "-") for plugin in registry.blocked]
+    entries += [(plugin, f"left out: {plugin.reason}", [], "-") for plugin in registry.broken]
+    rows: Rows = [
+        {
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "place": plugin.place,
+            "api": api,
+            "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
+            "status": status,
+        }
+        for plugin, status, contributions, api in entries
+    ]
+    if rows:
+        print_rows(rows, as_json=as_json)
+    print(
+        f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
+        f"plugin API {API_VERSION}",
+        file=sys.stderr,
+    )
+    if registry.broken:
+        raise typer.Exit(1)
 
 
 def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> None:

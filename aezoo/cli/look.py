@@ -1,137 +1,14 @@
-"""The commands that look closer: show and plugins at what there is; table and compare at runs, without torch."""
+"""The commands that read runs, table and compare; without torch."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import (
-    SHAPE,
-    BlockOption,
-    DataDirOption,
-    DatasetOption,
-    FormatOption,
-    ImageShapeOption,
-    PluginOption,
-    app,
-    image_shape_of,
-    registry_of,
-)
-from aezoo.errors import AezooError, reason_of
-
-if TYPE_CHECKING:
-    from aezoo.contract.architecture import Hyperparameter
-
-
-@app.command()
-def show(
-    variant: Annotated[
-        str, typer.Argument(autocompletion=complete.variants, help="such as mlp, or 'conv[latent_dim=16]'")
-    ],
-    image_shape: ImageShapeOption = None,
-    dataset: DatasetOption = None,
-    data_dir: DataDirOption = None,
-    plugin: PluginOption = None,
-    no_plugin: BlockOption = None,
-) -> None:
-    """Show one variant: what it is, where it comes from, its hyperparameters, its network on images of a shape.
-
-    Example: aezoo show 'conv[latent_dim=16]'
-    """
-    from aezoo.check.case import objective
-    from aezoo.check.suite import sample_images
-    from aezoo.contract.architecture import format_value
-    from aezoo.contract.network import num_params
-    from aezoo.registry.outside import extend
-    from aezoo.train.build import build
-
-    registry, texts = extend(registry_of(plugin, no_plugin), [variant])
-    if len(texts) > 1:
-        raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
-    chosen = registry.resolve(texts[0])
-    architecture, owner = registry.architectures[chosen.label]
-    shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE
-    size = "x".join(map(str, shape))
-    try:
-        module = build(chosen, sample_images(shape, count=2), seed=0)
-    except (Exception, SystemExit) as error:
-        hint = "" if image_shape or dataset else "; give the shape that it takes with --image-shape"
-        raise AezooError(f"{chosen.text} cannot be built for {size} images: {reason_of(error)}{hint}") from error
-    typer.echo(f"{chosen.text}: {architecture.summary}")
-    typer.echo(f"reference  {architecture.reference}")
-    typer.echo(f"plugin     {owner.name} of {owner.distribution} {owner.version}")
-    typer.echo(f"objective  {objective(module)}")
-    typer.echo("hyperparameters")
-    for hyperparameter in architecture.hyperparameters.values():
-        value = format_value(chosen.hyperparameters[hyperparameter.name])
-        typer.echo(
-            f"  {hyperparameter.name} = {value}   ({hyperparameter.accepted}; default {_default(hyperparameter)})"
-        )
-    typer.echo("variants   " + "  ".join(variant.text for variant in registry.select([chosen.label])))
-    typer.echo(f"on {size} images: {num_params(module):,} parameters")
-    typer.echo(str(module))
-
-
-@app.command()
-def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plugin: PluginOption = None,
-    no_plugin: BlockOption = None,
-) -> None:
-    """Show every plugin: where it comes from, what it contributes, and what is wrong with it.
-
-    Exit status 1 where one was left out because it is broken. The variable AEZOO_NO_PLUGINS names plugins or
-    distributions to be left out of every command.
-
-    Example: aezoo plugins
-    """
-    from aezoo.cli.listing import print_rows
-    from aezoo.contract.hooks import API_VERSION
-    from aezoo.registry.outside import load_registry
-
-    registry = load_registry(plugin or [], no_plugin or [])
-    for notice in registry.notices:
-        print(f"warning: {notice}", file=sys.stderr)
-    entries: list[tuple[Any, str, list[str], str]] = [
-        (
-            plugin,
-            "deprecated: " + "; ".join(plugin.warnings) if plugin.warnings else "ok",
-            plugin.contributions,
-            str(plugin.api or "-"),
-        )
-        for plugin in registry.plugins
-    ]
-    entries += [(plugin, plugin.reason, [], "-") for plugin in registry.blocked]
-    entries += [(plugin, f"left out: {plugin.reason}", [], "-") for plugin in registry.broken]
-    rows: list[dict[str, object]] = [
-        {
-            "plugin": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "place": plugin.place,
-            "api": api,
-            "contributes": contributions if as_json else ", ".join(contributions) or "nothing",
-            "status": status,
-        }
-        for plugin, status, contributions, api in entries
-    ]
-    if rows:
-        print_rows(rows, as_json=as_json)
-    print(
-        f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
-        f"plugin API {API_VERSION}",
-        file=sys.stderr,
-    )
-    if registry.broken:
-        raise typer.Exit(1)
-
-
-def _default(hyperparameter: "Hyperparameter") -> str:
-    from aezoo.contract.architecture import format_value
-
-    return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
+from aezoo.cli.app import FormatOption, app
+from aezoo.errors import AezooError
 
 
 @app.command()

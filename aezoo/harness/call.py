@@ -42,6 +42,8 @@ class Run:
     path: Path
     snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
     """The run as it was read when its bench ended."""
+    trials: int = field(default=0, compare=False)
+    """How many trials ended while it was benched."""
 
     def table(self) -> pd.DataFrame:
         """Return the table as the records are now: a row a variant, best first; `aezoo.contract.columns` has what each
@@ -84,7 +86,7 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
                 snapshot = grid.run.load()
                 render.write(snapshot)
                 runner.trackers.run_finished()
-    return Run(path=grid.run.path, snapshot=snapshot)
+    return Run(path=grid.run.path, snapshot=snapshot, trials=len(runner.ended))
 
 
 def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Preview:

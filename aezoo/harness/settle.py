@@ -1,7 +1,8 @@
 """Settle claims of the form ``A < B``: add seeds to a run until the evidence decides, or a budget ends.
 
 Looking often must not make it wrong: look k spends 6 / (pi k)^2 of the error, and so all looks together 5 % at most,
-by a union bound; within a look the claims share it, by Holm's correction.
+by a union bound; within a look the claims share it, by Holm's correction. A look takes so many seeds of each variant,
+the first ones, however many the run has: so calling again, with more seeds to spend, takes the same looks again.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from aezoo.registry.names import Registry, discover
 from aezoo.registry.outside import extend
 from aezoo.run.card import Card, Finding, Verdict
 from aezoo.run.files import digest, write_json, write_text
-from aezoo.run.records import TrialRecord, now
+from aezoo.run.records import now
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 from aezoo.table.statistics import CONFIDENCE, Errors, holm
@@ -34,6 +35,8 @@ from aezoo.train.build import build
 
 GROWTH = 1.5
 """By how much seeds grow from one look to the next: few looks, and little of the error spent on each."""
+GROUP_SEEDS = 3
+"""What settling a group begins with: the seeds of the default recipe."""
 MAX_SEEDS = 20
 MARGIN = 1.0
 _CLAIM = re.compile(r"\s*(?P<a>[^<@\s][^<@]*?)\s*<\s*(?P<b>[^<@\s][^<@]*?)\s*(?:@\s*(?P<size>\d+))?\s*")
@@ -44,23 +47,6 @@ class Claim(NamedTuple):
 
     lower: str
     higher: str
-
-
-class _Counting(Observer):
-    """Passes on what happens, and counts the trials that ended."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.trials = 0
-        self._observer = observer
-
-    def __getattribute__(self, name: str) -> Any:
-        mine = name in ("trials", "ended", "_observer", "__class__")
-        return object.__getattribute__(self, name) if mine else getattr(self._observer, name)
-
-    def ended(self, record: TrialRecord) -> None:
-        """Count it."""
-        self.trials += 1
-        self._observer.ended(record)
 
 
 def error_of(look: int) -> float:
@@ -144,18 +130,18 @@ def settle(
             f"that, and a --margin above 0, but got {max_seeds} and {margin:g}"
         )
     started = time.monotonic()
-    counting = _Counting(observer)
+    trials = 0
     settled: dict[Claim, Finding] = {}
     seeds = recipe.seeds
     for look in itertools.count(1):
         begun = time.monotonic()
         names = dict.fromkeys(name for claim in stated if claim not in settled for name in claim)
         wanted = {**settings, "recipe": recipe.change(seeds=seeds), "timing": False}
-        run = bench([name if "[" in name else f"{name}[]" for name in names], observer=counting, **wanted).path
-        snapshot = RunDirectory(run).load()
-        findings = dict(
-            zip(stated, judge(stated, rows.errors_by_variant(snapshot), look=look, margin=margin), strict=True)
-        )
+        run = bench([name if "[" in name else f"{name}[]" for name in names], observer=observer, **wanted)
+        trials += run.trials
+        snapshot = RunDirectory(run.path).load()
+        errors = rows.errors_by_variant(snapshot, seeds)
+        findings = dict(zip(stated, judge(stated, errors, look=look, margin=margin), strict=True))
         # What an earlier look decided stays as it was decided.
         settled = {claim: found for claim, found in findings.items() if found.verdict != "not decided"} | settled
         left = len(stated) - len(settled)
@@ -168,15 +154,15 @@ def settle(
         findings=list((findings | settled).values()),
         margin_percent=margin,
         fingerprint=snapshot.info().fingerprint,
-        trials=counting.trials,
+        trials=trials,
         seconds=time.monotonic() - started,
-        again=again or f"aezoo.settle({list(map(_text, stated))!r}, out={str(run)!r}, ...)",
+        again=again or f"aezoo.settle({list(map(_text, stated))!r}, out={str(run.path)!r}, ...)",
         made_at=now(),
     )
     name = digest(*map(_text, stated), margin)
-    write_json(run / "cards" / f"{name}.json", card)
-    write_text(run / "cards" / f"{name}.txt", text_of(card) + "\n")
-    return card, run
+    write_json(run.path / "cards" / f"{name}.json", card)
+    write_text(run.path / "cards" / f"{name}.txt", text_of(card) + "\n")
+    return card, run.path
 
 
 def text_of(card: Card) -> str:
@@ -244,7 +230,7 @@ def _of_size(registry: Registry, name: str, size: int, image_shape: ImageShape) 
 
 
 def _of_group(run: RunDirectory, group: str) -> tuple[Recipe, list[Claim]]:
-    """Return a run's recipe, with the seeds that all have, and all pairs of a code group, the lower loss first.
+    """Return a run's recipe, with the seeds to begin with, and all pairs of a code group, the lower loss first.
 
     Raises:
         AezooError: it has no such group, or nothing in it to compare.
@@ -259,7 +245,9 @@ def _of_group(run: RunDirectory, group: str) -> tuple[Recipe, list[Claim]]:
             f"{run.path} has no code group {group!r}; it has {', '.join(names)}." + did_you_mean(group, names)
         )
     members = list(ranked.loc[ranked["group"] == matching[0], "variant"])
-    fewest = int(ranked.loc[ranked["group"] == matching[0], "seeds"].min())
     if len(members) < 2:
         raise AezooError(f"in {run.path} the code group {matching[0]} has {len(members)} variant: nothing to compare")
-    return run.info().recipe.change(seeds=fewest), list(itertools.starmap(Claim, itertools.combinations(members, 2)))
+    # A later call, of a run that has more, begins as the first one did.
+    return run.info().recipe.change(seeds=GROUP_SEEDS), list(
+        itertools.starmap(Claim, itertools.combinations(members, 2))
+    )

@@ -178,8 +178,10 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
     return fmean(record.test_mse for record in records if record.status == "ok" and record.test_mse is not None)
 
 
-def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
+def errors_by_variant(run: RunDirectory, seeds: int | None = None) -> dict[str, Errors | None]:
     """Return, for each variant that was asked for, its errors on the test images; None where no trial has any.
+
+    Of all of its seeds, or of those below a number.
 
     Their seeds' spread is moderated by what a calibration found, where there is one for the run's recipe and data set.
     """
@@ -188,7 +190,8 @@ def errors_by_variant(run: RunDirectory) -> dict[str, Errors | None]:
     priors = calibration.priors if calibration else {}
     errors = {}
     for variant, records in records_by_variant(run).items():
-        tables = [run.read_test_errors(record) for record in records if record.test_errors_sha256 is not None]
+        scored = [record for record in records if record.test_errors_sha256 is not None]
+        tables = [run.read_test_errors(record) for record in scored if seeds is None or record.seed < seeds]
         declared = records[0].seed_spread if records else None
         own = [priors[declared]] if declared in priors else list(priors.values())
         errors[variant] = Errors(tables, own, fixed=declared == "none") if tables else None

@@ -155,9 +155,8 @@ def _validated(settings: dict[str, Any], where: str) -> Recipe:
     except pydantic.ValidationError as error:
         # Of a field that takes one of two kinds, the deepest fault tells most.
         first = max(error.errors(), key=lambda fault: len(fault["loc"]))
-        name = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in Recipe.model_fields)
-        if first["type"] == "extra_forbidden":
-            name = str(first["loc"][0])
+        # What pydantic calls the kinds is no part of a setting's name.
+        name = ".".join(str(part) for number, part in enumerate(first["loc"]) if not number or isinstance(part, int))
         if first["type"] == "extra_forbidden":
             accepted = ", ".join(Recipe.model_fields)
             raise AezooError(

@@ -284,9 +284,8 @@ def _measure(
 ) -> Preflight:
     """Build the network, reconstruct a batch and take a few steps, and say what it is and what it costs."""
     device = images_NCHW.device.type
-    layout = choose_layout(build(variant, images_NCHW, seed=0), examples_NCHW[:BATCH], recipe)
     memory = PeakMemory(device)
-    module = lay_out(build(variant, images_NCHW, seed=0), layout)
+    module = build(variant, images_NCHW, seed=0)
     x_BCHW = to_float(images_NCHW[: recipe.batch_size])
     with torch.no_grad(), arithmetic(recipe.precision, device):
         module.eval()(x_BCHW.clone())
@@ -305,7 +304,6 @@ def _measure(
         latent_bits=bits,
         deterministic=True,
         same_start=starts_the_same(variant, images_NCHW),
-        layout=layout,
         notes=notes_of(module, examples_BCHW),
         exceptions=dict(variant.architecture.exceptions),
         flops_per_image=flops.get_total_flops(),
@@ -314,9 +312,11 @@ def _measure(
         infer_peak_memory_bytes=infer_memory[0],
         infer_peak_device_memory_bytes=infer_memory[1],
     )
+    layout = choose_layout(module, examples_NCHW[:BATCH], recipe)
+    module = lay_out(build(variant, images_NCHW, seed=0), layout)
     steps = {} if facts.closed_form else measure_steps(module, x_BCHW, recipe, compiled=compiled)
     peaks = {"peak_memory_bytes": memory.host(), "peak_device_memory_bytes": memory.device()}
-    return facts.model_copy(update=steps | peaks)
+    return facts.model_copy(update={"layout": layout} | steps | peaks)
 
 
 def _measure_fit(variant: Variant, images_NCHW: Tensor) -> dict[str, float | None]:

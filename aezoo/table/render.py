@@ -201,8 +201,6 @@ def group_lines(table: pd.DataFrame, width: int | None = None) -> Iterator[tuple
             room -= sizes[name] + 2
         sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(24, sizes["variant"]) + room))
     places = [place for place, name in enumerate(headers) if name in chosen]
-    if "status" in chosen and width is not None:
-        places.sort(key=lambda place: (headers[place] not in _ALWAYS and headers[place] != "status", place))
 
     def line(texts: list[str]) -> str:
         parts = []

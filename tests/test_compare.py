@@ -13,7 +13,7 @@ from aezoo.errors import ComparisonRefusedError
 from aezoo.machine import Environment
 from aezoo.run.records import DatasetInfo, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
 from aezoo.run.store import TEST_ERRORS, RunDirectory, pack_test_errors
-from aezoo.table.compare import compare, notes, regressions
+from aezoo.table.compare import compare, notes, regressions, summary
 from aezoo.table.render import notes as render_notes
 from aezoo.table.rows import summarise
 
@@ -98,9 +98,14 @@ def test_each_verdict(make):
     same = draw(rng, 1.0)
     a = make({"same": same, "better": draw(rng, 3.0), "worse": draw(rng, 1.0), "close": draw(rng, 1.0), "gone": same})
     b = make({"same": same, "better": draw(rng, 1.0), "worse": draw(rng, 3.0), "close": draw(rng, 1.01), "new": same})
-    found = compare(a, b).set_index("variant")
+    compared = compare(a, b)
+    # What changed leads.
+    assert list(compared["variant"])[:2] == ["worse", "better"]
+    assert list(compared["variant"])[-1] == "same"
+    assert summary(compared) == ("b against a: 1 worse, 1 better, 1 not decided, 1 equal, 1 in a only, 1 in b only")
+    found = compared.set_index("variant")
     assert found["verdict"].dropna().to_dict() == {
-        "same": "equal", "better": "better", "worse": "worse", "close": "no evidence",
+        "same": "equal", "better": "better", "worse": "worse", "close": "not decided",
     }  # fmt: skip
     assert found["found"][["gone", "new", "same"]].tolist() == ["a only", "b only", "both"]
     assert found.loc["worse", "change_percent"] == pytest.approx(200, abs=20)
@@ -125,7 +130,7 @@ def test_runs_that_differ_only_in_seed_show_no_evidence_at_the_nominal_rate(make
     for _ in range(40):
         hard = 0.3 * rng.standard_normal(50)
         a, b = ({name: draw(rng, 1.0) + hard for name in "xy"} for _ in range(2))
-        told += bool((compare(make(a), make(b))["verdict"] != "no evidence").any())
+        told += bool((compare(make(a), make(b))["verdict"] != "not decided").any())
     # 40 draws of 5 % are at most 6 in all but 4 of 1,000 cases.
     assert told <= 6
 
@@ -142,7 +147,7 @@ def test_losses_of_another_torch_are_held_to_the_stated_tolerance_and_labelled(m
     errors = np.full((3, 50), 1.0) + np.linspace(0, 0.1, 50)
     other = ENVIRONMENT.model_copy(update={"torch": "2.16"})
     a, near, far = make({"x": errors}), make({"x": errors * 1.005}, environment=other), make({"x": errors * 1.02})
-    assert compare(a, near)["verdict"].item() == "no evidence"
+    assert compare(a, near)["verdict"].item() == "not decided"
     assert compare(far, near)["verdict"].item() == "better"
     assert compare(a, make({"x": errors * 1.005}))["verdict"].item() == "worse"
     assert any("torch (2.15, 2.16): changes of less than 1%" in line for line in notes(a, near))
@@ -194,7 +199,7 @@ def test_environments_are_those_of_the_records_variant_by_variant(make):
     other = ENVIRONMENT.model_copy(update={"torch": "2.16"})
     a = make({"x": errors, "y": errors})
     b = make({"x": errors * 1.005, "y": errors * 1.005}, environments={"y": other})
-    assert compare(a, b).set_index("variant")["verdict"].to_dict() == {"x": "worse", "y": "no evidence"}
+    assert compare(a, b).set_index("variant")["verdict"].to_dict() == {"x": "worse", "y": "not decided"}
     assert any("torch (2.15, 2.16) for 1 of 2 variants: changes of less" in line for line in notes(a, b))
     told = render_notes(b, summarise(b))
     assert sum(line.startswith("3 trials: aezoo 0.1, torch 2.1") for line in told) == 2

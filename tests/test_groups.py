@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import aezoo
+from aezoo.cli import screen
 from aezoo.contract.recipe import Recipe
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups, render, rows
@@ -38,6 +40,25 @@ def test_groups_fit_a_terminal_with_every_figure_whole(run, width):
         assert "123,456,789" in line
         assert "1,234,567" in line
         assert "=yes]" in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "live", "colour", "bold"),
+    [({}, True, True, True), ({"NO_COLOR": "1"}, True, False, True), ({"TERM": "dumb"}, False, False, False)],
+    ids=["a terminal", "NO_COLOR", "a dumb terminal"],
+)
+def test_colours_and_what_moves_are_where_the_terminal_has_them(
+    run, monkeypatch, capsys, environment, live, colour, bold
+):
+    console = Console(
+        force_terminal=True, width=80, color_system="auto", _environ={"TERM": "xterm-256color", **environment}
+    )
+    monkeypatch.setattr(screen, "console_on", lambda stderr: console)
+    screen.print_run(RunDirectory(run), "rich")
+    out = capsys.readouterr().out
+    assert ("\x1b[36m" in out, "\x1b[1m" in out) == (colour, bold)
+    with screen.observer_on(console) as observer:
+        assert isinstance(observer, screen.LiveObserver) == live
 
 
 def test_a_sentence_for_each_group_says_what_the_evidence_supports():

@@ -69,6 +69,8 @@ def compare(
     whole = pd.concat(
         [compared_run.assign(run_b=str(path)) for path, compared_run in compared.items()], ignore_index=True
     )
+    for path, compared_run in compared.items():
+        print(f"{comparison.summary(compared_run)}; b: {path}", file=sys.stderr)
     print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
     for other in others:
         for line in comparison.notes(base, other):

@@ -243,8 +243,11 @@ def _result(record: TrialRecord) -> str:
 
 @contextlib.contextmanager
 def observer_on(console: Console) -> Iterator[PlainObserver]:
-    """Yield an observer that shows a bench on a console: live on a terminal, which is left as it was; else in lines."""
-    if not console.is_terminal:
+    """Yield an observer that shows a bench on a console: live on a terminal, which is left as it was; else in lines.
+
+    A dumb terminal, which cannot move its cursor, gets lines too.
+    """
+    if not console.is_terminal or console.is_dumb_terminal:
         yield PlainObserver(console)
         return
     observer = LiveObserver(console)

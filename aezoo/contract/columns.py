@@ -197,7 +197,7 @@ COMPARED = (
     Column(name="found", kind="text", meaning="`both`, or in which of the two runs alone"),
     Column(
         name="verdict", kind="text", essential=True,
-        meaning="on b: `better`, `worse`, `no evidence`, or `equal` but for rounding",
+        meaning="on b: `better`, `worse`, `not decided`, or `equal` but for rounding",
     ),
     Column(name="test_mse_a", format=loss, essential=True, meaning="in the first run"),
     Column(name="test_mse_b", format=loss, essential=True, meaning="in the other"),

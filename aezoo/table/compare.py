@@ -1,6 +1,7 @@
 """Hold runs against each other, variant by variant. It needs no torch."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -11,16 +12,18 @@ from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 from aezoo.table.statistics import CONFIDENCE, Errors, Estimate, holm
 
+_ORDER = ("worse", "better", "not decided", "equal")
+"""The verdicts, what changed first."""
 _MOVES_A_LOSS = ("aezoo", "torch", "platform", "device", "device_name", "threads", "cuda")
 """What of an environment may lead training along another path."""
 
 
 def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
-    """Return a row for each variant of either run: losses, ranks, sizes and speeds side by side, and a verdict.
+    """Return a row for each variant of either run, what changed first: losses, ranks, sizes, speeds, and a verdict.
 
     `change_percent` is how much higher test_mse is in b than in a, with its 95 % interval over seeds and test images.
     The verdict on b is `better` or `worse` where the evidence says so (Holm-corrected over the variants), else
-    `no evidence`; `equal` where the losses are, but for rounding. `network` says what makes a variant of one name
+    `not decided`; `equal` where the losses are, but for rounding. `network` says what makes a variant of one name
     another network in b. A speed ratio is b over a; where something differs that a speed depends on, it is that of the
     speeds over the reference's, which was timed in the same rounds.
 
@@ -65,7 +68,32 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
             both[f"{part}_{what}_b"] / both[f"{part}_{what}_a"] for what in ("images_per_s", "vs_reference")
         )
         both[f"{part}_speed_ratio"] = plain.where(alike, relative)
-    return both[[column.name for column in COMPARED if column.name != "run_b"]]
+    urgency = [_urgency(row) for _, row in both.iterrows()]
+    both = both.iloc[sorted(range(len(both)), key=lambda place: (urgency[place], place))]
+    return both[[column.name for column in COMPARED if column.name != "run_b"]].reset_index(drop=True)
+
+
+def summary(compared: pd.DataFrame) -> str:
+    """Say in a line how many variants changed, and how."""
+    counts = compared["verdict"].value_counts()
+    parts = [f"{counts[verdict]} {verdict}" for verdict in _ORDER if verdict in counts]
+    failed = int((compared["status_a"].eq("ok") & compared["found"].eq("both") & compared["status_b"].ne("ok")).sum())
+    parts += [f"{failed} ok no more"] if failed else []
+    for side in ("a", "b"):
+        alone = int((compared["found"] == f"{side} only").sum())
+        parts += [f"{alone} in {side} only"] if alone else []
+    return f"b against a: {', '.join(parts) or 'nothing to compare'}"
+
+
+def _urgency(row: "pd.Series[Any]") -> int:
+    """Return where a row stands: what fails now, then what is worse, then better, then what is another network."""
+    if row["found"] == "both" and row["status_a"] == "ok" and row["status_b"] != "ok":
+        return 0
+    if row["verdict"] in ("worse", "better"):
+        return 1 + _ORDER.index(row["verdict"])
+    if row["network"] is not None:
+        return 3
+    return 4 if row["found"] != "both" else 5 if row["verdict"] == "not decided" else 6
 
 
 def regressions(compared: pd.DataFrame, percent: float) -> list[str]:
@@ -128,7 +156,7 @@ def _verdict(difference: Estimate, p_value: float, tolerance: float) -> str:
     if difference.value == 0:
         return "equal"
     if p_value >= 1 - CONFIDENCE or abs(difference.value) <= tolerance:
-        return "no evidence"
+        return "not decided"
     return "better" if difference.value < 0 else "worse"
 
 

@@ -75,5 +75,5 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
         "at 16 numbers: a is best, ahead of pca by 10 to 10 %; 1 ahead of PCA; 1 behind PCA; 1 not told from it"
     )
     tied = table.assign(group_rank_low=[1, 1, 3, 3])
-    assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: best is one of a, pca, ahead of 2;")
+    assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: a leads, not told apart from pca; ahead of 2;")
     assert groups.verdicts(table.assign(group_rank_low=1), errors)[0].startswith("at 16 numbers: nothing is told apart")

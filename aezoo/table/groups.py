@@ -11,7 +11,7 @@ from aezoo.table.statistics import Errors
 
 NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
 _LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
-_NAMED = 3
+_NAMED = 2
 """So many of the best are named in a sentence, where they are not told apart."""
 
 
@@ -67,13 +67,12 @@ def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:
     may_be = [name for name, low in zip(names, ranked["group_rank_low"], strict=True) if low == 1]
     if len(may_be) == len(names):
         return "nothing is told apart"
-    text = f"{may_be[0]} is best"
-    if len(may_be) > 1:
-        rest = len(may_be) - _NAMED
-        text = f"best is one of {', '.join(may_be[:_NAMED])}{f' and {rest} more' if rest > 0 else ''}"
     behind = next(name for name in names if name not in may_be)
+    if len(may_be) > 1:
+        named, rest = may_be[1 : _NAMED + 1], len(may_be) - 1 - _NAMED
+        others = ", ".join(named) + (f" and {rest} more" if rest > 0 else "")
+        return f"{may_be[0]} leads, not told apart from {others}; ahead of {len(names) - len(may_be)}"
     better, worse = errors[names[0]], errors[behind]
     ratios = worse.over(better).ratios() if better and worse else None
-    if ratios is None or len(may_be) > 1:
-        return f"{text}, ahead of {len(names) - len(may_be)}"
-    return f"{text}, ahead of {behind} by {100 * (ratios[0] - 1):.0f} to {100 * (ratios[1] - 1):.0f} %"
+    by = "" if ratios is None else f" by {100 * (ratios[0] - 1):.0f} to {100 * (ratios[1] - 1):.0f} %"
+    return f"{may_be[0]} is best, ahead of {behind}{by}"

@@ -15,7 +15,7 @@ from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
 from aezoo.table.notes import notes, verdicts
-from aezoo.table.rows import UNSTEADY, WORST_FIRST, by_group, is_swept, rate_distortion, summarise
+from aezoo.table.rows import UNSTEADY, WORST_FIRST, grouped, is_swept, rate_distortion, summarise
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,7 @@ def write(run: RunDirectory) -> pd.DataFrame:
     run = run.load()
     table = summarise(run)
     write_text(run.path / "table.csv", render(table, "csv"))
-    parts = [render(by_group(run), "github")]
+    parts = [render(grouped(table), "github")]
     parts += ["\n".join(f"- {line}" for line in lines) for lines in (verdicts(run, table), notes(run, table)) if lines]
     if is_swept(run):
         parts += ["test_mse by latent_dim:", render(rate_distortion(run), "github")]

@@ -266,11 +266,15 @@ def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def by_group(run: RunDirectory) -> pd.DataFrame:
-    """Return the table of a run in groups of variants whose codes are of one size: what may be compared.
+    """Return the table of a run in groups of variants whose codes are of one size: what may be compared."""
+    return grouped(summarise(run))
 
-    Best first in a group; what has no latent, has not run yet, or failed, comes last.
+
+def grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table group by group, the best of a group first.
+
+    What has no latent, has not run yet, or failed, comes last.
     """
-    table = summarise(run)
     table = table.iloc[groups.order(table)].reset_index(drop=True)
     metrics = [name for name in table if name not in {column.name for column in COLUMNS}]
     return table[[*(column.name for column in GROUPED), *metrics]]

@@ -42,8 +42,10 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
             shown = shown.sort_values("group", key=lambda names: names.map(list(table["group"]).index), kind="stable")
     print_table(shown, fmt)
     if view == "group" and fmt in ("rich", "simple", "plain", "github", "pipe"):
+        # On a terminal they are wrapped between words.
+        console = console_on(stderr=False)
         for line in ["", *verdicts(run, table)]:
-            print(line)
+            console.print(Text(line), soft_wrap=not console.is_terminal)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
     for line in [*lines, f"run: {run.path}"]:

@@ -19,7 +19,7 @@ from aezoo_plugins.architectures.quantised import Signs
 from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.architectures.vae import divergence
-from aezoo_plugins.blocks import FromPatches, ToPatches, UpsampleConv
+from aezoo_plugins.blocks import FromPatches, LastConvTranspose, ToPatches, UpsampleConv
 
 SHAPE = (1, 8, 8)
 
@@ -120,6 +120,22 @@ def test_upsampling_and_convolving_in_one_is_the_same_function(size):
     layer = UpsampleConv(3, 2, size)
     x = torch.rand(2, 3, 7, 5)
     torch.testing.assert_close(layer(x), layer.convolution(F.interpolate(x, size)))
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
+def test_a_last_transposed_convolution_is_torchs_with_its_gradients_also_of_gradients(padding):
+    settings = {"stride": 2, "padding": 1, "output_padding": padding}
+    ours, torchs = LastConvTranspose(4, 2, 3, **settings), nn.ConvTranspose2d(4, 2, 3, **settings)
+    torchs.load_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, torchs):
+        x = torch.linspace(-1, 1, 2 * 4 * 3 * 5).view(2, 4, 3, 5).requires_grad_()
+        y = layer(x)
+        first = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()], create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), [x, layer.weight])
+        results.append([y, *first, *second])
+    for our, their in zip(*results, strict=True):
+        torch.testing.assert_close(our, their)
 
 
 def test_convnexts_last_layer_is_a_transposed_convolution():

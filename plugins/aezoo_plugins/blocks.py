@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from aezoo import AezooError, Autoencoder, ImageShape
 
@@ -164,11 +165,46 @@ def conv_up(image_shape: ImageShape, width: int, strides: int = 2) -> list[nn.Mo
     for number in reversed(range(strides)):
         # A stride of 2 takes 2n and 2n - 1 to the same n; the output padding says which of them comes back.
         padding = tuple(1 - side % 2 for side in sizes[number])
+        layer = nn.ConvTranspose2d if number else LastConvTranspose
         layers += [
-            nn.ConvTranspose2d(widths[number + 1], widths[number], 3, stride=2, padding=1, output_padding=padding),
+            layer(widths[number + 1], widths[number], 3, stride=2, padding=1, output_padding=padding),
             nn.ReLU(),
         ]
     return [*layers[:-1], nn.Sigmoid()]
+
+
+class _Overlap(torch.autograd.Function):
+    """A 3x3 transposed convolution of stride 2 and padding 1: a product for each of nine places, which are added."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
+        count, channels, rows, columns = x.shape
+        ctx.save_for_backward(x, weight)
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        parts = (weight.permute(1, 2, 3, 0).flatten(0, 2) @ pixels.T).view(-1, 3, 3, count, rows, columns)
+        # Padded by one above and on the left; by row, row within its pair, column, column within its pair.
+        padded = parts.new_zeros(len(parts), count, rows + 1, 2, columns + 1, 2)
+        for (a, row), (b, column) in itertools.product(enumerate(((0, 0), (0, 1), (1, 0))), repeat=2):
+            y = padded[:, :, row[0] : row[0] + rows, row[1], column[0] : column[0] + columns, column[1]]
+            y += parts[:, a, b]
+        return padded.flatten(4).flatten(2, 3)[:, :, 1 : height + 1, 1 : width + 1].transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        into = F.conv2d(grad, weight, stride=2, padding=1)
+        return into, conv2d_weight(grad, weight.shape, x, stride=2, padding=1), None, None
+
+
+class LastConvTranspose(nn.ConvTranspose2d):
+    """A 3x3 transposed convolution of stride 2 to the few channels of an image, for which a CPU has no quick kernel."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map (B, width, H, W) to (B, C, 2H, 2W), or a row or column less, by its output padding."""
+        if x.is_cuda or torch.is_autocast_enabled(x.device.type):
+            return super().forward(x, output_size)
+        height, width = (2 * side - 1 + more for side, more in zip(x.shape[2:], self.output_padding, strict=True))
+        return _Overlap.apply(x, self.weight, height, width) + self.bias[:, None, None]
 
 
 class UpsampleConv(nn.Module):

@@ -133,7 +133,8 @@ def test_a_last_transposed_convolution_is_torchs_with_its_gradients_also_of_grad
         y = layer(x)
         first = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()], create_graph=True)
         second = torch.autograd.grad(first[0].square().sum(), [x, layer.weight])
-        results.append([y, *first, *second])
+        jacobians = torch.func.vmap(torch.func.jacrev(lambda one, layer=layer: layer(one[None])))(x.detach())
+        results.append([y, *first, *second, jacobians])
     for our, their in zip(*results, strict=True):
         torch.testing.assert_close(our, their)
 

@@ -176,10 +176,11 @@ def conv_up(image_shape: ImageShape, width: int, strides: int = 2) -> list[nn.Mo
 class _Overlap(torch.autograd.Function):
     """A 3x3 transposed convolution of stride 2 and padding 1: a product for each of nine places, which are added."""
 
+    generate_vmap_rule = True  # with setup_context: what torch.func needs of it
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
         count, channels, rows, columns = x.shape
-        ctx.save_for_backward(x, weight)
         pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
         parts = (weight.permute(1, 2, 3, 0).flatten(0, 2) @ pixels.T).view(-1, 3, 3, count, rows, columns)
         # Padded by one above and on the left; by row, row within its pair, column, column within its pair.
@@ -188,6 +189,10 @@ class _Overlap(torch.autograd.Function):
             y = padded[:, :, row[0] : row[0] + rows, row[1], column[0] : column[0] + columns, column[1]]
             y += parts[:, a, b]
         return padded.flatten(4).flatten(2, 3)[:, :, 1 : height + 1, 1 : width + 1].transpose(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:

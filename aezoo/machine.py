@@ -159,6 +159,7 @@ def configured(threads: int) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32,
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        _unwritten_memory().fill_uninitialized_memory,
     )
     configure(threads)
     try:
@@ -169,6 +170,7 @@ def configured(threads: int) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
         torch.use_deterministic_algorithms(before[3], warn_only=before[4])
+        _unwritten_memory().fill_uninitialized_memory = before[5]
 
 
 def configure(threads: int) -> None:
@@ -188,6 +190,26 @@ def configure(threads: int) -> None:
     if inductor is not None:
         inductor.compile_threads = 1
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else it fills all that is allocated before it is written; the preflight finds out who reads what was not.
+    _unwritten_memory().fill_uninitialized_memory = False
+
+
+def _unwritten_memory() -> Any:
+    """Return the module of torch that has the setting, which its stubs do not know."""
+    import torch
+
+    return torch.utils.deterministic
+
+
+@contextmanager
+def unwritten_memory_filled(filled: bool) -> Iterator[None]:
+    """While the context lasts, fill memory that is allocated and not yet written, with NaN, or leave what was there."""
+    setting = _unwritten_memory()
+    before, setting.fill_uninitialized_memory = setting.fill_uninitialized_memory, filled
+    try:
+        yield
+    finally:
+        setting.fill_uninitialized_memory = before
 
 
 @cache

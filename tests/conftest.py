@@ -65,6 +65,8 @@ FAULTY = """
             if fault == "dice":
                 torch.manual_seed(int.from_bytes(os.urandom(4), "big"))
                 nn.init.normal_(self.encoder[1].weight)
+            if fault == "unwritten":
+                self.encoder[1].weight = nn.Parameter(torch.empty(2, 36).nan_to_num(0.5).clamp(-0.1, 0.1))
 
         def training_forward(self, x):
             self.steps += 1
@@ -88,6 +90,7 @@ FAULTY = """
             bytearray(2**28)
         def device_memory(self): raise torch.OutOfMemoryError("CUDA out of memory")
         def dice(self): pass
+        def unwritten(self): pass
         def segfault(self): ctypes.string_at(0)
         def killed(self): os.kill(os.getpid(), signal.SIGKILL)
         def prints(self): print("rank,variant\\nstdout of a plugin", flush=True)

@@ -289,16 +289,17 @@ def test_out_of_memory_is_told_from_a_crash_and_the_batch_is_not_touched(fault, 
     assert "in training_forward" in record.traceback
 
 
-def test_a_variant_that_draws_from_urandom_says_in_its_row_that_it_is_not_deterministic(tiny, distribute, tmp_path):
+@pytest.mark.parametrize("fault", ["dice", "unwritten"])
+def test_a_variant_that_is_not_deterministic_says_so_in_its_row(tiny, distribute, tmp_path, fault):
+    """It draws from urandom, or reads memory that nobody has written."""
     distribute(FAULTY, name="faulty-dist")
-    run = bench(["faulty[fault=dice]", "faulty"], tmp_path / "run")
-    assert row(run, "faulty[fault=dice]")["deterministic"] == "no"
+    run = bench([f"faulty[fault={fault}]", "faulty"], tmp_path / "run")
+    assert row(run, f"faulty[fault={fault}]")["deterministic"] == "no"
     assert set(run.table()["deterministic"]) == {"yes", "no"}
     _, rows = render.cells(run.table())
-    assert {cells[1]: cells[-3] for cells in rows}["faulty[fault=dice]"] == "ok, not deterministic"
-    assert any(
-        line.startswith("not deterministic: faulty[fault=dice]:") for line in notes(RunDirectory(run.path), run.table())
-    )
+    assert {cells[1]: cells[-3] for cells in rows}[f"faulty[fault={fault}]"] == "ok, not deterministic"
+    said = notes(RunDirectory(run.path), run.table())
+    assert any(line.startswith(f"not deterministic: faulty[fault={fault}]:") for line in said)
 
 
 # The disk -------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from aezoo.contract.network import (
 )
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
+from aezoo.machine import unwritten_memory_filled
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
 
@@ -224,18 +225,20 @@ def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
 def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:
     """Build the variant and take a step twice, from one seed, and say whether both came to the same, bit by bit.
 
-    A closed form is built twice, not fitted.
+    A closed form is built twice, not fitted. Memory that was not written holds what was there the first time, and NaN
+    the second: a network that reads it comes to two things.
     """
     x_BCHW = to_float(images_NCHW[: recipe.batch_size])
     outcomes = []
-    for _ in range(2):
-        module = build(variant, images_NCHW, seed=0)
-        seed_stream(0, Stream.TRAINING_NOISE)
-        if not is_closed_form(module):
-            Trainer(module, recipe).step(x_BCHW.clone())
-        seed_stream(0, Stream.EVALUATION)
-        with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
-            outcomes.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
+    for filled in (False, True):
+        with unwritten_memory_filled(filled):
+            module = build(variant, images_NCHW, seed=0)
+            seed_stream(0, Stream.TRAINING_NOISE)
+            if not is_closed_form(module):
+                Trainer(module, recipe).step(x_BCHW.clone())
+            seed_stream(0, Stream.EVALUATION)
+            with torch.no_grad(), arithmetic(recipe.precision, x_BCHW.device.type):
+                outcomes.append([module.eval()(x_BCHW[:2].clone()), *module.state_dict().values()])
     # Compared as bytes: a NaN that comes twice is the same.
     return all(torch.equal(_bytes(first), _bytes(second)) for first, second in zip(*outcomes, strict=True))
 

@@ -191,7 +191,7 @@ class _Overlap(torch.autograd.Function):
         return padded.flatten(4).flatten(2, 3)[:, :, 1 : height + 1, 1 : width + 1].transpose(0, 1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:  # noqa: ARG004
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod

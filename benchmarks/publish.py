@@ -3,7 +3,8 @@
     pip install -e '.[dev]'
     python benchmarks/publish.py results/<run> results/mnist-5k
 
-writes results/mnist-5k.csv, .md and .png. What is in results/ is never edited by hand.
+writes results/mnist-5k.csv, .md and .png. What is in results/ is never edited by hand. With `--beside results/mnist-5k`
+a tuned table also says how it stands to the fixed one: whose order in its group is another, and who passed PCA.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import altair as alt
 import pandas as pd
+import tabulate
 
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
@@ -63,7 +65,11 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
         )  # fmt: skip
         panels.append((rule + ends + points).properties(width=420, height=alt.Step(13), title=heading))
     heading = alt.Title(
-        title, subtitle=f"With 95 % intervals. Groups of {LEAST} and more; the others are in the table.", anchor="start"
+        title,
+        subtitle=[
+            f"With 95 % intervals, cut where the axis ends. Groups of {LEAST} and more; the others are in the table."
+        ],
+        anchor="start",
     )
     drawing: alt.VConcatChart = (
         alt.vconcat(*panels, title=heading, spacing=6)
@@ -73,15 +79,77 @@ def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
     return drawing
 
 
+def beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
+    """Say in Markdown how the variants of one table stand in another, which has each at a learning rate of its own.
+
+    An order has changed where the intervals of two ranks lie apart in both tables, and the other way round.
+    """
+    both = fixed.merge(tuned, on=["group", "variant"], suffixes=("_fixed", ""), sort=False)
+    both = both[both["lr"].notna() & both["test_mse"].notna() & both["test_mse_fixed"].notna()]
+    turned = []
+    for _, rows in both.groupby("group", sort=False):
+        for _, one in rows.iterrows():
+            behind = rows[
+                (one["group_rank_high_fixed"] < rows["group_rank_low_fixed"])
+                & (one["group_rank_low"] > rows["group_rank_high"])
+            ]
+            if len(behind):
+                turned.append(f"- `{one['variant']}`, ahead in {name}, is now behind {_listed(behind)}")
+    words = {"better": "ahead of PCA", "worse": "behind PCA", "not decided": "not told from PCA"}
+    passed = [
+        f"- from {words[str(before)]} to {words[str(now)]}: {_listed(rows)}"
+        for (before, now), rows in both.groupby(["against_pca_fixed", "against_pca"])
+        if before != now
+    ]
+    cells = [
+        [
+            row["group"],
+            row["variant"],
+            f"{row['lr']:g}{'*' if row['lr_at_edge'] == 'yes' else ''}",
+            f"{row['test_mse_fixed']:.5f}",
+            f"{row['test_mse']:.5f}",
+            f"{row['test_mse'] / row['test_mse_fixed'] - 1:+.0%}",
+            _rank(row, "_fixed"),
+            _rank(row, ""),
+        ]
+        for _, row in both.iterrows()
+    ]
+    headers = ["group", "variant", "lr", "fixed", "tuned", "change", "rank, fixed", "rank, tuned"]
+    return "\n\n".join([
+        f"## Beside [{name}]({name}.md), at one learning rate for all",
+        f"Whose order changed, in {len(both)} variants with a rate of their own (`*`: at the edge of the list):",
+        "\n".join(turned) or "- nobody's, as far as both tables' intervals of ranks tell",
+        "Against PCA:",
+        "\n".join(passed) or "- nothing changed",
+        tabulate.tabulate(cells, headers, tablefmt="github", disable_numparse=True),
+    ])  # fmt: skip
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    return ", ".join(f"`{variant}`" for variant in rows["variant"])
+
+
+def _rank(row: pd.Series, suffix: str) -> str:
+    rank, low, high = (row[f"group_rank{part}{suffix}"] for part in ("", "_low", "_high"))
+    if pd.isna(rank):
+        return "-"
+    return f"{rank:.0f}" if low == high or pd.isna(low) else f"{rank:.0f} ({low:.0f}-{high:.0f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path, help="without a suffix")
+    parser.add_argument("--beside", type=Path, help="a published table at one learning rate, without a suffix")
     given = parser.parse_args()
     run = RunDirectory(given.run).require()
     render.write(run)
     for suffix in (".csv", ".md"):
         shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
+    if given.beside is not None:
+        section = beside(pd.read_csv(f"{given.beside}.csv"), pd.read_csv(f"{given.target}.csv"), given.beside.name)
+        page = given.target.with_name(f"{given.target.name}.md")
+        page.write_text(f"{page.read_text()}\n{section}\n")
     info = run.info()
     title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps: variants whose codes are of one size"
     chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)

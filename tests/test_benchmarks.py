@@ -3,11 +3,13 @@
 import contextlib
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tomli_w
 
@@ -163,6 +165,23 @@ def test_publish(program, tmp_path):
     program("publish.py", run.path, tmp_path / "page")
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "page.csv").read_bytes() == (run.path / "table.csv").read_bytes()
+
+
+def test_a_published_table_says_whose_order_a_tuned_one_turns_round(monkeypatch, tmp_path):
+    pytest.importorskip("altair")
+    columns = "group,variant,lr,lr_at_edge,test_mse,group_rank,group_rank_low,group_rank_high,against_pca"
+    fixed = ["g,a,,,0.1,1,1,1,better", "g,b,,,0.2,2,2,3,worse", "g,c,,,0.2,3,2,3,worse"]
+    tuned = ["g,b,0.01,yes,0.05,1,1,2,better", "g,c,0.003,,0.06,2,1,2,worse", "g,a,0.001,,0.1,3,3,3,better"]
+    for name, rows in (("fixed", fixed), ("tuned", tuned)):
+        (tmp_path / f"{name}.csv").write_text("\n".join([columns, *rows]) + "\n")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    said = importlib.import_module("publish").beside(
+        *(pd.read_csv(tmp_path / f"{name}.csv") for name in ("fixed", "tuned")), "fixed"
+    )
+    assert "- `a`, ahead in fixed, is now behind `b`, `c`" in said
+    assert "- from behind PCA to ahead of PCA: `b`" in said
+    assert re.search(r"\| g +\| b +\| 0.01\* +\| 0.20000 \| 0.05000 \| -75% +\| 2 \(2-3\) +\| 1 \(1-2\) +\|", said)
+    assert said.count("is now behind") == 1
 
 
 def test_reproduce(program, tmp_path):

@@ -1,5 +1,6 @@
 """Intervals, verdicts and spreads, against figures from elsewhere and by simulation."""
 
+import itertools
 import math
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_a_claim_is_better_worse_the_same_or_open():
         for claim, margin in (("ab", 1), ("ba", 1), ("ac", 20), ("cd", 1e-6), ("ae", 1))
     ]
     assert verdicts == ["better", "worse", "the same", "not decided", "not decided"]
+
+
+def test_a_claim_among_many_is_decided_where_its_interval_says_so():
+    rng = np.random.default_rng(6)
+    names = "abcdefgh"
+    tables = draw(rng, [0.08 * place for place in range(len(names))], seeds=6, images=500)
+    errors = dict(zip(names, of(tables, (WIDE,)), strict=True))
+    found = judge([Claim(*pair) for pair in itertools.permutations(names, 2)], errors, look=2)
+    signs = {"better": (-1, -1), "worse": (1, 1), "not decided": (-1, 1)}
+    assert {one.verdict for one in found} == set(signs)
+    assert {(one.verdict, np.sign(one.percent_low), np.sign(one.percent_high)) for one in found} == {
+        (verdict, *of_interval) for verdict, of_interval in signs.items()
+    }
 
 
 def test_pairing_over_images_separates_what_lies_within_each_others_intervals():

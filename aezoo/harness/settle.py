@@ -1,8 +1,9 @@
 """Settle claims of the form ``A < B``: add seeds to a run until the evidence decides, or a budget ends.
 
 Looking often must not make it wrong: look k spends 6 / (pi k)^2 of the error, and so all looks together 5 % at most,
-by a union bound; within a look the claims share it, by Holm's correction. A look takes so many seeds of each variant,
-the first ones, however many the run has: so calling again, with more seeds to spend, takes the same looks again.
+by a union bound; within a look the claims share it evenly, so that all intervals of a card hold together. A look takes
+so many seeds of each variant, the first ones, however many the run has: so calling again, with more to spend, takes
+the same looks again.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ from aezoo.run.files import digest, write_json, write_text
 from aezoo.run.records import now
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
-from aezoo.table.statistics import CONFIDENCE, Errors, holm
+from aezoo.table.statistics import CONFIDENCE, Errors
 from aezoo.train.build import build
 
 GROWTH = 1.5
@@ -68,9 +69,8 @@ def judge(
     level = error_of(look)
     pairs = [(errors.get(claim.lower), errors.get(claim.higher)) for claim in claims]
     ratios = [a.over(b) if a and b and a.knows_seeds and b.knows_seeds else None for a, b in pairs]
-    corrected = holm([ratio.p_value if ratio else 1.0 for ratio in ratios])
     findings = []
-    for claim, (a, b), ratio, p_value in zip(claims, pairs, ratios, corrected, strict=True):
+    for claim, (a, b), ratio in zip(claims, pairs, ratios, strict=True):
         half = ratio.half_at(level / len(claims)) if ratio else None
         low = high = None
         verdict: Verdict = "not decided"
@@ -78,7 +78,7 @@ def judge(
             low, high = (100 * math.expm1(ratio.value + sign * half) for sign in (-1, 1))
             if max(half - ratio.value, half + ratio.value) <= math.log1p(margin / 100):
                 verdict = "the same"
-            elif p_value < level:
+            elif half < abs(ratio.value):
                 verdict = "better" if ratio.value < 0 else "worse"
         seeds = (len(a.by_seed) if a else 0, len(b.by_seed) if b else 0)
         findings.append(

@@ -21,6 +21,8 @@ from aezoo.table.rows import by_group
 
 LEAST = 4
 """Variants of a group that is drawn: fewer are no comparison."""
+MOVED = 3
+"""Places in a group by which a variant's rank is another in a tuned table, and is named."""
 KINDS = alt.Scale(
     domain=["PCA", "closed form", "trained", "trained with a penalty, noise or a mask"],
     range=["#d62728", "#999999", "#1f77b4", "#ff7f0e"],
@@ -101,6 +103,16 @@ def beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
         for (before, now), rows in both.groupby(["against_pca_fixed", "against_pca"])
         if before != now
     ]
+    in_means = [
+        f"`{row['variant']}` passes PCA" if row["vs_pca"] < 1 else f"`{row['variant']}` falls behind PCA"
+        for _, row in both.iterrows()
+        if pd.notna(row["vs_pca"]) and (row["vs_pca"] < 1) != (row["vs_pca_fixed"] < 1)
+    ] + [
+        f"`{row['variant']}` goes from place {row['group_rank_fixed']:.0f} to {row['group_rank']:.0f} among those of "
+        f"{row['group']}"
+        for _, row in both.iterrows()
+        if abs(row["group_rank_fixed"] - row["group_rank"]) >= MOVED
+    ]
     cells = [
         [
             row["group"],
@@ -119,7 +131,9 @@ def beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
         f"## Beside [{name}]({name}.md), at one learning rate for all",
         f"Whose order changed, in {len(both)} variants with a rate of their own (`*`: at the edge of the list):",
         "\n".join(turned) or "- nobody's, as far as both tables' intervals of ranks tell",
-        "Against PCA:",
+        "By the mean losses, which so few seeds may not settle:",
+        "\n".join(f"- {line}" for line in in_means) or "- nothing changed",
+        "Against PCA, as far as the evidence tells:",
         "\n".join(passed) or "- nothing changed",
         tabulate.tabulate(cells, headers, tablefmt="github", disable_numparse=True),
     ])  # fmt: skip
@@ -151,7 +165,8 @@ def main() -> None:
         page = given.target.with_name(f"{given.target.name}.md")
         page.write_text(f"{page.read_text()}\n{section}\n")
     info = run.info()
-    title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps: variants whose codes are of one size"
+    tuned = ", each at its own learning rate" if info.recipe.rates else ""
+    title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps{tuned}: variants whose codes are of one size"
     chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)
 
 

@@ -19,7 +19,8 @@ from aezoo_plugins.architectures.quantised import Signs
 from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.architectures.vae import divergence
-from aezoo_plugins.blocks import FromPatches, LastConvTranspose, ToPatches, UpsampleConv
+from aezoo_plugins.blocks import LastConvTranspose, UpsampleConv
+from aezoo_plugins.patches import FromPatches, ToPatches
 
 SHAPE = (1, 8, 8)
 

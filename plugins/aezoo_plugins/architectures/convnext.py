@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import Crop, Pad, check_at_least_one, dense_bottleneck
+from aezoo_plugins.blocks import check_at_least_one, dense_bottleneck
+from aezoo_plugins.patches import Crop, Pad
 
 
 class Block(nn.Module):

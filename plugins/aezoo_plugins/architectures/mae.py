@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import FromPatches, ToPatches, Transformer, check_at_least_one
+from aezoo_plugins.blocks import check_at_least_one
+from aezoo_plugins.patches import FromPatches, ToPatches, Transformer
 
 
 class Masked(aezoo.Autoencoder):

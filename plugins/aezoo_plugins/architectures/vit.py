@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from torch import nn
 
 import aezoo
-from aezoo_plugins.blocks import FromPatches, ToPatches, Transformer, check_at_least_one, check_latent_dim
+from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
+from aezoo_plugins.patches import FromPatches, ToPatches, Transformer
 
 
 def build(

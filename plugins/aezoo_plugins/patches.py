@@ -1,0 +1,94 @@
+"""Images cut into what fits: padding and cropping, patches, and a transformer over them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aezoo import AezooError, ImageShape
+from aezoo_plugins.blocks import check_at_least_one
+
+
+class Pad(nn.Module):
+    """Pad images with zeros, right and below, to sides that a number divides. `image_shape` is what comes out."""
+
+    def __init__(self, image_shape: ImageShape, multiple: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.padding = (0, -width % multiple, 0, -height % multiple)
+        self.image_shape = (channels, height + self.padding[3], width + self.padding[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad (B, C, H, W)."""
+        return F.pad(x, self.padding)
+
+
+class Crop(nn.Module):
+    """Undo `Pad`."""
+
+    def __init__(self, image_shape: ImageShape) -> None:
+        super().__init__()
+        _, self.height, self.width = image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Crop to (B, C, H, W)."""
+        return x[..., : self.height, : self.width]
+
+
+class ToPatches(nn.Module):
+    """Cut images into square patches, row by row: (B, C, H, W) to (B, count, size), padded with zeros where need be."""
+
+    def __init__(self, image_shape: ImageShape, patch: int) -> None:
+        super().__init__()
+        check_at_least_one(patch=patch)
+        self.patch = patch
+        self.pad = Pad(image_shape, patch)
+        channels, height, width = self.pad.image_shape
+        self.count = (height // patch) * (width // patch)
+        self.size = channels * patch**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad and cut."""
+        # As F.unfold with a stride, which goes image by image.
+        return F.pixel_unshuffle(self.pad(x), self.patch).flatten(2).transpose(1, 2)
+
+
+class FromPatches(nn.Module):
+    """Join what `ToPatches` cut: (B, count, size) to (B, C, H, W), the padding cropped."""
+
+    def __init__(self, image_shape: ImageShape, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        _, height, width = Pad(image_shape, patch).image_shape
+        self.sides = height // patch, width // patch
+        self.crop = Crop(image_shape)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Join and crop."""
+        return self.crop(F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, self.sides), self.patch))
+
+
+class Transformer(nn.Module):
+    """Add learnt positions to tokens, and pass them through self-attention layers. Maps (B, count, width) to the same.
+
+    Normalised before each part, GELU, four times as wide inside, no dropout (Dosovitskiy et al. 2021). `positions` says
+    which tokens are given, (B, some), where it is not all of them.
+    """
+
+    def __init__(self, count: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        check_at_least_one(width=width, depth=depth, heads=heads)
+        if width % heads:
+            raise AezooError(f"width must be a multiple of heads, {heads}, but is {width}")
+        self.positions = nn.Parameter(0.02 * torch.randn(count, width))
+        # Not nn.TransformerEncoder: it copies one layer, and all would start from the same weights.
+        layers = [
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        ]
+        self.layers = nn.Sequential(*layers, nn.LayerNorm(width))
+
+    def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Attend."""
+        return self.layers(tokens + (self.positions if positions is None else self.positions[positions]))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.dataset import find_data_dir, sha256, share, warnings_of
+from aezoo.contract.dataset import Images, find_data_dir, sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.harness import matching
@@ -28,8 +28,10 @@ from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
+from aezoo.run.samples import Choice
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
+from aezoo.train.samples import LATENTS, choose, spaced
 
 Asked = str | Path | Callable[..., Any] | Architecture
 """How a variant is asked for."""
@@ -219,6 +221,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         raise AezooError(f"{run.path} is a file; give a folder with --out")
     if run.exists:
         info = _same_run(run, info)
+    choice = _choice(run, images)
     with share(images) as shared, tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
         # From here on the one copy is the shared one.
         del images
@@ -227,7 +230,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             sha256=data.sha256, held_out=recipe.validation,
         )  # fmt: skip
         grid = Grid(
-            request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
+            request=request, registry=registry, run=run, info=info, choice=choice, metrics=metrics, executor=executor,
             environment=machine.capture(device, request.threads), shared=shared,
             images=shared if executor.shares_files else elsewhere,
             jobs=request.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
@@ -248,6 +251,18 @@ def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
         if any(metric is other for _, other, _ in chosen[:number]):
             raise AezooError(f"the metric {name!r} is asked for twice")
     return {name: plugin for name, _, plugin in chosen}
+
+
+def _choice(run: RunDirectory, images: Images) -> Choice:
+    """Return the test images that every trial of a run shows: those that the run has, or else those of the rule."""
+    kept = run.read_images() if run.exists else None
+    if kept is not None and kept.choice is not None:
+        return kept.choice
+    chosen, pair = choose(images.train, images.test, images.test_labels)
+    return Choice(
+        images=tuple(place for place, _ in chosen), reasons=tuple(reason for _, reason in chosen), pair=pair,
+        latents=tuple(spaced(LATENTS, len(images.test))),
+    )  # fmt: skip
 
 
 def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:

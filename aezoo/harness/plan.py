@@ -24,6 +24,7 @@ from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
+from aezoo.run.samples import Choice, TestImages
 from aezoo.run.store import RunDirectory
 
 T = TypeVar("T")
@@ -38,7 +39,8 @@ class Grid:
     """The trials of one call: which there are, which are missing, and what is known of them.
 
     `images` is where a trial has its images from, `shared` where a process of this machine has them from. `scratch` is
-    a folder for what is printed before there is a run, and by the clocks. `named` holds the variants of each text of
+    a folder for what is printed before there is a run, and by the clocks. `choice` is of test images, for all trials
+    to show. `named` holds the variants of each text of
     the call that names some, and is no pattern. `fits` says whether trying a closed form fits it.
     """
 
@@ -49,6 +51,7 @@ class Grid:
     environment: Environment
     images: ImageSource
     shared: SharedImages
+    choice: Choice
     metrics: Mapping[str, Plugin]
     executor: Executor
     jobs: int
@@ -239,6 +242,7 @@ class Grid:
             preflight=preflight if isinstance(preflight, Preflight) else None,
             layout=layout or self._layout(plans[0]),
             images=self.images,
+            choice=self.choice,
             environment=self.environment if self.executor.shares_files else None,
             versions=(self.environment.aezoo, self.environment.torch),
         )
@@ -247,6 +251,17 @@ class Grid:
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""
         return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.shared)
+
+    def test_images(self, places: Iterable[int]) -> TestImages:
+        """Return test images to be kept in the run, with the labels of all that is shown of it."""
+        _, test_NCHW = self.shared.load()
+        labels = self.shared.load_labels()
+        pixels = {place: test_NCHW[place].numpy().copy() for place in places}
+        labelled = {*pixels, *self.choice.images, *self.choice.latents} if labels else set()
+        return TestImages(
+            choice=self.choice, pixels=pixels,
+            labels={place: int(labels[1][place]) for place in sorted(labelled)} if labels else {},
+        )  # fmt: skip
 
     def origin(self, plan: TrialPlan) -> Origin:
         """Return where the plugin of a plan is had from."""

@@ -107,6 +107,8 @@ class Runner:
         variants = dict.fromkeys(plan.variant for plan in grid.plans)
         ids = {name: [plan.trial_id for plan in grid.plans if plan.variant == name] for name in variants}
         grid.run.request(grid.info, ids)
+        if grid.run.read_images() is None:
+            grid.run.write_images(grid.test_images(grid.choice.images))
         grid.observer.requested(grid.run.path, list(variants))
         self.trackers.run_started(grid.run.path, grid.info.recipe, list(variants))
 

@@ -29,12 +29,14 @@ from aezoo.machine import Environment, PeakMemory
 from aezoo.registry.names import find, find_metric
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import TOLERANCE, LatentKind, Preflight, TrialPlan, TrialRecord, now, record_of
-from aezoo.run.store import TEST_ERRORS, WEIGHTS, pack_test_errors
+from aezoo.run.samples import Choice, Samples, pack_samples
+from aezoo.run.store import SAMPLES, TEST_ERRORS, WEIGHTS, pack_test_errors
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, check_size, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.layout import choose_layout, lay_out
 from aezoo.train.loop import DivergedError, fit, train
+from aezoo.train.samples import samples_of
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 
 STEPS = 2
@@ -62,6 +64,7 @@ class TrainAndScore:
     preflight: Preflight | None
     layout: Layout
     images: ImageSource
+    choice: Choice
     environment: Environment | None
     versions: tuple[str, str]
 
@@ -123,14 +126,33 @@ class TrainAndScore:
             files[WEIGHTS] = pack(module)
         except AezooError as error:
             facts["weights_missing"] = str(error)
+        active = _active_units(module, test_NCHW, plan.recipe.precision)
+        try:
+            files[SAMPLES] = self._samples(module, test_NCHW, plan)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            # It is scored: that it cannot be shown is no failure.
+            facts["samples_missing"] = reason_of(error)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         return facts | peaks | {
-            "active_units": _active_units(module, test_NCHW, plan.recipe.precision),
+            "active_units": active,
             "test_mse": float(test_errors.mean()),
             "test_errors_sha256": hashes[TEST_ERRORS],
             "weights_sha256": hashes.get(WEIGHTS),
+            "samples_sha256": hashes.get(SAMPLES),
             "train_mse": float(train_errors.mean()),
         }, files  # fmt: skip
+
+    def _samples(self, module: nn.Module, test_NCHW: Tensor, plan: TrialPlan) -> bytes:
+        """Return what is kept of the trained network to be looked at, outside the score, the clock and the peaks."""
+        seed_stream(plan.seed, Stream.EVALUATION)
+        chosen = self.choice
+        kept = samples_of(
+            module, test_NCHW, images=chosen.images, pair=chosen.pair, latents=chosen.latents,
+            precision=plan.recipe.precision,
+        )  # fmt: skip
+        return pack_samples(Samples(choice=chosen, **kept))
 
 
 def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) -> Tensor:

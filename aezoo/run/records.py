@@ -108,7 +108,8 @@ class TrialRecord(TrialPlan):
 
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that
     holds the test images' own errors, and `weights_sha256` that of the trained weights; `weights_missing` says why
-    they are not kept. `deterministic` says whether the preflight, which takes the same steps twice, came to the
+    they are not kept; `samples_sha256` is that of what was kept to be looked at.
+    `deterministic` says whether the preflight, which takes the same steps twice, came to the
     same network twice. `layout` is how its weights lay in memory.
     `exceptions` holds the checks of the contract that the plugin's author declared as not met,
     each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take;
@@ -129,6 +130,8 @@ class TrialRecord(TrialPlan):
     test_errors_sha256: Sha256 | None = None
     weights_sha256: Sha256 | None = None
     weights_missing: str | None = None
+    samples_sha256: Sha256 | None = None
+    samples_missing: str | None = None
     train_mse: Amount | None = None
     curve: list[tuple[Count, Amount]] = []
     num_params: Count | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,9 +27,12 @@ from aezoo.run.files import (
     write_json,
 )
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, unpack_samples
 
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
+SAMPLES = "samples.safetensors"
+IMAGES = "images.safetensors"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
 T = TypeVar("T")
 
@@ -160,6 +164,40 @@ class RunDirectory:
     def weights_path(self, trial_id: str) -> Path:
         """Return where the weights of a trial lie."""
         return self._inside("artifacts", trial_id, WEIGHTS)
+
+    def read_samples(self, record: TrialRecord) -> Samples:
+        """Read what a trial kept to be looked at.
+
+        Raises:
+            DamagedFileError: the file is missing, or not the one that the trial wrote.
+        """
+        path = self._inside("artifacts", record.trial_id, SAMPLES)
+        content = content_of(path)
+        if hashlib.sha256(content).hexdigest() != record.samples_sha256:
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        try:
+            samples = unpack_samples(content)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{path} is damaged: {error}") from error
+        if samples.reconstructions.shape[1:] != record.dataset.image_shape:
+            raise DamagedFileError(f"{path} is damaged: its images are not those of the run's data set")
+        return samples
+
+    def read_images(self) -> TestImages | None:
+        """Read the test images that the run keeps; None where it keeps none that can be read."""
+        path = self._inside(IMAGES)
+        if not path.is_file():
+            return None
+        try:
+            images = unpack_images(content_of(path))
+        except DamagedFileError as error:
+            warnings.warn(f"{path} is damaged: {error}; the run's test images are not shown", stacklevel=2)
+            return None
+        return images
+
+    def write_images(self, images: TestImages) -> None:
+        """Write the test images that the run keeps, in the place of what was there."""
+        write_bytes(self._inside(IMAGES), pack_images(images))
 
     def measurements(self) -> list[Measurement]:
         """Read the metrics of all trials."""

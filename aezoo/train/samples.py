@@ -1,0 +1,187 @@
+"""What is kept of a trained network to be looked at: reconstructions, latents, and how its codes are used.
+
+Which test images it is of is chosen once, by PCA, from the data alone. Shapes: images_NCHW is uint8, 0 to 255.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aezoo.contract.network import Half, discrete, halves, is_sparse, to_float
+from aezoo.contract.recipe import Precision
+from aezoo.errors import AezooError, reason_of
+from aezoo.train.engine import arithmetic
+from aezoo.train.score import EVALUATION_BATCH
+
+IMAGES = 16
+"""Test images whose reconstructions are kept."""
+LABELS = 10
+"""Of so many labels, at the most, there is an image each."""
+LATENTS = 500
+"""Test images whose latents are kept."""
+FRAMES = 8
+"""Images from one of a pair to the other, both among them."""
+COMPONENTS = 16
+"""Of the PCA that says how hard an image is."""
+FITTED = 2000
+"""Training images, evenly spaced, to which that PCA is fitted."""
+
+
+def spaced(count: int, total: int) -> list[int]:
+    """Return so many places of a sequence, evenly spaced; all of them where there are no more."""
+    return list(range(total)) if total <= count else [place * total // count for place in range(count)]
+
+
+def choose(
+    train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8], test_labels: NDArray[np.integer[Any]] | None
+) -> tuple[list[tuple[int, str]], tuple[int, int]]:
+    """Choose the test images that every trial shows, and the two between which it interpolates.
+
+    By how well a PCA of 16 components, fitted to at most 2,000 training images, reconstructs each. Of each label (the
+    ten most frequent) the image in the middle; the rest are the easiest, the most typical and the hardest, a third
+    each. The pair are the first two of those that stand for a label; without labels, the easiest and the hardest.
+
+    Returns:
+        Places in the test set, each with the reason; and the pair of places.
+    """
+    errors = _pca_errors(train_NCHW, test_NCHW)
+    by_error = [int(place) for place in np.argsort(errors, kind="stable")]
+    chosen: dict[int, str] = {}
+    if test_labels is not None:
+        labels, counts = np.unique(test_labels, return_counts=True)
+        for label in sorted(labels[np.argsort(-counts, kind="stable")][:LABELS]):
+            own = [place for place in by_error if test_labels[place] == label]
+            chosen[own[len(own) // 2]] = f"label {label}"
+    middle = len(by_error) // 2
+    by_typicality = sorted(by_error, key=lambda place: (abs(errors[place] - errors[by_error[middle]]), place))
+    left = min(IMAGES, len(by_error)) - len(chosen)
+    thirds = {"easiest for PCA": by_error, "typical for PCA": by_typicality, "hardest for PCA": by_error[::-1]}
+    for number, (reason, order) in enumerate(thirds.items()):
+        count = (left + number) // len(thirds)
+        for place in [place for place in order if place not in chosen][:count]:
+            chosen[place] = reason
+    places = list(chosen)
+    labelled = [place for place, reason in chosen.items() if reason.startswith("label")]
+    pair = (labelled[0], labelled[1]) if len(labelled) > 1 else (places[0], places[-1])
+    return list(chosen.items()), pair
+
+
+def _pca_errors(train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean squared error of each test image as a small PCA reconstructs it, (M,)."""
+    fitted = train_NCHW[spaced(FITTED, len(train_NCHW))].reshape(min(FITTED, len(train_NCHW)), -1) / 255.0
+    mean = fitted.mean(axis=0)
+    axes = np.linalg.svd(fitted - mean, full_matrices=False)[2][:COMPONENTS]
+    errors = []
+    for start in range(0, len(test_NCHW), EVALUATION_BATCH):
+        part = test_NCHW[start : start + EVALUATION_BATCH]
+        centred = part.reshape(len(part), -1) / 255.0 - mean
+        errors.append(np.square(centred - centred @ axes.T @ axes).mean(axis=1))
+    return np.concatenate(errors)
+
+
+def samples_of(
+    module: nn.Module,
+    test_NCHW: Tensor,
+    *,
+    images: Sequence[int],
+    pair: tuple[int, int],
+    latents: Sequence[int],
+    precision: Precision,
+) -> dict[str, Any]:
+    """Return what is kept of a trained network to be looked at, by the names of `aezoo.run.samples.Samples`.
+
+    What cannot be had is told in `missing`, by its name: a trial does not fail for it. Evaluation mode, clean input.
+    """
+    module.eval()
+    kept: dict[str, Any] = {"missing": {}}
+    with torch.no_grad(), arithmetic(precision, test_NCHW.device.type):
+        reconstructions = module(to_float(test_NCHW[list(images)])).float().cpu()
+        kept["reconstructions"] = _to_bytes(reconstructions)
+        kept["clipped"] = float(((reconstructions < 0) | (reconstructions > 1)).double().mean())
+        pair_of_halves = halves(module, to_float(test_NCHW[:2]))
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "latents": lambda: _latents(pair_of_halves, test_NCHW[list(latents)]),
+            "interpolation": lambda: _interpolation(pair_of_halves, test_NCHW[list(pair)]),
+            "activity": lambda: _activity(module, pair_of_halves, test_NCHW[list(latents)]),
+            "usage": lambda: _usage(module, test_NCHW[list(latents)]),
+        }
+        for name, part in parts.items():
+            try:
+                kept |= part()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+                kept["missing"][name] = reason_of(error)
+    return kept
+
+
+class _NoLatentError(AezooError):
+    """There is nothing of this kind to be kept, and why."""
+
+
+def _to_bytes(images_NCHW: Tensor) -> NDArray[np.uint8]:
+    pixels = images_NCHW.detach().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return np.asarray(pixels.cpu().numpy())
+
+
+def _encoded(encode: Half, images_NCHW: Tensor) -> Tensor:
+    return torch.cat(
+        [encode(to_float(pixels)).flatten(1).double().cpu() for pixels in torch.split(images_NCHW, EVALUATION_BATCH)]
+    )
+
+
+def _latents(pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, Any]:
+    """Return up to two numbers of each image: the latent's own, or its first two principal components."""
+    if pair is None:
+        raise _NoLatentError("it has no two halves, and so no latent")
+    z_NL = _encoded(pair[0], images_NCHW)
+    if not torch.isfinite(z_NL).all():
+        raise _NoLatentError("its latents are not finite")
+    explained = None
+    if z_NL.shape[1] > 2:
+        centred = z_NL - z_NL.mean(dim=0)
+        # Of the (N, N) matrix of products: a latent may have more numbers than there are images.
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        values = values.flip(0).clamp(min=0)
+        z_NL = vectors.flip(1)[:, :2] * values[:2].sqrt()
+        # A component's sign is chance; that of its largest number is plus.
+        z_NL = z_NL * torch.sign(z_NL.gather(0, z_NL.abs().argmax(dim=0, keepdim=True)))
+        total = float(values.sum())
+        explained = tuple(float(value) / total if total else 0.0 for value in values[:2])
+    scale = float(z_NL.abs().max()) or 1.0
+    return {"latents": (z_NL / scale).to(torch.float16).numpy(), "scale": scale, "explained": explained}
+
+
+def _interpolation(pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, Any]:
+    """Return what lies between two images: their latents, mixed evenly in steps, decoded."""
+    if pair is None:
+        raise _NoLatentError("it has no two halves, and so no latent")
+    encode, decode = pair
+    z_2L = encode(to_float(images_NCHW))
+    if not z_2L.is_floating_point():
+        raise _NoLatentError("its latent is of whole numbers: nothing lies between two of them")
+    shares = torch.linspace(0, 1, FRAMES, device=z_2L.device).reshape(-1, *[1] * (z_2L.ndim - 1))
+    frames = decode(torch.lerp(z_2L[:1].float(), z_2L[1:].float(), shares).to(z_2L.dtype)).float()
+    if not torch.isfinite(frames).all():
+        raise _NoLatentError("what its decoder makes of them is not finite")
+    return {"interpolation": _to_bytes(frames)}
+
+
+def _activity(module: nn.Module, pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, Any]:
+    """Return in what share of images each unit of a sparse latent is not 0; nothing of another latent."""
+    if pair is None or not is_sparse(module):
+        return {}
+    return {"activity": (_encoded(pair[0], images_NCHW) != 0).double().mean(dim=0).to(torch.float16).numpy()}
+
+
+def _usage(module: nn.Module, images_NCHW: Tensor) -> dict[str, Any]:
+    """Return how often each code of a discrete latent is used; nothing of another latent."""
+    codebook = discrete(module)
+    if codebook is None:
+        return {}
+    codes = [codebook.codes(to_float(pixels)).flatten().cpu() for pixels in torch.split(images_NCHW, EVALUATION_BATCH)]
+    return {"usage": torch.bincount(torch.cat(codes), minlength=codebook.codebook_size).numpy()}

@@ -64,8 +64,11 @@ def _storable(text: str, length: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text without control characters, so that a name cannot move a terminal's cursor or break a row."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+    """Return a text without control characters, so that a name cannot move a terminal's cursor or break a row.
+
+    Nor can it turn the direction of what stands beside it, or be what no file can hold (half of a surrogate pair).
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", " ", text)
 
 
 def duration(seconds: float) -> str:

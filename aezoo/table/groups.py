@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from aezoo.contract.columns import column
 from aezoo.table.statistics import Errors
 
 NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
@@ -59,6 +60,58 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
         where = str(group) if str(group).startswith("about") else f"at {group}"
         lines.append(f"{where}: {'; '.join(parts)}")
     return lines
+
+
+def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[str, str]:
+    """Say in two sentences what the evidence supports in the largest group, for who reads nothing else."""
+    ranked = table[table["group_rank"].notna() & ~table["group"].isin(list(_LAST))]
+    if not len(ranked):
+        failed = int((table["group"] == FAILED).sum())
+        waiting = int((table["group"] == NOT_YET).sum())
+        parts = [f"{count} {what}" for count, what in ((failed, "failed"), (waiting, "have not run yet")) if count]
+        return f"Nothing has a loss yet: of {len(table)} variants {' and '.join(parts) or 'none is in a group'}.", (
+            "What became of each stands below."
+        )
+    sizes = ranked["group"].value_counts()
+    largest = next(group for group in ranked["group"] if sizes[group] == sizes.max())
+    rows = ranked[ranked["group"] == largest].sort_values("group_rank")
+    best = rows.iloc[0]
+    name = best["variant"]
+    loss = f"test MSE {column('test_mse').format(float(best['test_mse']))}{_half(best)}"
+    at = f"At {largest}" if not largest.startswith("about") else largest.replace("about", "At about", 1)
+    may_be = list(rows.loc[rows["group_rank_low"] == 1, "variant"])
+    if len(rows) == 1:
+        first = f"{at} there is {name} alone: {loss}."
+    elif len(may_be) == len(rows):
+        first = f"{at} nothing is told apart among {len(rows)} variants; {name} has the least mean ({loss})."
+    elif len(may_be) > 1:
+        unnamed = len(may_be) - 1 - _NAMED
+        tied = ", ".join(may_be[1 : _NAMED + 1]) + (f" and {unnamed} more" if unnamed > 0 else "")
+        first = (
+            f"{at}, {name} has the least error of {len(rows)} variants ({loss}): not told apart from {tied}, and "
+            f"ahead of the other {len(rows) - len(may_be)}."
+        )
+    else:
+        first = f"{at}, {name} is the best of {len(rows)} variants ({loss}),{_best(rows, errors).partition(',')[2]}."
+    pca = rows[rows["baseline"] == "pca"]
+    if not len(pca):
+        others = len(sizes) - 1
+        return first, f"There is no PCA to read it against; {others} other code group{'s' * (others != 1)} below."
+    counts = rows["against_pca"].value_counts()
+    named = (("better", "ahead of it"), ("worse", "behind it"), ("not decided", "not told from it"))
+    parts = [f"{counts[verdict]} {what}" for verdict, what in named if counts.get(verdict)]
+    at_all = f": {', '.join(parts)}" if parts else ""
+    reference = column("test_mse").format(float(pca.iloc[0]["test_mse"]))
+    return first, f"PCA with codes of that size has {reference}{at_all}."
+
+
+def _half(row: Mapping[str, Any]) -> str:
+    """Return half the width of a loss's interval, in words, or nothing."""
+    low, high = row["test_mse_low"], row["test_mse_high"]
+    if pd.isna(low) or pd.isna(high) or low <= 0:
+        return ""
+    factor = math.sqrt(high / low)
+    return f" ± {100 * (factor - 1):.1f} %" if factor < 1.5 else f", within a factor of {factor:.2g}"
 
 
 def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:

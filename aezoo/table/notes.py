@@ -25,6 +25,11 @@ def verdicts(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     return groups.verdicts(table.iloc[groups.order(table)], errors_by_variant(run))
 
 
+def headline(run: RunDirectory, table: pd.DataFrame) -> tuple[str, str]:
+    """Say in two sentences what the evidence supports; `table` is the run's, in any order."""
+    return groups.headline(table.iloc[groups.order(table)], errors_by_variant(run))
+
+
 def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say, a line each, what the reader of the table must know: settings, intervals, failures, unsteady clocks."""
     run = run.load()

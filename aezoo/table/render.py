@@ -52,7 +52,7 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     check_format(fmt)
     if fmt == "json":
         values = table.to_dict(orient="records")
-        content = [{str(name): _plain_value(value) for name, value in row.items()} for row in values]
+        content = [{str(name): plain_value(value) for name, value in row.items()} for row in values]
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
     if fmt == "csv":
         safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
@@ -60,7 +60,7 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     if "group" in table and table.columns[0] == "group":
         if fmt in ("plain", "simple"):
             return "\n".join(line for line, _ in group_lines(table))
-        parts = [(group, _group_cells(rows)) for group, rows in table.groupby("group", sort=False)]
+        parts = [(group, group_cells(rows)) for group, rows in table.groupby("group", sort=False)]
         if fmt in ("github", "pipe"):
             return "\n\n".join(f"**{group}**\n\n{_tabulated(*one, fmt)}" for group, one in parts)
         headers = ["group", *dict.fromkeys(name for _, (names, _) in parts for name in names)]
@@ -102,7 +102,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
     ]
     rows = []
     for _, row in table.iterrows():
-        texts = [_cell(name, row[name]) for name in shown]
+        texts = [cell(name, row[name]) for name in shown]
         for part in ("train", "infer"):
             name = f"{part}_images_per_s"
             if name in shown and not pd.isna(row.get(f"{part}_spread")) and row[f"{part}_spread"] > UNSTEADY:
@@ -116,7 +116,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
 
 
 _LEFT = ("group", "variant", "status", "objective")
-_SHORT = {
+SHORT = {
     "group_rank": "rank",
     "num_params": "params",
     "train_images_per_s": "train/s",
@@ -129,7 +129,7 @@ _SHORTEST = 16
 """A variant's name is not cut to less."""
 
 
-def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return the headers and rows of groups as a person reads them, by importance: whatever is in every row's favour.
 
     The interval of a loss is given as its half width; an interval of ranks stands behind the rank; PCA is marked.
@@ -139,11 +139,11 @@ def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         "seeds", "peak_memory_mb", "objective", *(["lr"] if table["lr"].notna().any() else []),
         *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
     ]  # fmt: skip
-    headers = [_SHORT.get(name, name) for name in shown]
+    headers = [SHORT.get(name, name) for name in shown]
     headers.insert(3, "±95%")
     rows = []
     for _, row in table.iterrows():
-        texts = [_cell(name, row[name]) for name in shown]
+        texts = [cell(name, row[name]) for name in shown]
         for part in ("train", "infer"):
             place = shown.index(f"{part}_images_per_s")
             if not pd.isna(row[f"{part}_spread"]) and row[f"{part}_spread"] > UNSTEADY:
@@ -154,7 +154,7 @@ def _group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
             texts[1] = f"> {texts[1]}"
         if row["lr_at_edge"] == "yes" and "lr" in shown:
             texts[shown.index("lr")] += "*"
-        texts.insert(3, _half_width(row["test_mse_low"], row["test_mse_high"]))
+        texts.insert(3, half_width(row["test_mse_low"], row["test_mse_high"]))
         rows.append([*texts, _status(row)])
     if any(row[-1] != "ok" for row in rows):
         return [*headers, "status"], rows
@@ -169,7 +169,7 @@ def _status(row: "pd.Series[Any]") -> str:
     return text + ("" if pd.isna(row["exceptions"]) else f", except {plain(row['exceptions'])}")
 
 
-def _half_width(low: Any, high: Any) -> str:
+def half_width(low: Any, high: Any) -> str:
     """Return half the width of an interval as a share of what it is about, or as a factor where it is wide."""
     if pd.isna(low) or pd.isna(high) or low <= 0:
         return "-"
@@ -183,7 +183,7 @@ def group_lines(table: pd.DataFrame, width: int | None = None) -> Iterator[tuple
     A figure is never cut; a variant's name is in its middle, where there is no room for it. What is less important is
     left out where there is none.
     """
-    headers, rows = _group_cells(table)
+    headers, rows = group_cells(table)
     optional = [name for name in ("status", *headers) if name in headers and name not in _ALWAYS]
     sizes = {
         name: max(cell_len(text) for text in (name, *(row[place] for row in rows)))
@@ -245,7 +245,7 @@ def rich_table(table: pd.DataFrame, *, essential: bool = False) -> "Table":
     return drawn
 
 
-def _plain_value(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a cell as JSON has it, with every digit; null where there is no number."""
     if isinstance(value, str | bool) or value is None:
         return value
@@ -254,7 +254,8 @@ def _plain_value(value: Any) -> Any:
     return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
-def _cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any) -> str:
+    """Return a value of a column as a person reads it; - where there is none."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
     if isinstance(value, str):

@@ -1,0 +1,166 @@
+// The charts: Vega draws what Altair described; expressions are interpreted, so that no text is ever run as a script.
+
+const charts = page.charts ?? {};
+
+// Draw a chart into an element, with these rows by the names of its data and these values by those of its signals.
+async function drawn(element, name, data, signals = {}, height = null) {
+  const chart = structuredClone(charts[name]);
+  for (const each of chart.data) if (each.name in data) each.values = data[each.name];
+  for (const each of chart.signals ?? []) if (each.name in signals) each.value = signals[each.name];
+  chart.width = Math.max(160, element.clientWidth - 70);
+  if (height) chart.height = height;
+  chart.autosize = { type: "fit-x", contains: "padding", resize: true };
+  chart.width = Math.max(200, element.clientWidth);
+  const made = await vegaEmbed(element, chart, { mode: "vega", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false });
+  const { view } = made;
+  const resized = new ResizeObserver(() => {
+    const width = Math.max(200, element.clientWidth);
+    if (Math.abs(width - view.width()) > 1) view.width(width).runAsync();
+  });
+  resized.observe(element);
+  view.addEventListener("pointermove", (event, item) => showTip(event, item?.datum?.tip ?? ""));
+  view.addEventListener("pointerout", (event) => showTip(event, ""));
+  return view;
+}
+
+function refill(view, data) {
+  for (const [name, values] of Object.entries(data)) view.data(name, values);
+  return view.runAsync();
+}
+
+// Buttons that save a chart, as the page shows it but on white.
+function saves(name, view) {
+  const button = (type, work) => make("button", { type: "button", textContent: type, onclick: work, ariaLabel: `Save ${name} as ${type}` });
+  return [
+    "Save as ",
+    button("SVG", async () => save(`${name}.svg`, (await view().toSVG()).replaceAll("currentColor", "#16191d"), "image/svg+xml")),
+    " ",
+    button("PNG", async () => {
+      const canvas = await view().toCanvas(2);
+      const paper = make("canvas", { width: canvas.width, height: canvas.height });
+      const context = paper.getContext("2d");
+      context.fillStyle = "#fff";
+      context.fillRect(0, 0, paper.width, paper.height);
+      context.drawImage(canvas, 0, 0);
+      paper.toBlob((blob) => save(`${name}.png`, blob));
+    }),
+  ];
+}
+
+const titles = {
+  numbers: "Loss against code size: numbers", units: "Loss against code size: active units", bits: "Loss against code size: bits",
+  params: "Loss against parameters", train: "Loss against training speed", infer: "Loss against speed of reconstruction",
+};
+const counted = ["numbers", "units", "bits"];
+const scatters = new Map();
+
+// What a scatter shows now: the chosen group's variants; of the code sizes all of their kind.
+function points(name) {
+  const chosen = marked();
+  const own = rows.filter((row) => row.mse > 0 && row.x[name] !== undefined && (counted.includes(name) || state.group === ALL || row.group === state.group));
+  const front = new Set(page.fronts[name][counted.includes(name) ? ALL : state.group] ?? []);
+  const crowded = chosen.size > 12;
+  const point = (row) => ({
+    id: row.id, x: row.x[name], y: row.mse, low: row.low ?? row.mse, high: row.high ?? row.mse, kind: row.kind,
+    on: !chosen.size || chosen.has(row.id), marked: chosen.has(row.id),
+    label: (chosen.size ? chosen.has(row.id) && !crowded : front.has(row.id)) ? row.name : "",
+    tip: `${row.name}\n${row.group}\ntest MSE ${say(row.mse)}\n${name === "params" ? "parameters" : name}: ${row.x[name].toLocaleString("en")}`,
+  });
+  const line = (ids) => ids.map((id) => ({ x: rows[id].x[name], y: rows[id].mse }));
+  return {
+    points: own.map(point), front: line([...front]),
+    pca: name === "numbers" ? own.filter((row) => row.pca).map((row) => ({ x: row.x[name], y: row.mse })).sort((a, b) => a.x - b.x) : [],
+  };
+}
+
+function describe(name, { points: own, front }) {
+  const names = [...new Set(page.fronts[name][counted.includes(name) ? ALL : state.group] ?? [])].map((id) => rows[id].name);
+  return `${titles[name]}: ${own.length} variants, each in the table. On the Pareto front: ${front.length ? names.slice(0, 12).join(", ") : "none"}.`;
+}
+
+function addScatter(name) {
+  const element = make("div", { className: "chart", role: "img" });
+  const figure = make("figure", {}, make("h3", { textContent: titles[name] }), element);
+  $("#scatters").append(figure);
+  element.setAttribute("aria-label", describe(name, points(name)));
+  whenSeen(element, async () => {
+    const view = await drawn(element, name, points(name));
+    scatters.set(name, { view, element });
+    figure.append(make("figcaption", { className: "saves" }, ...saves(`${name}`, () => view)));
+    let brushed = false;
+    view.addSignalListener("brush", (_, { x, y }) => {
+      requestAnimationFrame(() => {
+        if (x && y) {
+          const within = (value, [a, b]) => value >= Math.min(a, b) && value <= Math.max(a, b);
+          mark(points(name).points.filter((point) => within(point.x, x) && within(point.y, y)).map((point) => point.id));
+        } else if (brushed) choose({ marked: "" });
+        brushed = Boolean(x && y);
+      });
+    });
+    view.addEventListener("click", (_, item) => { if (item?.datum?.id !== undefined && !brushed) toggleMark(item.datum.id); });
+  });
+}
+
+function updateScatters(names) {
+  for (const [name, { view, element }] of scatters) {
+    if (!names.includes(name)) continue;
+    const data = points(name);
+    element.setAttribute("aria-label", describe(name, data));
+    refill(view, data);
+  }
+}
+
+const MOST = 20;
+let curvesView = null;
+
+// The learning curves that are shown: of those that are marked, or of the best of the chosen group.
+function curves() {
+  const has = (row) => page.curves[row.id];
+  const chosen = rows.filter((row) => marked().has(row.id) && has(row));
+  const best = members().filter(has).slice(0, 8);
+  const shown = (chosen.length ? chosen : best).slice(0, MOST);
+  const left = (chosen.length || best.length) - shown.length;
+  $("#curves-note").textContent = chosen.length
+    ? `${shown.length} marked${left > 0 ? `; ${left} more are marked and not drawn` : ""}`
+    : `the ${shown.length} best of ${state.group === ALL ? "all" : state.group}; mark others to see theirs`;
+  const scaled = (row, step) => (state.x === "step" ? step : state.x === "image" ? step * page.batch_size : step * (page.curves[row.id].seconds ?? NaN));
+  const data = shown.flatMap((row) => page.curves[row.id].steps.map((step, place) => {
+    const { mean, low, high } = page.curves[row.id];
+    const x = scaled(row, step);
+    return { name: row.name, x, y: mean[place], low: low[place], high: high[place], tip: `${row.name}\nstep ${step}: training MSE ${say(mean[place])}` };
+  })).filter((point) => Number.isFinite(point.x) && (point.y > 0 || !state.ylog));
+  $("#curves-chart").setAttribute("aria-label", `Learning curves of ${shown.map((row) => row.name).join(", ") || "no variant"}; last training MSE: ${shown.map((row) => `${row.name} ${say(page.curves[row.id].mean.at(-1))}`).join(", ")}`);
+  return data;
+}
+
+async function drawCurves() {
+  const name = `curves_${state.xlog ? "log" : "linear"}_${state.ylog ? "log" : "linear"}`;
+  const title = { step: "steps", second: "seconds of training", image: "images seen" }[state.x];
+  const data = curves();
+  if (curvesView?.name === name) {
+    curvesView.view.signal("x_title", title);
+    await refill(curvesView.view, { curves: data });
+    return;
+  }
+  curvesView?.view.finalize();
+  curvesView = { name, view: await drawn($("#curves-chart"), name, { curves: data }, { x_title: title }) };
+}
+
+function startCharts() {
+  for (const name of Object.keys(titles)) if (points(name).points.length > 1 || rows.some((row) => row.x[name] !== undefined && row.mse > 0 && !counted.includes(name))) addScatter(name);
+  if (!$("#scatters").childElementCount) $("#scatters").append(make("p", { className: "absent", textContent: "Nothing here has a loss yet." }));
+  on(["marked"], () => updateScatters(Object.keys(titles)));
+  on(["group"], () => updateScatters(Object.keys(titles).filter((name) => !counted.includes(name))));
+  $("#curves .saves").append(...saves("curves", () => curvesView.view));
+  let begun = false;
+  whenSeen($("#curves-chart"), () => { begun = true; drawCurves(); });
+  on(["x", "xlog", "ylog", "marked", "group"], () => { if (begun) drawCurves(); else curves(); });
+  $("#curves-x").addEventListener("change", (event) => choose({ x: event.target.value }));
+  $("#curves-xlog").addEventListener("change", (event) => choose({ xlog: event.target.checked ? "1" : "" }));
+  $("#curves-ylog").addEventListener("change", (event) => choose({ ylog: event.target.checked ? "1" : "" }));
+  on(["x", "xlog", "ylog"], () => {
+    $("#curves-x").value = state.x;
+    $("#curves-xlog").checked = Boolean(state.xlog);
+    $("#curves-ylog").checked = Boolean(state.ylog);
+  });
+}

@@ -1,0 +1,88 @@
+"""Write the page of a run: `report.html`, one file that holds all that it shows and asks for nothing else."""
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from aezoo import machine
+from aezoo.page import charts
+from aezoo.page.contents import contents
+from aezoo.run.files import write_text
+from aezoo.run.store import RunDirectory
+
+PAGE = "report.html"
+_SCRIPTS = ("state.js", "table.js", "charts.js", "wall.js", "latents.js", "start.js")
+
+
+def write(run: RunDirectory, path: Path | None = None) -> Path:
+    """Write the page of a run, beside its records or as another file, and return where it is.
+
+    Raises:
+        AezooError: there is no run, or the page cannot be written.
+    """
+    run = run.load()
+    target = path or run.path / PAGE
+    write_text(target, html(run))
+    return target
+
+
+def html(run: RunDirectory) -> str:
+    """Return the page of a run.
+
+    Raises:
+        AezooError: there is no run, or its run.json is damaged.
+    """
+    page = contents(run)
+    drawn, bundle = charts.compiled()
+    columns = len(page.data["columns"])
+    return rendered(
+        "page.html.jinja", _SCRIPTS, bundle, page.texts | {"drawn": True}, page.data | {"charts": drawn}, columns
+    )
+
+
+def rendered(
+    template: str, scripts: tuple[str, ...], bundle: str, texts: dict[str, Any], data: dict[str, Any], columns: int
+) -> str:
+    """Return a page: its texts escaped by the template, its data as JSON, its scripts allowed by their hashes alone."""
+    hiding = [*map(str, range(columns)), "pin"]
+    hidden = ",".join(f'table[data-hide~="{name}"] [data-c="{name}"]' for name in hiding)
+    style = f"{_asset('page.css')}{hidden}{{display:none}}\n"
+    own = '(() => {\n"use strict";\n' + "\n".join(map(_asset, scripts)) + "\n})();"
+    # A script ends where its closing tag stands, even within a text.
+    parts = [part.replace("</script", "<\\/script").replace("<!--", "<\\!--") for part in (bundle, own)]
+    policy = {
+        "default-src": ["'none'"],
+        "script-src": [f"'sha256-{_hash(part)}'" for part in parts],
+        "style-src": [f"'sha256-{_hash(style)}'"],
+        "img-src": ["data:"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+    }
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_asset(template)).render(
+        **texts,
+        version=machine.version(),
+        policy="; ".join(f"{name} {' '.join(sources)}" for name, sources in policy.items()),
+        style=style,
+        scripts=parts,
+        data=json_in_html(data),
+    )
+
+
+def json_in_html(data: Any) -> str:
+    """Return data as JSON that no text in it can end: neither its element nor a line of it."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return resources.files("aezoo.page").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

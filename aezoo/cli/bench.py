@@ -70,6 +70,7 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="A plugin that is broken or deprecated is an error.")
     ] = False,
@@ -110,7 +111,8 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "threads": threads, "compiled": compiled,
-        "timeout": timeout, "timing": not no_timing, "retry_failed": retry_failed, "strict": strict,
+        "timeout": timeout, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
+        "strict": strict,
     })  # fmt: skip
     interrupted = False
     # Nothing is drawn before all options are read.

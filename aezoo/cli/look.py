@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import FormatOption, app
+from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
 from aezoo.errors import AezooError
 
 
@@ -34,6 +34,40 @@ def table(
     from aezoo.run.store import RunDirectory
 
     print_run(RunDirectory(run).load(), fmt, sort=sort, view=view)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The page's file; by default RUN/report.html.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each chart there too, as SVG and PNG.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
+    plugin: PluginOption = None,
+    no_plugin: BlockOption = None,
+) -> None:
+    """Write the page of a run: one file that opens offline and shows what each variant does to images.
+
+    Example: aezoo report results/my-run
+    """
+    from aezoo.harness.report import report as write_page
+    from aezoo.run.store import RunDirectory
+
+    page, reason = write_page(runs[0], out, registry=registry_of(plugin, no_plugin), data_dir=data_dir)
+    if reason:
+        print(f"warning: {reason}", file=sys.stderr)
+    print(page)
+    if pictures is not None:
+        from aezoo.page.pictures import write
+
+        for path in write(RunDirectory(runs[0]), pictures):
+            print(path)
 
 
 @app.command()

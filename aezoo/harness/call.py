@@ -20,10 +20,12 @@ from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
 from aezoo.harness.plan import Grid, Preview
+from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
+from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
@@ -87,6 +89,10 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
             if grid.run.exists:
                 snapshot = grid.run.load()
                 render.write(snapshot)
+                if request.report:
+                    observer.stage("writing the page of the run")
+                    keep_images(snapshot, grid.test_images)
+                    page.write(snapshot)
                 runner.trackers.run_finished()
     return Run(path=grid.run.path, snapshot=snapshot, trials=len(runner.ended))
 

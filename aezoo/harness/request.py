@@ -71,6 +71,7 @@ class Request(pydantic.BaseModel):
     )
     timeout: float | None = pydantic.Field(default=None, gt=0, description="Seconds after which a trial is killed.")
     timing: bool = pydantic.Field(default=True, description="Whether to measure throughput at the end.")
+    report: bool = pydantic.Field(default=True, description="Whether to write the page of the run, report.html.")
     retry_failed: bool = pydantic.Field(
         default=False, description="Whether to run trials again whose records say that they failed."
     )

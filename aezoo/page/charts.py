@@ -34,6 +34,16 @@ SCATTERS = {
     "infer": "images a second in reconstruction",
 }
 """What is drawn against the loss, by the chart's name, and how its axis is called."""
+TITLES = {
+    "numbers": "Loss against code size: numbers",
+    "units": "Loss against code size: active units",
+    "bits": "Loss against code size: bits",
+    "params": "Loss against parameters",
+    "train": "Loss against training speed",
+    "infer": "Loss against speed of reconstruction",
+    "curves": "Learning curves",
+}
+"""What each chart is called, on the page and on its picture."""
 FASTER = ("train", "infer")
 """Where more is better."""
 WIDTH, HEIGHT = 460, 300
@@ -110,7 +120,7 @@ def _finished(chart: Any, *, width: int = WIDTH, height: int = HEIGHT) -> dict[s
         .configure(background="transparent", padding=6, aria=False)
         .configure_view(stroke=None)
         .configure_axis(**text, **lines, gridOpacity=0.13, domainOpacity=0.5, tickOpacity=0.5, labelFontSize=11)
-        .configure_legend(**text, orient="top", labelLimit=320, symbolOpacity=1)
+        .configure_legend(**text, orient="top", labelLimit=320, symbolOpacity=1, columns=5)
         .configure_text(color="currentColor", font=font)
     )
     drawn: dict[str, Any] = chart.to_dict()
@@ -131,22 +141,27 @@ def _scatter(name: str, title: str) -> dict[str, Any]:
     kinds = list(KINDS)
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[KINDS[kind][0] for kind in kinds]), title=None)
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[KINDS[kind][1] for kind in kinds]), title=None)
-    opacity = alt.condition("datum.on", alt.value(0.95), alt.value(0.12))
+    shown, chosen = "!any || marked[datum.id]", "any && marked[datum.id]"
+    named = "any ? marked[datum.id] && !crowded : datum.best"
+    signals = [
+        alt.param(name=each, value=value) for each, value in (("marked", {}), ("any", False), ("crowded", False))
+    ]
     chart = alt.layer(
         front.mark_line(interpolate=interpolate, color="currentColor", opacity=0.45, strokeWidth=1.5).encode(x=x, y=y),
         pca.mark_line(color=KINDS["PCA"][0], strokeDash=[4, 3], opacity=0.8).encode(x=x, y=y),
         points.mark_rule(opacity=0.35).encode(
             x=x, y=alt.Y("low:Q", title=LOSS), y2="high:Q", color=colour,
-            opacity=alt.condition("datum.on", alt.value(0.35), alt.value(0.05)),
+            opacity=alt.condition(shown, alt.value(0.35), alt.value(0.05)),
         ),
         points.mark_point(filled=True, cursor="pointer").encode(
-            x=x, y=y, color=colour, shape=shape, opacity=opacity,
-            size=alt.condition("datum.marked", alt.value(150), alt.value(60)),
+            x=x, y=y, color=colour, shape=shape,
+            opacity=alt.condition(shown, alt.value(0.95), alt.value(0.12)),
+            size=alt.condition(chosen, alt.value(150), alt.value(60)),
         ).add_params(alt.selection_interval(name="brush", zoom=False)),
-        points.transform_filter("datum.label != ''")
+        points.transform_filter(named)
         .mark_text(align="left", dx=7, dy=-5, fontSize=10, limit=150)
-        .encode(x=x, y=y, text="label:N"),
-    )  # fmt: skip
+        .encode(x=x, y=y, text="name:N"),
+    ).add_params(*signals)  # fmt: skip
     return _finished(chart)
 
 

@@ -41,7 +41,12 @@ def html(run: RunDirectory) -> str:
     drawn, bundle = charts.compiled()
     columns = len(page.data["columns"])
     return rendered(
-        "page.html.jinja", _SCRIPTS, bundle, page.texts | {"drawn": True}, page.data | {"charts": drawn}, columns
+        "page.html.jinja",
+        _SCRIPTS,
+        bundle,
+        page.texts | {"drawn": True},
+        page.data | {"charts": drawn, "titles": charts.TITLES, "axes": charts.SCATTERS},
+        columns,
     )
 
 
@@ -50,7 +55,7 @@ def rendered(
 ) -> str:
     """Return a page: its texts escaped by the template, its data as JSON, its scripts allowed by their hashes alone."""
     hiding = [*map(str, range(columns)), "pin"]
-    hidden = ",".join(f'table[data-hide~="{name}"] [data-c="{name}"]' for name in hiding)
+    hidden = ",".join(f'table[data-hide~="{name}"] .c{name}' for name in hiding)
     style = f"{_asset('page.css')}{hidden}{{display:none}}\n"
     own = '(() => {\n"use strict";\n' + "\n".join(map(_asset, scripts)) + "\n})();"
     # A script ends where its closing tag stands, even within a text.

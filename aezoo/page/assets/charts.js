@@ -3,12 +3,10 @@
 const charts = page.charts ?? {};
 
 // Draw a chart into an element, with these rows by the names of its data and these values by those of its signals.
-async function drawn(element, name, data, signals = {}, height = null) {
+async function drawn(element, name, data, signals = {}, tipOf = (datum) => datum.tip ?? "") {
   const chart = structuredClone(charts[name]);
   for (const each of chart.data) if (each.name in data) each.values = data[each.name];
   for (const each of chart.signals ?? []) if (each.name in signals) each.value = signals[each.name];
-  chart.width = Math.max(160, element.clientWidth - 70);
-  if (height) chart.height = height;
   chart.autosize = { type: "fit-x", contains: "padding", resize: true };
   chart.width = Math.max(200, element.clientWidth);
   const made = await vegaEmbed(element, chart, { mode: "vega", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false });
@@ -18,7 +16,7 @@ async function drawn(element, name, data, signals = {}, height = null) {
     if (Math.abs(width - view.width()) > 1) view.width(width).runAsync();
   });
   resized.observe(element);
-  view.addEventListener("pointermove", (event, item) => showTip(event, item?.datum?.tip ?? ""));
+  view.addEventListener("pointermove", (event, item) => showTip(event, item?.datum ? tipOf(item.datum) : ""));
   view.addEventListener("pointerout", (event) => showTip(event, ""));
   return view;
 }
@@ -47,46 +45,41 @@ function saves(name, view) {
   ];
 }
 
-const titles = {
-  numbers: "Loss against code size: numbers", units: "Loss against code size: active units", bits: "Loss against code size: bits",
-  params: "Loss against parameters", train: "Loss against training speed", infer: "Loss against speed of reconstruction",
-};
 const counted = ["numbers", "units", "bits"];
-const scatters = new Map();
 
-// What a scatter shows now: the chosen group's variants; of the code sizes all of their kind.
+// What a scatter shows: the chosen group's variants; of the code sizes all of their kind.
 function points(name) {
-  const chosen = marked();
   const own = rows.filter((row) => row.mse > 0 && row.x[name] !== undefined && (counted.includes(name) || state.group === ALL || row.group === state.group));
-  const front = new Set(page.fronts[name][counted.includes(name) ? ALL : state.group] ?? []);
-  const crowded = chosen.size > 12;
+  const front = page.fronts[name][counted.includes(name) ? ALL : state.group] ?? [];
   const point = (row) => ({
-    id: row.id, x: row.x[name], y: row.mse, low: row.low ?? row.mse, high: row.high ?? row.mse, kind: row.kind,
-    on: !chosen.size || chosen.has(row.id), marked: chosen.has(row.id),
-    label: (chosen.size ? chosen.has(row.id) && !crowded : front.has(row.id)) ? row.name : "",
-    tip: `${row.name}\n${row.group}\ntest MSE ${say(row.mse)}\n${name === "params" ? "parameters" : name}: ${row.x[name].toLocaleString("en")}`,
+    id: row.id, x: row.x[name], y: row.mse, low: row.low ?? row.mse, high: row.high ?? row.mse, kind: row.kind, name: row.name, best: front.includes(row.id),
   });
-  const line = (ids) => ids.map((id) => ({ x: rows[id].x[name], y: rows[id].mse }));
   return {
-    points: own.map(point), front: line([...front]),
+    points: own.map(point), front: front.map((id) => ({ x: rows[id].x[name], y: rows[id].mse })),
     pca: name === "numbers" ? own.filter((row) => row.pca).map((row) => ({ x: row.x[name], y: row.mse })).sort((a, b) => a.x - b.x) : [],
   };
 }
 
+// What is marked, by the names of a scatter's signals.
+function marks() {
+  const chosen = marked();
+  return { marked: Object.fromEntries([...chosen].map((id) => [id, true])), any: chosen.size > 0, crowded: chosen.size > 12 };
+}
+
 function describe(name, { points: own, front }) {
-  const names = [...new Set(page.fronts[name][counted.includes(name) ? ALL : state.group] ?? [])].map((id) => rows[id].name);
-  return `${titles[name]}: ${own.length} variants, each in the table. On the Pareto front: ${front.length ? names.slice(0, 12).join(", ") : "none"}.`;
+  const names = (page.fronts[name][counted.includes(name) ? ALL : state.group] ?? []).map((id) => rows[id].name);
+  return `${page.titles[name]}: ${own.length} variants, each in the table. On the Pareto front: ${front.length ? names.slice(0, 12).join(", ") : "none"}.`;
 }
 
 function addScatter(name) {
   const element = make("div", { className: "chart", role: "img" });
-  const figure = make("figure", {}, make("h3", { textContent: titles[name] }), element);
+  const figure = make("figure", {}, make("h3", { textContent: page.titles[name] }), element);
   $("#scatters").append(figure);
   element.setAttribute("aria-label", describe(name, points(name)));
+  const say_ = ({ id }) => (id === undefined ? "" : `${rows[id].name}\n${rows[id].group}\ntest MSE ${say(rows[id].mse)}\n${page.axes[name]}: ${rows[id].x[name].toLocaleString("en")}`);
   whenSeen(element, async () => {
-    const view = await drawn(element, name, points(name));
-    scatters.set(name, { view, element });
-    figure.append(make("figcaption", { className: "saves" }, ...saves(`${name}`, () => view)));
+    const view = await drawn(element, name, points(name), marks(), say_);
+    figure.append(make("figcaption", { className: "saves" }, ...saves(name, () => view)));
     let brushed = false;
     view.addSignalListener("brush", (_, { x, y }) => {
       requestAnimationFrame(() => {
@@ -98,16 +91,16 @@ function addScatter(name) {
       });
     });
     view.addEventListener("click", (_, item) => { if (item?.datum?.id !== undefined && !brushed) toggleMark(item.datum.id); });
+    on(["marked"], () => {
+      for (const [signal, value] of Object.entries(marks())) view.signal(signal, value);
+      view.runAsync();
+    }, element);
+    if (!counted.includes(name)) on(["group"], () => {
+      const data = points(name);
+      element.setAttribute("aria-label", describe(name, data));
+      refill(view, data);
+    }, element);
   });
-}
-
-function updateScatters(names) {
-  for (const [name, { view, element }] of scatters) {
-    if (!names.includes(name)) continue;
-    const data = points(name);
-    element.setAttribute("aria-label", describe(name, data));
-    refill(view, data);
-  }
 }
 
 const MOST = 20;
@@ -147,14 +140,12 @@ async function drawCurves() {
 }
 
 function startCharts() {
-  for (const name of Object.keys(titles)) if (points(name).points.length > 1 || rows.some((row) => row.x[name] !== undefined && row.mse > 0 && !counted.includes(name))) addScatter(name);
+  for (const name of Object.keys(page.fronts)) if (points(name).points.length > 1 || rows.some((row) => row.x[name] !== undefined && row.mse > 0 && !counted.includes(name))) addScatter(name);
   if (!$("#scatters").childElementCount) $("#scatters").append(make("p", { className: "absent", textContent: "Nothing here has a loss yet." }));
-  on(["marked"], () => updateScatters(Object.keys(titles)));
-  on(["group"], () => updateScatters(Object.keys(titles).filter((name) => !counted.includes(name))));
   $("#curves .saves").append(...saves("curves", () => curvesView.view));
   let begun = false;
   whenSeen($("#curves-chart"), () => { begun = true; drawCurves(); });
-  on(["x", "xlog", "ylog", "marked", "group"], () => { if (begun) drawCurves(); else curves(); });
+  on(["x", "xlog", "ylog", "marked", "group"], () => { if (begun) drawCurves(); else curves(); }, $("#curves"));
   $("#curves-x").addEventListener("change", (event) => choose({ x: event.target.value }));
   $("#curves-xlog").addEventListener("change", (event) => choose({ xlog: event.target.checked ? "1" : "" }));
   $("#curves-ylog").addEventListener("change", (event) => choose({ ylog: event.target.checked ? "1" : "" }));

@@ -92,5 +92,5 @@ function startLatents() {
     add.value = "";
   });
   $("#latents-marked").addEventListener("click", () => choose({ latents: state.marked }));
-  whenSeen($("#latents-body"), () => { drawPanels(); on(["latents"], drawPanels); });
+  whenSeen($("#latents-body"), () => { drawPanels(); on(["latents"], drawPanels, $("#latents")); });
 }

@@ -57,8 +57,38 @@ function choose(changes) {
 
 function tell(changed) { for (const listener of listeners) listener(changed); }
 
-// Call `update` whenever one of these choices changes; null stands for all at once.
-function on(names, update) { listeners.push((changed) => { if (changed === null || names.some((name) => changed.has(name))) update(); }); }
+// Call `update` whenever one of these choices changes; null stands for all at once. What is in a section that nobody sees
+// waits until there is time.
+const inView = new Set();
+const late = new Set();
+const sections = new IntersectionObserver((entries) => { for (const entry of entries) inView[entry.isIntersecting ? "add" : "delete"](entry.target); });
+function on(names, update, section = null) {
+  if (section) sections.observe(section);
+  listeners.push((changed) => {
+    if (changed !== null && !names.some((name) => changed.has(name))) return;
+    if (!section) update();
+    else if (inView.has(section)) soon(update);
+    else { late.add(update); note(); }
+  });
+}
+
+// What is drawn anew is drawn in turn, so that the page answers in between.
+const queue = new Set();
+function soon(update) {
+  late.delete(update);
+  if (!queue.size) setTimeout(workOff);
+  queue.add(update);
+}
+function workOff() {
+  const begun = performance.now();
+  for (const update of queue) {
+    queue.delete(update);
+    update();
+    if (performance.now() - begun > 20) break;
+  }
+  if (queue.size) setTimeout(workOff);
+  note();
+}
 
 function mark(ids) { choose({ marked: joined([...ids].sort((a, b) => a - b).map((id) => rows[id].variant)) }); }
 function toggleMark(id) {
@@ -88,15 +118,48 @@ function save(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-// Do something once, when an element is about to be seen, or printed.
+// Do something once: when an element is about to be seen, or when there is time, so that all is there for a printer.
 const waiting = new Map();
+let working = 0;
 const seen = new IntersectionObserver((entries) => { for (const entry of entries) if (entry.isIntersecting) draw(entry.target); }, { rootMargin: "400px" });
-function draw(element) {
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
+
+async function draw(element) {
   const work = waiting.get(element);
   if (!work) return;
   waiting.delete(element);
   seen.unobserve(element);
-  work();
+  working += 1;
+  try {
+    if (element.isConnected) await work();
+  } finally {
+    working -= 1;
+    note();
+  }
 }
-function whenSeen(element, work) { waiting.set(element, work); seen.observe(element); }
-addEventListener("beforeprint", () => { for (const element of [...waiting.keys()]) draw(element); });
+
+function whenSeen(element, work) {
+  waiting.set(element, work);
+  seen.observe(element);
+  note();
+}
+
+let noting = false;
+function note() {
+  document.documentElement.dataset.drawn = waiting.size || late.size || queue.size || working ? "not yet" : "yes";
+  if (noting || !(waiting.size || late.size)) return;
+  noting = true;
+  idle(async () => {
+    noting = false;
+    const [update] = late;
+    const [element] = waiting.keys();
+    if (update) { late.delete(update); update(); } else if (element) await draw(element);
+    note();
+  });
+}
+addEventListener("beforeprint", () => {
+  for (const update of [...queue, ...late]) update();
+  queue.clear();
+  late.clear();
+  for (const element of [...waiting.keys()]) draw(element);
+});

@@ -4,7 +4,7 @@ const results = $("#results");
 const bodies = $$("tbody", results);
 const lines = $$("tr[data-id]", results).map((element) => ({
   element, body: element.parentElement, row: rows[Number(element.dataset.id)], box: $(".mark", element), pin: $(".pin", element),
-  text: element.textContent.toLowerCase(), cells: $$("[data-c]", element),
+  text: element.textContent.toLowerCase(), cells: [...element.children].slice(1),
 }));
 const lineOf = new Map(lines.map((line) => [line.row.id, line]));
 
@@ -46,8 +46,8 @@ function filter() {
 function sort() {
   const [name, direction] = state.sort.split(" ");
   const place = page.columns.findIndex((column) => column.name === name);
-  for (const head of $$("thead tr:first-child th[data-c]", results)) {
-    if (place >= 0 && head.dataset.c === String(place)) head.setAttribute("aria-sort", direction === "down" ? "descending" : "ascending");
+  for (const head of $$("thead tr:first-child th", results)) {
+    if (place >= 0 && head.classList.contains(`c${place}`)) head.setAttribute("aria-sort", direction === "down" ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   }
   const sign = direction === "down" ? -1 : 1;
@@ -95,6 +95,24 @@ function hide() {
   const hidden = state.hide.split(" ").filter(Boolean);
   for (const box of $$("#columns input")) box.checked = !hidden.includes(box.dataset.column);
   results.dataset.hide = [...hidden, ...(byVariant.has(state.pin) ? [] : ["pin"])].join(" ");
+  setWidths();
+}
+
+// Columns have a width of their own from the beginning, so that nothing that moves a row makes the browser measure all of them.
+let widths = null;
+function setWidths() {
+  const columns = $$("col", results);
+  if (!widths) {
+    const hidden = results.dataset.hide;
+    results.dataset.hide = "";
+    widths = $$("thead tr:first-child th", results).map((head) => Math.ceil(head.getBoundingClientRect().width));
+    results.dataset.hide = hidden;
+    columns.forEach((column, place) => { column.style.width = `${widths[place]}px`; });
+  }
+  const hidden = results.dataset.hide.split(" ");
+  const sum = columns.reduce((total, column, place) => total + (hidden.includes(column.className.slice(1)) ? 0 : widths[place]), 0);
+  results.style.tableLayout = "fixed";
+  results.style.width = `max(100%, ${sum}px)`;
 }
 
 // The rows and columns that are shown, as they are: every digit for programs, the table's own texts for people.

@@ -121,13 +121,13 @@ function startWall() {
   $("#wall-rule").textContent = `The same test images for every variant, chosen once, by how well a PCA of 16 components reconstructs each: the middle one of each label, where there are labels (the ten most frequent), then the easiest, the most typical and the hardest. What lies outside [0, 1] is clipped, and its share is told.${smaller}${channels}`;
   whenSeen($("#wall-body"), () => {
     drawWall();
-    on(["group", "show", "by"], drawWall);
-    on(["marked"], () => { const chosen = marked(); for (const line of $$("#wall-body [data-id]")) line.classList.toggle("marked", chosen.has(Number(line.dataset.id))); });
+    on(["group", "show", "by"], drawWall, $("#wall"));
+    on(["marked"], () => { const chosen = marked(); for (const line of $$("#wall-body [data-id]")) line.classList.toggle("marked", chosen.has(Number(line.dataset.id))); }, $("#wall"));
   });
   $("#wall-show").addEventListener("change", (event) => choose({ show: event.target.value }));
   $("#wall-by").addEventListener("change", (event) => choose({ by: event.target.value }));
   on(["show", "by"], () => { $("#wall-show").value = state.show; $("#wall-by").value = state.by; });
-  whenSeen($("#atlas-body"), () => { drawAtlas(); on(["group"], drawAtlas); });
+  whenSeen($("#atlas-body"), () => { drawAtlas(); on(["group"], drawAtlas, $("#atlas")); });
 }
 
 function drawAtlas() {

@@ -1,0 +1,65 @@
+"""The page of a run, when its bench ends and whenever it is asked for: with the test images that it shows."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from aezoo.contract.dataset import find_data_dir, sha256
+from aezoo.errors import AezooError
+from aezoo.page import page
+from aezoo.page.contents import shown_places
+from aezoo.registry.names import Registry
+from aezoo.run.records import RunInfo
+from aezoo.run.samples import TestImages
+from aezoo.run.store import RunDirectory
+
+ReadImages = Callable[[Iterable[int]], TestImages]
+"""Reads test images by their places in the test set."""
+
+
+def keep_images(run: RunDirectory, read: ReadImages) -> None:
+    """Keep in a run the test images that its page shows beside those that were chosen when it began.
+
+    Raises:
+        AezooError: there is no run; they cannot be read, or not written.
+    """
+    kept = run.read_images()
+    places = shown_places(run) - (kept.pixels.keys() if kept else set())
+    if kept is None or not places:
+        return
+    more = read(sorted(places))
+    run.write_images(TestImages(choice=kept.choice, pixels=kept.pixels | more.pixels, labels=kept.labels | more.labels))
+
+
+def report(
+    run: str | Path, out: str | Path | None = None, *, registry: Registry | None = None, data_dir: Path | None = None
+) -> tuple[Path, str | None]:
+    """Write the page of a run, and return where it is, and why it lacks some images where it does.
+
+    Images that the run does not keep are read from its data set, where that is here.
+
+    Raises:
+        AezooError: there is no run, or the page cannot be written.
+    """
+    directory = RunDirectory(run).require()
+    reason = None
+    if registry is not None:
+        info = directory.info()
+        try:
+            keep_images(directory, lambda places: _from_dataset(info, registry, data_dir, places))
+        except AezooError as error:
+            reason = f"some images are not on the page: {error}"
+    return page.write(directory, Path(out) if out else None), reason
+
+
+def _from_dataset(info: RunInfo, registry: Registry, data_dir: Path | None, places: Iterable[int]) -> TestImages:
+    images = registry.dataset(info.dataset.name).checked(find_data_dir(data_dir))
+    if sha256(images) != info.dataset.sha256:
+        raise AezooError(f"the images of {info.dataset.name} are others here than those that the run was made with")
+    labels = images.test_labels
+    return TestImages(
+        choice=None,
+        pixels={place: np.ascontiguousarray(images.test[place]) for place in places},
+        labels={} if labels is None else {place: int(labels[place]) for place in places},
+    )

@@ -1,0 +1,127 @@
+"""The charts of a page as pictures: SVG and PNG, and the wall of reconstructions as PNG."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from aezoo.page import charts
+from aezoo.page.contents import ALL, contents
+from aezoo.run.files import write_bytes
+from aezoo.run.store import RunDirectory
+
+CURVES = 8
+"""Variants whose learning curves are drawn: the best of the largest group that have one."""
+SCALE = 2.0
+"""Pixels of a PNG for each of the page's."""
+CELL = 44
+"""Pixels of an image of the wall."""
+TEXT = "#16191d"
+Row = dict[str, Any]
+
+
+def write(run: RunDirectory, folder: Path) -> list[Path]:
+    """Write every chart of a run's page into a folder, as the page shows it at first, and return the files.
+
+    Raises:
+        AezooError: there is no run, or the folder cannot be written.
+    """
+    page = contents(run.load())
+    data = page.data
+    compiled, _ = charts.compiled()
+    written: list[Path] = []
+    where = "" if data["largest"] == ALL else f" ({data['largest']})"
+    for name, chart, rows, titles in _drawn(data):
+        filled = charts.retitled(charts.filled(compiled[chart], **rows), **titles)
+        counted = name in ("numbers", "units", "bits")
+        heading = {"text": f"{data['title']}: {charts.TITLES[name]}{'' if counted else where}", "anchor": "start"}
+        written += _write_chart(filled | {"background": "white", "title": heading}, name, folder)
+    wall = _wall(data)
+    if wall is not None:
+        file = io.BytesIO()
+        wall.save(file, "PNG")
+        write_bytes(folder / "wall.png", file.getvalue())
+        written.append(folder / "wall.png")
+    return written
+
+
+def _write_chart(chart: charts.Vega, name: str, folder: Path) -> list[Path]:
+    import vl_convert
+
+    svg = vl_convert.vega_to_svg(chart).replace("currentColor", TEXT)
+    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    write_bytes(paths[0], svg.encode())
+    write_bytes(paths[1], vl_convert.svg_to_png(svg, scale=SCALE))
+    return paths
+
+
+def _drawn(data: dict[str, Any]) -> list[tuple[str, str, dict[str, list[Row]], dict[str, str]]]:
+    """Return the name of each picture, its chart, the chart's rows, and the titles of its axes."""
+    group = data["largest"]
+    drawn: list[tuple[str, str, dict[str, list[Row]], dict[str, str]]] = []
+    for name in charts.SCATTERS:
+        own, front = points(data, name, group)
+        if own:
+            pca = sorted((row for row in own if row["pca"] and name == "numbers"), key=lambda row: row["x"])
+            drawn.append((name, name, {"points": own, "front": front, "pca": pca}, {}))
+    curves = _curves(data, group)
+    if curves:
+        drawn.append(("curves", "curves_linear_log", {"curves": curves}, {"x_title": "steps"}))
+    return drawn
+
+
+def points(data: dict[str, Any], name: str, group: str) -> tuple[list[Row], list[Row]]:
+    """Return the points of a scatter, and those of its Pareto front: a group's, or all whose codes are of its kind."""
+    counted = name in ("numbers", "units", "bits")
+    front = data["fronts"][name].get(ALL if counted else group, [])
+    own = [
+        {
+            "id": row["id"], "x": row["x"][name], "y": row["mse"], "low": row["low"] or row["mse"],
+            "high": row["high"] or row["mse"], "kind": row["kind"], "name": row["name"], "best": row["id"] in front,
+            "pca": row["pca"],
+        }
+        for row in data["rows"]
+        if row["mse"] and name in row["x"] and (counted or group in (ALL, row["group"]))
+    ]  # fmt: skip
+    places = {row["id"]: row for row in own}
+    return own, [{"x": places[number]["x"], "y": places[number]["y"]} for number in front if number in places]
+
+
+def _curves(data: dict[str, Any], group: str) -> list[Row]:
+    names = [row for row in data["rows"] if row["id"] in data["curves"] and group in (ALL, row["group"])]
+    return [
+        {"name": row["name"], "x": step, "y": mean, "low": low, "high": high}
+        for row in names[:CURVES]
+        for step, mean, low, high in zip(
+            *(data["curves"][row["id"]][part] for part in ("steps", "mean", "low", "high")), strict=True
+        )
+        if low > 0
+    ]
+
+
+def _wall(data: dict[str, Any]) -> Image.Image | None:
+    """Draw the reconstructions of the largest group's variants, best first, under the images themselves."""
+    looks = data["looks"]
+    if looks["images"] is None:
+        return None
+    group = data["largest"]
+    rows = [row for row in data["rows"] if row["mse"] is not None and group in (ALL, row["group"])]
+    strips = [("the images themselves", looks["images"]["pixels"])]
+    strips += [
+        (f"{row['name']}  {row['mse']:.5f}", looks["variants"][row["id"]]["pixels"])
+        for row in rows
+        if "pixels" in looks["variants"].get(row["id"], {})
+    ]
+    count = len(looks["images"]["places"])
+    font = ImageFont.load_default(14)
+    left = int(max(font.getlength(name) for name, _ in strips)) + 24
+    wall = Image.new("RGB", (left + count * CELL, 12 + len(strips) * (CELL + 2)), "white")
+    pen = ImageDraw.Draw(wall)
+    for number, (name, pixels) in enumerate(strips):
+        top = 6 + number * (CELL + 2)
+        pen.text((8, top + CELL // 2), name, TEXT, font, anchor="lm")
+        strip = Image.open(io.BytesIO(base64.b64decode(pixels))).convert("RGB")
+        wall.paste(strip.resize((count * CELL, CELL), Image.Resampling.NEAREST), (left, top))
+    return wall

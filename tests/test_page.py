@@ -1,0 +1,562 @@
+"""The page of a run in a real browser: headless Chromium, which is cut off from the network and watched."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_runs import make_run, several, variant
+
+from aezoo.page import page, pictures
+from aezoo.page.contents import contents, pareto
+from aezoo.run.store import RunDirectory
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+AXE = Path("axe.min.js")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium and chromedriver here: apt-get install chromium chromium-driver"
+)
+
+
+class Browser:
+    """Chromium, without a network: what a page asks for is watched, and what its console says is kept."""
+
+    def __init__(self) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM or ""
+        for argument in (
+            "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900", "--force-device-scale-factor=1",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-dev-shm-usage",
+        ):  # fmt: skip
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self.driver.set_script_timeout(30)
+        self.requests: list[str] = []
+        self.messages: list[str] = []
+
+    def open(self, path: Path, address: str = "") -> None:
+        """Open a page anew, and draw all of it."""
+        self.driver.get("about:blank")
+        self.driver.get_log("performance")
+        self.driver.get_log("browser")
+        self.requests, self.messages = [], []
+        self.driver.get(f"{path.as_uri()}{address}")
+        self.until("return document.documentElement.dataset.ready === 'yes'")
+
+    def draw(self) -> None:
+        """Wait until all is drawn."""
+        self.until("return document.documentElement.dataset.drawn === 'yes'")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, script: str, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < deadline, script
+            time.sleep(0.05)
+
+    def faults(self) -> list[str]:
+        """Return what the console said that is no notice, and every request that left the file."""
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.requests.append(message["params"]["request"]["url"])
+        self.messages += [entry["message"] for entry in self.driver.get_log("browser")]
+        left = [url for url in self.requests if not re.match(r"(file|data|blob|about|chrome):", url)]
+        return [message for message in self.messages if "Infinite extent" not in message] + left
+
+    def set(self, selector: str, value: str) -> None:
+        """Type or choose a value, as a person does."""
+        self.run(
+            "const e = document.querySelector(arguments[0]); e.value = arguments[1];"
+            "e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true}))",
+            selector, value,
+        )  # fmt: skip
+
+    def click(self, selector: str, place: int = 0) -> None:
+        self.run("document.querySelectorAll(arguments[0])[arguments[1]].click()", selector, place)
+
+    def address(self) -> str:
+        return str(self.run("return location.hash"))
+
+    def shown(self) -> list[str]:
+        """Return the variants that the table shows, in order."""
+        return list(
+            self.run(
+                "return [...document.querySelectorAll('#results tbody tr[data-id]')].filter(e => e.offsetParent)"
+                ".map(e => e.querySelector('th bdi').textContent)"
+            )
+        )
+
+    def column(self, name: str) -> list[str]:
+        """Return the texts of a column, in the rows that are shown."""
+        return list(
+            self.run(
+                "const c = [...document.querySelectorAll('#results .sort')].find(b => b.textContent === arguments[0])"
+                ".dataset.sort; return [...document.querySelectorAll('#results tbody tr[data-id]')]"
+                ".filter(e => e.offsetParent).map(e => e.querySelector(`.c${c}`).innerText)",
+                name,
+            )
+        )
+
+    def copied(self, kind: str) -> str:
+        """Copy the table, and return what a paste would give."""
+        self.run("window.pasted = null; navigator.clipboard.writeText = async text => { window.pasted = text; }")
+        self.click(f"[data-copy='{kind}']")
+        self.until("return window.pasted !== null")
+        return str(self.run("return window.pasted"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    made = Browser()
+    yield made
+    made.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> Path:
+    """Return the page of a run of 24 variants in three groups."""
+    folder = tmp_path_factory.mktemp("usual")
+    some = several(20)
+    some[3] |= {"latent_kind": "sparse", "active_units": 7.6}
+    some[4] |= {"latent_kind": "discrete", "latent_bits": 128.0}
+    some += [
+        variant("fails", status="error", reason="KeyError: gone", traceback="Traceback\n  here\nKeyError: gone"),
+        variant("excused", loss=0.05, exceptions={"deterministic": "it throws dice"}),
+        variant("tuned", loss=0.04, objective="mse + kl"),
+    ]
+    return page.write(make_run(folder / "run", some))
+
+
+def test_the_page_of_a_run_has_no_fault_and_leaves_the_file_for_nothing(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    assert browser.faults() == []
+    headings = browser.run("return [...document.querySelectorAll('h2')].map(e => e.textContent)")
+    assert headings == [
+        "The table", "What a better reconstruction costs", "Learning curves", "The same images, by each variant",
+        "Where they differ", "Latent spaces", "The record",
+    ]  # fmt: skip
+    first = browser.run("return document.querySelector('h1').textContent")
+    assert "net0[latent_dim=8]" in first
+    assert browser.run("return document.querySelectorAll('.made').length") == 2
+
+
+def test_the_watch_sees_a_request_and_the_policy_refuses_it(browser, usual, tmp_path):
+    """The check above can fail."""
+    harmed = tmp_path / "harmed.html"
+    text = usual.read_text()
+    harmed.write_text(
+        text.replace("<main>", '<main><img src="https://example.org/x.png"><img src="x" onerror="window.harmed = 1">')
+    )
+    browser.open(harmed)
+    faults = browser.faults()
+    assert any("Content Security Policy" in fault for fault in faults)
+    assert browser.run("return window.harmed === undefined")
+    harmed.write_text(
+        re.sub("<meta http-equiv.*?>", "", text).replace("<main>", '<main><img src="https://example.org/x.png">')
+    )
+    browser.open(harmed)
+    browser.until("return document.images[0].complete")
+    assert "https://example.org/x.png" in browser.faults()
+
+
+def test_nothing_is_evaluated(browser, usual):
+    browser.open(usual)
+    assert browser.run("try { eval('1'); return 'evaluated' } catch (e) { return e.name }") in (
+        "EvalError",
+        "evaluated",
+    )
+    policy = browser.run("return document.querySelector('meta[http-equiv]').content")
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    ("header", "name"), [("test_mse", "test_mse"), ("params", "num_params"), ("variant", "variant")]
+)
+def test_a_column_sorts_within_the_groups_and_back(browser, usual, header, name):
+    browser.open(usual)
+    before = browser.shown()
+    place = browser.run(
+        "return [...document.querySelectorAll('#results .sort')].findIndex(b => b.textContent === arguments[0])", header
+    )
+    browser.click("#results .sort", place)
+    assert browser.address() == f"#sort={name}+up"
+    values = browser.run(
+        "return [...document.querySelectorAll('#results tbody')].map(b => [...b.querySelectorAll('tr[data-id]')]"
+        ".map(e => e.querySelector(`.c${arguments[0]}`).innerText))", str(place),
+    )  # fmt: skip
+    for group in values:
+        numbers = [each for each in group if each != "-"]
+        keys = numbers if header == "variant" else [float(each.replace(",", "")) for each in numbers]
+        assert keys == (sorted(keys, key=lambda text: text.lstrip("> ")) if header == "variant" else sorted(keys))
+    browser.click("#results .sort", place)
+    assert browser.run("return document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
+    browser.click("#results .sort", place)
+    assert browser.shown() == before
+
+
+def test_text_and_columns_filter_and_the_address_keeps_it(browser, usual):
+    browser.open(usual)
+    everything = browser.shown()
+    browser.set("#find", "KL")
+    assert browser.shown() == ["tuned"]
+    browser.set("#find", "")
+    browser.set("[data-filter='2']", "<0.012")
+    few = browser.shown()
+    assert few
+    assert all(float(text) < 0.012 for text in browser.column("test_mse"))
+    assert len(few) < len(everything)
+    address = browser.address()
+    browser.open(usual, address)
+    assert browser.shown() == few
+    assert browser.run("return document.querySelector('tr.filters').hidden") is False
+    assert browser.faults() == []
+
+
+def test_incomplete_rows_and_columns_are_hidden_by_choice(browser, usual):
+    browser.open(usual)
+    assert "fails" in browser.shown()
+    browser.click("#complete")
+    assert "fails" not in browser.shown()
+    browser.click("#columns input", 1)
+    assert browser.run("return getComputedStyle(document.querySelector('td.c2')).display") == "none"
+    assert "hide=" in browser.address()
+    browser.open(usual, browser.address())
+    assert browser.run("return getComputedStyle(document.querySelector('td.c2')).display") == "none"
+
+
+def test_a_pinned_baseline_stays_and_the_others_are_held_against_it(browser, usual):
+    browser.open(usual)
+    browser.run(
+        "[...document.querySelectorAll('#results tr[data-id]')].find(e => e.textContent.includes('pca[latent_dim=16]'))"
+        ".querySelector('.pin').click()"
+    )
+    assert browser.run("return document.querySelector('tr.pinned th').textContent").strip("> ") == "pca[latent_dim=16]"
+    ratios = browser.run(
+        "return [...document.querySelectorAll('#results tr[data-id]')].map(e => [e.querySelector('th bdi').textContent,"
+        "e.querySelector('.cpin').innerText])"
+    )
+    table = {row["name"]: row for row in contents(RunDirectory(usual.parent)).data["rows"]}
+    for name, ratio in ratios:
+        loss = table[name.removeprefix("> ")]["mse"]
+        assert ratio == ("" if loss is None else f"{loss / table['pca[latent_dim=16]']['mse']:.3f}")
+    browser.open(usual, browser.address())
+    assert browser.run("return document.querySelectorAll('tr.pinned').length") == 1
+
+
+def test_marks_are_in_every_chart_and_in_the_table(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    browser.click(".mark", 0)
+    browser.click(".mark", 1)
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 2
+    faint = "return [...document.querySelectorAll('#scatters .chart')].map(c => [...c.querySelectorAll('.mark-symbol path')].filter(p => p.getAttribute('opacity') === '0.95').length)"
+    browser.until(
+        f"{faint}.some(n => n > 0) && document.querySelector('#clear').disabled === false".replace(
+            "return ", "return (() => { return ", 1
+        ).replace(".some", "})().some", 1)
+    )
+    counts = browser.run(faint)
+    assert max(counts) <= 2 + 4  # and the signs of the legend
+    assert "2 marked" in browser.run("return document.querySelector('#curves-note').textContent")
+    browser.click("#clear")
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 0
+
+
+def test_a_click_on_a_point_and_a_box_over_some_mark_them(browser, usual):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser.open(usual)
+    browser.draw()
+    browser.run("document.querySelector('#charts').scrollIntoView()")
+    chart = browser.driver.find_element(By.CSS_SELECTOR, "#scatters .chart svg")
+    point = chart.find_element(By.CSS_SELECTOR, ".mark-symbol.role-mark path")
+    ActionChains(browser.driver).move_to_element(point).click().perform()
+    browser.until("return document.querySelectorAll('tr.marked').length >= 1")
+    browser.click("#clear")
+    width, height = chart.size["width"], chart.size["height"]
+    ActionChains(browser.driver).move_to_element_with_offset(
+        chart, -int(width * 0.3), -int(height * 0.15)
+    ).click_and_hold().move_by_offset(int(width * 0.7), int(height * 0.35)).release().perform()
+    browser.until("return document.querySelectorAll('tr.marked').length > 3")
+    assert "marked=" in browser.address()
+    assert browser.faults() == []
+
+
+def test_copies_are_what_the_table_shows(browser, usual):
+    browser.open(usual)
+    browser.set("#find", "net1")
+    shown = browser.shown()
+    csv = browser.copied("csv")
+    read = pd.read_csv(pd.io.common.StringIO(csv))
+    assert list(read["variant"]) == shown
+    whole = pd.read_csv(usual.parent / "table.csv") if (usual.parent / "table.csv").exists() else None
+    assert whole is None or set(read["test_mse"]) <= set(whole["test_mse"])
+    exact = {row["variant"]: row["mse"] for row in contents(RunDirectory(usual.parent)).data["rows"]}
+    assert list(read["test_mse"]) == [exact[name] for name in shown]
+    markdown = browser.copied("markdown").splitlines()
+    assert len(markdown) == 2 + len(shown)
+    assert [line.split(" | ")[2] for line in markdown[2:]] == shown
+    latex = browser.copied("latex")
+    assert latex.startswith("\\begin{tabular}{l")
+    assert all(name.replace("_", "\\_") in latex for name in shown)
+    assert browser.copied("link").endswith(browser.address())
+
+
+def test_the_axes_of_the_curves_change(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    title = "return document.querySelector('#curves-chart svg').textContent"
+    assert "steps" in browser.run(title)
+    browser.set("#curves-x", "image")
+    browser.until(f"{title}.includes('images seen')")
+    browser.click("#curves-xlog")
+    browser.until("return location.hash.includes('xlog=1')")
+    browser.until("return document.querySelectorAll('#curves-chart svg').length === 1")
+    assert browser.faults() == []
+
+
+def test_the_wall_shows_images_and_error_maps_in_rows_and_columns(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    pixels = (
+        "const c = document.querySelectorAll('#wall-body canvas')[arguments[0]];"
+        "return [c.width, c.height, ...c.getContext('2d').getImageData(0, 0, 1, 1).data]"
+    )
+    browser.until(
+        "return document.querySelectorAll('#wall-body canvas')[1].width > 300 || document.querySelectorAll('#wall-body canvas')[1].width === 16 * 13 - 1"
+    )
+    run = RunDirectory(usual.parent)
+    kept = run.read_images()
+    original = browser.run(pixels, 0)
+    assert original[:2] == [16 * 13 - 1, 12]
+    assert original[2] == kept.pixels[0][0, 0, 0]
+    best = browser.run("return document.querySelectorAll('#wall-body .strip .name bdi')[0].textContent")
+    record = next(record for record in run.records().values() if record.variant == best and record.seed == 0)
+    assert browser.run(pixels, 1)[2] == run.read_samples(record).reconstructions[0, 0, 0, 0]
+    browser.set("#wall-show", "errors")
+    browser.draw()
+    browser.until("return document.querySelectorAll('#wall-body canvas')[1].width === 16 * 13 - 1")
+    time.sleep(0.2)
+    difference = int(run.read_samples(record).reconstructions[0, 0, 0, 0]) - int(kept.pixels[0][0, 0, 0])
+    red, _, blue = browser.run(pixels, 1)[2:5]
+    assert (red > blue) == (difference > 0)
+    browser.set("#wall-by", "columns")
+    browser.draw()
+    browser.until("return document.querySelectorAll('#wall-body canvas')[1].height === 16 * 13 - 1")
+    assert browser.faults() == []
+
+
+def test_latent_spaces_stand_side_by_side(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    before = browser.run("return document.querySelectorAll('.panel').length")
+    browser.set("#latents-add", "net3[latent_dim=8]")
+    browser.draw()
+    names = browser.run("return [...document.querySelectorAll('.panel h3 bdi')].map(e => e.textContent)")
+    assert len(names) == before + 1
+    assert names[-1] == "net3[latent_dim=8]"
+    text = browser.run("return document.querySelector('.panel:last-child').innerText")
+    assert "60 % of the variance" in text
+    assert "20 units" in text  # it is sparse
+    browser.set("#latents-add", "net4[latent_dim=16]")
+    browser.draw()
+    assert "of 64 codes used" in browser.run("return document.querySelector('.panel:last-child').innerText")
+    assert browser.faults() == []
+
+
+def test_charts_are_saved_as_svg_and_png(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    browser.run(
+        "window.saved = []; const was = HTMLAnchorElement.prototype.click; HTMLAnchorElement.prototype.click = function () {"
+        "fetch = undefined; window.saved.push([this.download, this.href]); };"
+    )
+    browser.click("#scatters .saves button", 0)
+    browser.click("#scatters .saves button", 1)
+    browser.until("return window.saved.length === 2")
+    assert [name for name, _ in browser.run("return window.saved")] == ["numbers.svg", "numbers.png"]
+
+
+def test_dark_light_and_print(browser, usual):
+    browser.open(usual)
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.run(ground) == "rgb(255, 255, 255)"
+    browser.set("#theme", "dark")
+    assert browser.run(ground) == "rgb(20, 23, 27)"
+    assert "theme=dark" in browser.address()
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.run(ground) == "rgb(255, 255, 255)"
+        assert browser.run("return getComputedStyle(document.querySelector('.tools')).display") == "none"
+        assert (
+            browser.run(
+                "return document.querySelector('#table .scroll').scrollHeight - document.querySelector('#table .scroll').clientHeight"
+            )
+            <= 1
+        )
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    try:
+        browser.open(usual)
+        assert browser.run(ground) == "rgb(20, 23, 27)"
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_checker_of_accessibility_finds_no_serious_fault(browser, usual, theme):
+    import axe_core_python
+
+    browser.open(usual, f"#theme={theme}")
+    browser.draw()
+    browser.run((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    found = browser.driver.execute_async_script("axe.run().then(arguments[0])")
+    serious = [
+        (each["id"], each["nodes"][0]["html"][:200])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+HOSTILE = {
+    "script": "</script><script>window.harmed = 1</script>",
+    "picture": '"><img src=x onerror="window.harmed = 1">',
+    "comment": "<!--<script>",
+    "expression": "datum.x, event.constructor.constructor('window.harmed = 1')()",
+    "template": "{{ 7 * 7 }} {% raw %} ${window.harmed = 1}",
+    "formula": '=HYPERLINK("https://example.org")',
+    "turned": "\u202egnp.exe \u200f\u2066",
+    "control": "a\x00b\x1b[31mc\u2028d\ud800",
+    "quotes": "'\"`&amp;&lt;\\",
+    "address": "a b+c%20&marked=x#y",
+    "long": "x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_does_nothing_and_breaks_nothing(browser, tmp_path, name):
+    text = HOSTILE[name]
+    some = several(6)
+    some[0] |= {"objective": text, "notes": [text], "exceptions": {text: text}}
+    some += [
+        variant(text, loss=0.001),
+        variant("fails", status="error", reason=text, traceback=f"Traceback\n{text}\n{text}"),
+    ]
+    browser.open(page.write(make_run(tmp_path / "run", some, seeds=1, dataset=text)))
+    browser.draw()
+    assert browser.faults() == []
+    assert browser.run("return window.harmed === undefined")
+    assert browser.run("return document.querySelectorAll('h2').length") == 7
+    assert len(browser.shown()) == len(some)
+    assert not browser.run("return document.documentElement.scrollWidth > innerWidth")
+    # What it is called still marks it, and comes back from the address.
+    place = browser.run(
+        "return [...document.querySelectorAll('.mark')].findIndex(e => e.closest('tr').dataset.id === '5')"
+    )
+    browser.click(".mark", place)
+    browser.open(tmp_path / "run" / "report.html", browser.address())
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 1
+    csv = browser.copied("csv")
+    assert len(pd.read_csv(pd.io.common.StringIO(csv))) == len(some)
+    assert "\n=HYPERLINK" not in csv
+    assert ",=HYPERLINK" not in csv
+
+
+@pytest.mark.parametrize(
+    ("what", "variants", "options"),
+    [
+        ("one variant", [variant("alone")], {}),
+        (
+            "nothing but failures",
+            [variant("a", status="error", reason="no"), variant("b", status="diverged", reason="NaN")],
+            {},
+        ),
+        ("nothing at all yet", several(5), {"missing": 5}),
+        ("interrupted", several(9), {"missing": 4}),
+        ("colours, without labels", several(5), {"shape": (3, 32, 32), "labels": False}),
+        ("two channels", several(4), {"shape": (2, 8, 8)}),
+        ("no samples, from an aezoo of before", several(5), {"samples": False}),
+        ("one seed, no speeds", several(5), {"seeds": 1, "timed": False}),
+        ("a loss of zero", [variant("zero", loss=0.0), variant("other"), variant("third")], {}),
+    ],
+)
+def test_the_page_of_any_run_has_no_fault(browser, tmp_path, what, variants, options):
+    browser.open(page.write(make_run(tmp_path / "run", variants, **options)))
+    browser.draw()
+    assert browser.faults() == []
+    assert len(browser.shown()) == len(variants)
+    browser.set("#results ~ *, .group-choice", "all")
+    browser.draw()
+    assert browser.faults() == []
+
+
+def test_the_page_fits_a_phone(browser, usual):
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        browser.open(usual)
+        browser.draw()
+        assert browser.run("return document.documentElement.scrollWidth") <= 390
+        assert browser.faults() == []
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_300_variants_work(browser, tmp_path):
+    path = page.write(make_run(tmp_path / "run", several(300), seeds=1, shape=(1, 28, 28)))
+    assert path.stat().st_size < 6_000_000
+    browser.open(path)
+    browser.draw()
+    browser.click(".mark", 150)
+    browser.set(".group-choice", "all")
+    assert len(browser.shown()) == 300
+    assert browser.faults() == []
+
+
+def test_pictures_are_the_charts_of_the_page(usual, tmp_path):
+    from PIL import Image
+
+    written = pictures.write(RunDirectory(usual.parent), tmp_path)
+    names = {path.name for path in written}
+    assert {"numbers.svg", "numbers.png", "params.svg", "train.png", "infer.png", "curves.svg", "wall.png"} <= names
+    for path in written:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert image.width > 300
+                assert len(image.convert("RGB").getcolors(1_000_000) or []) > 5
+        else:
+            assert "currentColor" not in path.read_text()
+
+
+Rows = list[dict[str, Any]]
+_: Callable[..., Any]
+
+
+def test_the_front_holds_whom_nobody_beats_in_both():
+    rows: Rows = [
+        {"id": n, "mse": mse, "x": {"params": params, "train": params}}
+        for n, (mse, params) in enumerate([(3.0, 1), (2.0, 2), (2.5, 3), (1.0, 9), (1.0, 12)])
+    ]
+    assert pareto(rows, "params") == [0, 1, 3]
+    assert pareto(rows, "train") == [4]

@@ -9,7 +9,8 @@ async function drawn(element, name, data, signals = {}, tipOf = (datum) => datum
   for (const each of chart.signals ?? []) if (each.name in signals) each.value = signals[each.name];
   chart.autosize = { type: "fit-x", contains: "padding", resize: true };
   chart.width = Math.max(200, element.clientWidth);
-  const made = await vegaEmbed(element, chart, { mode: "vega", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false });
+  const made = await vegaEmbed(element, chart, { mode: "vega", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false, logLevel: 1 });
+  element.querySelector("svg").setAttribute("aria-hidden", "true");  // its text is the label of what it stands in
   const { view } = made;
   const resized = new ResizeObserver(() => {
     const width = Math.max(200, element.clientWidth);
@@ -31,9 +32,10 @@ function saves(name, view) {
   const button = (type, work) => make("button", { type: "button", textContent: type, onclick: work, ariaLabel: `Save ${name} as ${type}` });
   return [
     "Save as ",
-    button("SVG", async () => save(`${name}.svg`, (await view().toSVG()).replaceAll("currentColor", "#16191d"), "image/svg+xml")),
+    button("SVG", async () => view() && save(`${name}.svg`, (await view().toSVG()).replaceAll("currentColor", "#16191d"), "image/svg+xml")),
     " ",
     button("PNG", async () => {
+      if (!view()) return;
       const canvas = await view().toCanvas(2);
       const paper = make("canvas", { width: canvas.width, height: canvas.height });
       const context = paper.getContext("2d");
@@ -130,6 +132,12 @@ async function drawCurves() {
   const name = `curves_${state.xlog ? "log" : "linear"}_${state.ylog ? "log" : "linear"}`;
   const title = { step: "steps", second: "seconds of training", image: "images seen" }[state.x];
   const data = curves();
+  if (!data.length) {
+    curvesView?.view.finalize();
+    curvesView = null;
+    $("#curves-chart").replaceChildren(make("p", { className: "absent", textContent: "No variant that is chosen has a learning curve." }));
+    return;
+  }
   if (curvesView?.name === name) {
     curvesView.view.signal("x_title", title);
     await refill(curvesView.view, { curves: data });
@@ -140,9 +148,9 @@ async function drawCurves() {
 }
 
 function startCharts() {
-  for (const name of Object.keys(page.fronts)) if (points(name).points.length > 1 || rows.some((row) => row.x[name] !== undefined && row.mse > 0 && !counted.includes(name))) addScatter(name);
+  for (const name of Object.keys(page.fronts)) if (points(name).points.length) addScatter(name);
   if (!$("#scatters").childElementCount) $("#scatters").append(make("p", { className: "absent", textContent: "Nothing here has a loss yet." }));
-  $("#curves .saves").append(...saves("curves", () => curvesView.view));
+  $("#curves .saves").append(...saves("curves", () => curvesView?.view));
   let begun = false;
   whenSeen($("#curves-chart"), () => { begun = true; drawCurves(); });
   on(["x", "xlog", "ylog", "marked", "group"], () => { if (begun) drawCurves(); else curves(); }, $("#curves"));

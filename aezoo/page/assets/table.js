@@ -43,6 +43,7 @@ function filter() {
   $("#count").textContent = `${count} of ${lines.length} variants${chosen.size ? `, ${chosen.size} marked` : ""}`;
 }
 
+const inOrder = new Intl.Collator("en", { numeric: true });
 function sort() {
   const [name, direction] = state.sort.split(" ");
   const place = page.columns.findIndex((column) => column.name === name);
@@ -55,7 +56,7 @@ function sort() {
     if (place < 0) return a.row.id - b.row.id;
     const [first, second] = [a.row.values[place], b.row.values[place]];
     if (first === null || second === null) return (first === null) - (second === null) || a.row.id - b.row.id;
-    return sign * (typeof first === "string" ? first.localeCompare(second) : first - second) || a.row.id - b.row.id;
+    return sign * (typeof first === "string" ? inOrder.compare(first, second) : first - second) || a.row.id - b.row.id;
   };
   for (const body of bodies) body.append(...lines.filter((line) => line.body === body).sort(compare).map((line) => line.element));
 }

@@ -567,3 +567,45 @@ def test_the_front_holds_whom_nobody_beats_in_both():
     ]
     assert pareto(rows, "params") == [0, 1, 3]
     assert pareto(rows, "train") == [4]
+
+
+def test_several_runs_are_compared_on_one_page(browser, tmp_path):
+    from aezoo.page import compared
+    from aezoo.table import compare as comparison
+
+    some = several(12)
+    runs = [
+        make_run(tmp_path / "a", some),
+        make_run(tmp_path / "b", [{**each, "loss": each["loss"] * 1.5} for each in some]),
+        make_run(tmp_path / "c", some[::-1], dataset="other </script>"),
+    ]
+    browser.open(compared.write(runs, tmp_path / "compared.html"))
+    browser.draw()
+    assert browser.faults() == []
+    text = browser.run("return document.body.innerText")
+    assert "Over 2 data sets, at 8 numbers, net0[latent_dim=8] has the best mean rank" in text
+    assert "cannot be compared: they differ in dataset" in text
+    verdicts = browser.run("return [...document.querySelectorAll('#verdicts tbody td:nth-child(2)')].map(e => e.textContent)")
+    assert verdicts == list(comparison.compare(runs[0], runs[1])["verdict"])
+    assert "worse" in verdicts
+    browser.run("document.querySelector('#over').scrollIntoView()")
+    assert browser.run("return document.querySelectorAll('#over svg').length") == 2
+
+
+def test_mean_ranks_and_profile_are_of_the_variants_that_all_have(tmp_path):
+    from aezoo.table.across import across
+
+    runs = [
+        make_run(tmp_path / "a", [variant("x", loss=0.01), variant("y", loss=0.02), variant("only", loss=0.001)], dataset="a"),
+        make_run(tmp_path / "b", [variant("x", loss=0.03), variant("y", loss=0.01)], dataset="b"),
+        make_run(tmp_path / "c", [variant("x", loss=0.01), variant("y", loss=0.04)], dataset="c"),
+    ]
+    found = across(runs)
+    assert found.datasets == ("a", "b", "c")
+    assert [found.ranks[name][0] for name in ("x", "y")] == [pytest.approx(4 / 3), pytest.approx(5 / 3)]
+    assert all(low <= mean <= high for mean, low, high in found.ranks.values())
+    assert found.ratios["x"][0] == 1.0
+    assert found.ratios["x"][1] == pytest.approx(3, rel=0.2)
+    shares = {point["x"]: point["y"] for point in found.profile() if point["name"] == "x"}
+    assert shares[1.0] == pytest.approx(2 / 3)
+    assert across(runs[:1]) is None

@@ -43,7 +43,10 @@ def report(
         typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The page's file; by default RUN/report.html.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="The page's file; RUN/report.html, or of several compared.html."
+        ),
     ] = None,
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each chart there too, as SVG and PNG.")
@@ -54,12 +57,16 @@ def report(
 ) -> None:
     """Write the page of a run: one file that opens offline and shows what each variant does to images.
 
+    Of several runs it is one page that compares them: each against the first one, and variants over data sets.
+
     Example: aezoo report results/my-run
     """
     from aezoo.harness.report import report as write_page
     from aezoo.run.store import RunDirectory
 
-    page, reason = write_page(runs[0], out, registry=registry_of(plugin, no_plugin), data_dir=data_dir)
+    if pictures is not None and len(runs) > 1:
+        raise AezooError("--pictures are the charts of one run; give one")
+    page, reason = write_page(runs, out, registry=registry_of(plugin, no_plugin), data_dir=data_dir)
     if reason:
         print(f"warning: {reason}", file=sys.stderr)
     print(page)

@@ -1,13 +1,13 @@
 """The page of a run, when its bench ends and whenever it is asked for: with the test images that it shows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from aezoo.contract.dataset import find_data_dir, sha256
 from aezoo.errors import AezooError
-from aezoo.page import page
+from aezoo.page import compared, page
 from aezoo.page.contents import shown_places
 from aezoo.registry.names import Registry
 from aezoo.run.records import RunInfo
@@ -33,16 +33,24 @@ def keep_images(run: RunDirectory, read: ReadImages) -> None:
 
 
 def report(
-    run: str | Path, out: str | Path | None = None, *, registry: Registry | None = None, data_dir: Path | None = None
+    runs: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    registry: Registry | None = None,
+    data_dir: Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Write the page of a run, and return where it is, and why it lacks some images where it does.
+    """Write the page of a run, or one that compares several, and return where it is, and why it lacks some images.
 
-    Images that the run does not keep are read from its data set, where that is here.
+    Images that a run does not keep are read from its data set, where that is here. The page of a run stands in its
+    folder, and one that compares several where one is called, unless `out` says where.
 
     Raises:
         AezooError: there is no run, or the page cannot be written.
     """
-    directory = RunDirectory(run).require()
+    if len(runs) > 1:
+        directories = [RunDirectory(run).require() for run in runs]
+        return compared.write(directories, Path(out or "compared.html")), None
+    directory = RunDirectory(runs[0]).require()
     reason = None
     if registry is not None:
         info = directory.info()

@@ -76,6 +76,8 @@ def contents(run: RunDirectory) -> Contents:
     for number, row in enumerate(rows):
         row |= {"id": number, "values": values[number]}
     members = _members(rows)
+    for row in rows:
+        row["tie"] &= len(members.get(row["group"], [])) > 1
     pictures = looks.looks(run, ids)
     data = {
         "title": info.recipe.dataset,
@@ -91,8 +93,8 @@ def contents(run: RunDirectory) -> Contents:
     }
     texts = {
         "title": f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps",
-        "headline": headline(run, flat),
-        "made": _made(run, table),
+        "headline": [line.replace(" %", "\u00a0%").replace("± ", "±\u00a0") for line in headline(run, flat)],
+        "made": made(run),
         "verdicts": verdicts(run, flat),
         "notes": [short(line, LONG) for line in notes(run, flat)],
         "headers": [{**each, "place": place} for place, each in enumerate(columns)],
@@ -280,7 +282,7 @@ def shown_places(run: RunDirectory) -> set[int]:
     return {each["place"] for some in found.values() for each in some}
 
 
-def _made(run: Snapshot, table: pd.DataFrame) -> tuple[str, str]:
+def made(run: Snapshot) -> tuple[str, str]:
     """Say in two lines how a run was made."""
     info = run.info()
     recipe, data = info.recipe, info.dataset
@@ -309,7 +311,7 @@ def _made(run: Snapshot, table: pd.DataFrame) -> tuple[str, str]:
     others = f" and {len(machines) - 1} more" if len(machines) > 1 else ""
     until = f", {max(record.finished_at for record in ended)[:10]}" if ended else ""
     return first, (
-        f"{len(table)} variants, {len(wanted)} trials: {trials or 'none ended'}"
+        f"{len(info.requested)} variants, {len(wanted)} trials: {trials or 'none ended'}"
         f"{f', {missing} not run yet' if missing else ''}; on {plain(where)}{others}{until}."
     )
 

@@ -16,7 +16,7 @@ from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
 
 PAGE = "report.html"
-_SCRIPTS = ("state.js", "table.js", "charts.js", "wall.js", "latents.js", "start.js")
+_SCRIPTS = ("state.js", "vega.js", "table.js", "charts.js", "wall.js", "latents.js", "theme.js", "start.js")
 
 
 def write(run: RunDirectory, path: Path | None = None) -> Path:

@@ -35,10 +35,10 @@ def group_of(row: Mapping[str, Any], kind: str | None) -> str:
 
 def order(table: pd.DataFrame) -> list[int]:
     """Return the places of a table's rows, group by group, and best first in each."""
-    return sorted(range(len(table)), key=lambda place: (_place(table["group"].iloc[place]), place))
+    return sorted(range(len(table)), key=lambda place: (place_of(table["group"].iloc[place]), place))
 
 
-def _place(group: str) -> tuple[int, float]:
+def place_of(group: str) -> tuple[int, float]:
     """Return where a group stands among the others: numbers, then active units, then bits, then the rest."""
     size = re.search(r"\d+", group)
     if size is None:

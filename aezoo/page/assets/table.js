@@ -112,6 +112,7 @@ function setWidths() {
   }
   const hidden = results.dataset.hide.split(" ");
   const sum = columns.reduce((total, column, place) => total + (hidden.includes(column.className.slice(1)) ? 0 : widths[place]), 0);
+  for (const head of $$("tr.group th", results)) head.colSpan = columns.length - hidden.filter(Boolean).length;
   results.style.tableLayout = "fixed";
   results.style.width = `max(100%, ${sum}px)`;
 }

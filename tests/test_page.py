@@ -585,7 +585,9 @@ def test_several_runs_are_compared_on_one_page(browser, tmp_path):
     text = browser.run("return document.body.innerText")
     assert "Over 2 data sets, at 8 numbers, net0[latent_dim=8] has the best mean rank" in text
     assert "cannot be compared: they differ in dataset" in text
-    verdicts = browser.run("return [...document.querySelectorAll('#verdicts tbody td:nth-child(2)')].map(e => e.textContent)")
+    verdicts = browser.run(
+        "return [...document.querySelectorAll('#verdicts tbody td:nth-child(2)')].map(e => e.textContent)"
+    )
     assert verdicts == list(comparison.compare(runs[0], runs[1])["verdict"])
     assert "worse" in verdicts
     browser.run("document.querySelector('#over').scrollIntoView()")
@@ -596,7 +598,9 @@ def test_mean_ranks_and_profile_are_of_the_variants_that_all_have(tmp_path):
     from aezoo.table.across import across
 
     runs = [
-        make_run(tmp_path / "a", [variant("x", loss=0.01), variant("y", loss=0.02), variant("only", loss=0.001)], dataset="a"),
+        make_run(
+            tmp_path / "a", [variant("x", loss=0.01), variant("y", loss=0.02), variant("only", loss=0.001)], dataset="a"
+        ),
         make_run(tmp_path / "b", [variant("x", loss=0.03), variant("y", loss=0.01)], dataset="b"),
         make_run(tmp_path / "c", [variant("x", loss=0.01), variant("y", loss=0.04)], dataset="c"),
     ]

@@ -48,7 +48,9 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
             console.print(Text(line), soft_wrap=not console.is_terminal)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
-    for line in [*lines, f"run: {run.path}"]:
+    page = run.path / "report.html"
+    places = [f"run: {run.path}", *([f"page: {page}"] if page.is_file() else [])]
+    for line in [*lines, *places]:
         print(line, file=sys.stderr)
     return table
 

@@ -132,6 +132,5 @@ def _headline(compared: Sequence[dict[str, Any]], over: Across | None) -> tuple[
     else:
         first = "These runs cannot be held against each other, variant by variant."
     second = f"Of {len(compared)} held against the first run, {held} {'was' if held == 1 else 'were'} made alike"
-    return short(
-        first, LONG
-    ), f"{second}; the other {refused} differ in what a loss depends on." if refused else f"{second}."
+    rest = f"; the other {refused} differ in what a loss depends on" if refused else ""
+    return short(first, LONG), f"{second}{rest}."

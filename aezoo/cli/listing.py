@@ -182,7 +182,12 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
 @app.command()
 def show(
     variant: Annotated[
-        str, typer.Argument(autocompletion=complete.variants, help="such as mlp, or 'conv[latent_dim=16]'")
+        list[str],
+        typer.Argument(
+            metavar="VARIANT | RUN VARIANT",
+            autocompletion=complete.variants,
+            help="such as mlp, or 'conv[latent_dim=16]'; or a run, and a variant of it",
+        ),
     ],
     image_shape: ImageShapeOption = None,
     dataset: DatasetOption = None,
@@ -192,8 +197,18 @@ def show(
 ) -> None:
     """Show one variant: what it is, where it comes from, its hyperparameters, its network on images of a shape.
 
+    Of a run: a card with its figures, and with its reconstructions where the terminal has colours.
+
     Example: aezoo show 'conv[latent_dim=16]'
     """
+    if len(variant) > 2:
+        raise AezooError(f"give a variant, or a run and a variant, but got {len(variant)} arguments")
+    if len(variant) == 2:
+        from aezoo.cli.card import print_card
+        from aezoo.cli.screen import console_on
+
+        print_card(console_on(stderr=False), Path(variant[0]), variant[1])
+        return
     from aezoo.check.case import objective
     from aezoo.check.suite import sample_images
     from aezoo.contract.architecture import format_value
@@ -201,9 +216,9 @@ def show(
     from aezoo.registry.outside import extend
     from aezoo.train.build import build
 
-    registry, texts = extend(registry_of(plugin, no_plugin), [variant])
+    registry, texts = extend(registry_of(plugin, no_plugin), variant)
     if len(texts) > 1:
-        raise AezooError(f"{variant} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
+        raise AezooError(f"{variant[0]} contributes {', '.join(texts)}: give it with --plugin, and name one of them")
     chosen = registry.resolve(texts[0])
     architecture, owner = registry.architectures[chosen.label]
     shape = image_shape_of(image_shape, dataset, data_dir, registry) or SHAPE

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+import psutil
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -149,7 +150,9 @@ class LiveObserver(PlainObserver):
         self.tasks: dict[str, TaskID] = {}
         self.snapshot: Snapshot | None = None
         self.head = Text("")
-        self.table = Text("")
+        self.lines: list[Text] = []
+        self.curves: dict[str, str] = {}
+        self.latest = ""
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self.live.start()
 
@@ -186,14 +189,17 @@ class LiveObserver(PlainObserver):
             self.bars.remove_task(self.tasks.pop(record.trial_id))
         if record.status != "ok":
             self.warn(_result(record))
+        self.latest = record.variant
         if self.snapshot:
             self.snapshot = self.snapshot.plus(record)
             table = rows.by_group(self.snapshot)
             begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
             # What has not ended yet has not been interrupted either.
             begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
-            lines = [Text(line, style) for line, style in render.group_lines(begun, self.console.width)]
-            self.table = Text("\n").join(lines)
+            if record.curve and not record.tuning:
+                self.curves[record.variant] = render.sparkline([loss for _, loss in record.curve])
+            lines = render.group_lines(begun, self.console.width, self.curves)
+            self.lines = [Text(line, style) for line, style in lines]
         self._tell()
 
     def timed(self, done: int, total: int) -> None:
@@ -203,10 +209,26 @@ class LiveObserver(PlainObserver):
         self.head = Text(f"computing metrics: {done}/{total}")
 
     def _tell(self) -> None:
-        self.head = Text(f"{self.done}/{self.total} trials; {self.clock.left()}")
+        busy = psutil.cpu_percent() * (psutil.cpu_count() or 1) / 100
+        self.head = Text(
+            f"{self.done}/{self.total} trials, {len(self.tasks)} running; "
+            f"{busy:.1f} of {psutil.cpu_count()} cores busy; {self.clock.left()}"
+        )
 
     def _render(self) -> Group:
-        return Group(self.table, self.bars, self.head) if self.table else Group(self.bars, self.head)
+        room = self.console.height - len(self.tasks) - 3
+        return Group(*self._in_sight(room), self.bars, self.head)
+
+    def _in_sight(self, room: int) -> list[Text]:
+        """Return the lines of the table for which there is room: its heading, and those about the latest that ended."""
+        if len(self.lines) <= room or room < 4:
+            return self.lines if room >= 4 else []
+        heading, body = self.lines[:1], self.lines[1:]
+        latest = next((place for place, line in enumerate(body) if self.latest and self.latest in line.plain), 0)
+        room -= 2
+        first = max(0, min(latest - room // 2, len(body) - room))
+        left = len(body) - room
+        return [*heading, *body[first : first + room], Text(f"… {left} more lines; aezoo table {self.run}", "dim")]
 
 
 TRUST = 0.05

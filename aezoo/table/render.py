@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
     return shown, rows
 
 
-_LEFT = ("group", "variant", "status", "objective")
+_LEFT = ("group", "variant", "status", "objective", "training")
 SHORT = {
     "group_rank": "rank",
     "num_params": "params",
@@ -125,14 +125,16 @@ SHORT = {
 }
 _ALWAYS = ("rank", "variant", "test_mse", "params", "train/s")
 """What the groups show however narrow a terminal is; what else there is follows by importance."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _SHORTEST = 16
 """A variant's name is not cut to less."""
 
 
-def group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def group_cells(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> tuple[list[str], list[list[str]]]:
     """Return the headers and rows of groups as a person reads them, by importance: whatever is in every row's favour.
 
     The interval of a loss is given as its half width; an interval of ranks stands behind the rank; PCA is marked.
+    `curves` are sparklines of training losses, by variant, for a table that grows.
     """
     shown = [
         "group_rank", "variant", "test_mse", "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s",
@@ -141,6 +143,8 @@ def group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     ]  # fmt: skip
     headers = [SHORT.get(name, name) for name in shown]
     headers.insert(3, "±95%")
+    if curves is not None:
+        headers.insert(4, "training")
     rows = []
     for _, row in table.iterrows():
         texts = [cell(name, row[name]) for name in shown]
@@ -155,6 +159,8 @@ def group_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         if row["lr_at_edge"] == "yes" and "lr" in shown:
             texts[shown.index("lr")] += "*"
         texts.insert(3, half_width(row["test_mse_low"], row["test_mse_high"]))
+        if curves is not None:
+            texts.insert(4, curves.get(row["variant"], ""))
         rows.append([*texts, _status(row)])
     if any(row[-1] != "ok" for row in rows):
         return [*headers, "status"], rows
@@ -177,13 +183,15 @@ def half_width(low: Any, high: Any) -> str:
     return f"{100 * (factor - 1):.1f}%" if factor < 1.5 else f"x/{factor:.2g}"
 
 
-def group_lines(table: pd.DataFrame, width: int | None = None) -> Iterator[tuple[str, str]]:
+def group_lines(
+    table: pd.DataFrame, width: int | None = None, curves: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the lines of a table in groups and the style of each, in so many columns; whole where there is no width.
 
     A figure is never cut; a variant's name is in its middle, where there is no room for it. What is less important is
     left out where there is none.
     """
-    headers, rows = group_cells(table)
+    headers, rows = group_cells(table, curves)
     optional = [name for name in ("status", *headers) if name in headers and name not in _ALWAYS]
     sizes = {
         name: max(cell_len(text) for text in (name, *(row[place] for row in rows)))
@@ -220,6 +228,17 @@ def group_lines(table: pd.DataFrame, width: int | None = None) -> Iterator[tuple
             failed = row["status"] in WORST_FIRST[:-1]
             yield line(texts), "red" if failed else "cyan" if texts[1].startswith("> ") else ""
         place += len(members)
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """Return a loss over time in so many characters, on a log scale from its least to its greatest."""
+    logs = [math.log(value) for value in values if value > 0 and math.isfinite(value)]
+    if not logs:
+        return ""
+    columns = min(width, len(logs))
+    places = [round(number * (len(logs) - 1) / max(1, columns - 1)) for number in range(columns)]
+    low, high = min(logs), max(logs)
+    return "".join(_BLOCKS[round((logs[place] - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for place in places)
 
 
 def _cut(text: str, size: int) -> str:

@@ -160,6 +160,18 @@ def tiny(distribute: Distribute, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
+@pytest.fixture(autouse=True)
+def no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no page of the many runs that are benched in this process, but where a test asks for the fixture `page`."""
+    if "page" not in request.fixturenames:
+        monkeypatch.setattr("aezoo.harness.call._write_page", lambda *_: None)
+
+
+@pytest.fixture
+def page() -> None:
+    """Let benches in this process write the pages of their runs."""
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Return a function that calls the command line and returns (exit status, standard output, standard error)."""

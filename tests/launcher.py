@@ -103,7 +103,8 @@ def serve() -> None:
     import aezoo.cli
     import aezoo.cli.screen
     import aezoo.harness.call
-    import aezoo.harness.trial  # noqa: F401
+    import aezoo.harness.trial
+    import aezoo.page.page  # noqa: F401
 
     multiprocessing.util.spawnv_passfds = fork_in_place_of_exec
     signal.signal(signal.SIGCHLD, tell_of_the_dead)

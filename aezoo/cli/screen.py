@@ -15,7 +15,7 @@ from rich.text import Text
 
 from aezoo.contract.columns import loss
 from aezoo.errors import AezooError, did_you_mean, duration, plain
-from aezoo.harness.observer import Observer
+from aezoo.harness.observer import Clock, Observer
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
@@ -87,7 +87,7 @@ class PlainObserver(Observer):
         self.console = console
         self.run: Path | None = None
         self.variants: set[str] = set()
-        self.clock = _Clock({})
+        self.clock = Clock({})
         self.total = 0
         self.done = 0
         self.parts: dict[str, tuple[float, int]] = {}
@@ -107,7 +107,7 @@ class PlainObserver(Observer):
         self.variants = set(variants)
 
     def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
-        self.clock = _Clock(seconds)
+        self.clock = Clock(seconds)
         self.total, self.done = len(plans), 0
         self._say(f"{len(plans)} trials to run, into {self.run}" if plans else f"all trials are in {self.run} already")
 
@@ -229,34 +229,6 @@ class LiveObserver(PlainObserver):
         first = max(0, min(latest - room // 2, len(body) - room))
         left = len(body) - room
         return [*heading, *body[first : first + room], Text(f"… {left} more lines; aezoo table {self.run}", "dim")]
-
-
-TRUST = 0.05
-"""The share of a bench after which its own pace counts for as much as what the preflight estimated."""
-
-
-class _Clock:
-    """The time left: what the preflight estimated, scaled by how the trials so far kept to it."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-        self.fraction = dict.fromkeys(seconds, 0.0)
-        self.started = time.monotonic()
-
-    def stepped(self, trial_id: str, fraction: float) -> None:
-        self.fraction[trial_id] = fraction
-
-    def ended(self, trial_id: str) -> None:
-        self.fraction[trial_id] = 1.0
-
-    def left(self) -> str:
-        total = sum(self.seconds.values())
-        done = sum(self.seconds[trial_id] * self.fraction[trial_id] for trial_id in self.seconds)
-        if done >= total:
-            return "no trial left"
-        # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.
-        pace = (time.monotonic() - self.started + TRUST * total) / (done + TRUST * total)
-        return f"about {duration((total - done) * pace)} left"
 
 
 def _result(record: TrialRecord) -> str:

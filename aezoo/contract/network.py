@@ -3,6 +3,7 @@
 Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 """
 
+import html
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -53,6 +54,16 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W)."""
         return self.decode(self.encode(x))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it: its two halves and their numbers, without running either."""
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:right'>{num_params(half):,} parameters</td>"
+            f"<td style='text-align:left'><pre style='margin:0'>{html.escape(str(half))}</pre></td></tr>"
+            for name, half in (("encoder", self.encoder), ("decoder", self.decoder))
+        )
+        name, objective = html.escape(type(self).__name__), html.escape(str(self.objective))
+        return f"<p><b>{name}</b>: {num_params(self):,} parameters, objective {objective}</p><table>{rows}</table>"
 
 
 class Flat(nn.Module):

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.dataset import Images, find_data_dir, sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
 from aezoo.errors import AezooError, did_you_mean
-from aezoo.harness import matching
+from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
@@ -32,7 +34,7 @@ from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
 from aezoo.run.samples import Choice
 from aezoo.run.store import RunDirectory, Snapshot
-from aezoo.table import render, rows
+from aezoo.table import frames, render, rows
 from aezoo.train.samples import LATENTS, choose, spaced
 
 Asked = str | Path | Callable[..., Any] | Architecture
@@ -58,6 +60,26 @@ class Run:
         """Return the records of all trials that ended."""
         return list(RunDirectory(self.path).records().values())
 
+    def curves(self) -> pd.DataFrame:
+        """Return the learning curves: a row for each variant, seed and point."""
+        return frames.curves(RunDirectory(self.path))
+
+    def errors(self) -> pd.DataFrame:
+        """Return the test error of each image: a row for each variant, seed and image."""
+        return frames.errors(RunDirectory(self.path))
+
+    def reconstructions(self, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
+        """Return the reconstructions that the run keeps, (N, C, H, W), uint8, of each variant's trial from a seed."""
+        return frames.reconstructions(RunDirectory(self.path), seed)
+
+    def test_images(self) -> NDArray[np.uint8]:
+        """Return the test images that are reconstructed in it, (N, C, H, W), uint8."""
+        return frames.kept_images(RunDirectory(self.path))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it: its table in groups, and where its page is."""
+        return notebook.run_html(RunDirectory(self.path))
+
     @property
     def failed(self) -> bool:
         """Whether some trial that was asked for has no loss."""
@@ -77,7 +99,7 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
         KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
     """
     request = _request(variants, settings)
-    observer = observer or WarningObserver()
+    observer = observer or notebook.observer() or WarningObserver()
     with _grid(request, observer) as grid:
         runner = Runner(grid=grid, trackers=Trackers(grid.registry.plugins, observer))
         try:
@@ -90,9 +112,7 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
                 snapshot = grid.run.load()
                 render.write(snapshot)
                 if request.report:
-                    observer.stage("writing the page of the run")
-                    keep_images(snapshot, grid.test_images)
-                    page.write(snapshot)
+                    _write_page(grid, snapshot)
                 runner.trackers.run_finished()
     return Run(path=grid.run.path, snapshot=snapshot, trials=len(runner.ended))
 
@@ -257,6 +277,12 @@ def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
         if any(metric is other for _, other, _ in chosen[:number]):
             raise AezooError(f"the metric {name!r} is asked for twice")
     return {name: plugin for name, _, plugin in chosen}
+
+
+def _write_page(grid: Grid, run: Snapshot) -> None:
+    grid.observer.stage("writing the page of the run")
+    keep_images(run, grid.test_images)
+    page.write(run)
 
 
 def _choice(run: RunDirectory, images: Images) -> Choice:

@@ -1,13 +1,14 @@
 """Who is told what a bench does, as it does it; and how plugins that listen are told without harm to the run."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import reason_of
+from aezoo.errors import duration, reason_of
 from aezoo.registry.plugin import Plugin, quiet
 from aezoo.run.records import TrialPlan, TrialRecord
 
@@ -52,6 +53,37 @@ class WarningObserver(Observer):
     def warn(self, text: str) -> None:
         """Warn."""
         warnings.warn(text, stacklevel=2)
+
+
+TRUST = 0.05
+"""The share of a bench after which its own pace counts for as much as what the preflight estimated."""
+
+
+class Clock:
+    """The time left: what the preflight estimated, scaled by how the trials so far kept to it."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.fraction = dict.fromkeys(seconds, 0.0)
+        self.started = time.monotonic()
+
+    def stepped(self, trial_id: str, fraction: float) -> None:
+        """A trial has taken this share of its steps."""
+        self.fraction[trial_id] = fraction
+
+    def ended(self, trial_id: str) -> None:
+        """A trial has ended."""
+        self.fraction[trial_id] = 1.0
+
+    def left(self) -> str:
+        """Return the time left, in words."""
+        total = sum(self.seconds.values())
+        done = sum(self.seconds[trial_id] * self.fraction[trial_id] for trial_id in self.seconds)
+        if done >= total:
+            return "no trial left"
+        # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.
+        pace = (time.monotonic() - self.started + TRUST * total) / (done + TRUST * total)
+        return f"about {duration((total - done) * pace)} left"
 
 
 class Trackers:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,7 @@ def rendered(
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(_asset(template)).render(
+    return _template(template).render(
         **texts,
         version=machine.version(),
         policy="; ".join(f"{name} {' '.join(sources)}" for name, sources in policy.items()),
@@ -77,6 +77,12 @@ def rendered(
         scripts=parts,
         data=json_in_html(data),
     )
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_asset(name))
 
 
 def json_in_html(data: Any) -> str:

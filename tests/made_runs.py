@@ -127,8 +127,9 @@ def _trial(
         )  # fmt: skip
     known = {
         "status": "ok", "objective": "mse", "test_mse": float(errors.mean()), "train_mse": float(errors.mean()),
-        "curve": [(50 * k, each["loss"] * (1 + 4 / k)) for k in range(1, 5)], "num_params": 1000 + 13 * len(trial_id) * each["group"],
-        "latent_shape": (each["group"],), "latent_size": each["group"], "latent_kind": "continuous", "train_seconds": 2.0,
+        "curve": [(50 * k, each["loss"] * (1 + 4 / k)) for k in range(1, 5)], "train_seconds": 2.0,
+        "num_params": 1000 + 13 * len(trial_id) * each["group"], "latent_shape": (each["group"],),
+        "latent_size": each["group"], "latent_kind": "continuous",
     }  # fmt: skip
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     known |= {"test_errors_sha256": hashes[TEST_ERRORS], "samples_sha256": hashes.get(SAMPLES)}

@@ -9,7 +9,8 @@ CELLS = [
     "run",
     "run.table()",
     "aezoo.create('mlp', image_shape=(1, 8, 8))",
-    "(list(run.curves().columns), len(run.errors()), run.reconstructions()['mlp[latent_dim=2]'].shape, run.test_images().shape)",
+    "kept = run.reconstructions()['mlp[latent_dim=2]']\n"
+    "(list(run.curves().columns), len(run.errors()), kept.shape, run.test_images().shape)",
 ]
 RECIPE = "import aezoo\nrecipe = aezoo.read_recipe('quick').change(dataset='digits', steps=60, seeds=2)"
 

@@ -104,11 +104,7 @@ def _print_images(console: Console, run: Snapshot, records: list[TrialRecord]) -
         console.print(Text(" ".join(f"{'label ' + str(label):<{width}.{width}}" for label in labels)), soft_wrap=True)
     for images in (originals, samples.reconstructions[:shown]):
         console.print(half_blocks(images, width), soft_wrap=True)
-    console.print(
-        Text(
-            f"{shown} of {count} test images, and below them as seed {record.seed} reconstructs them; report.html has all"
-        )
-    )
+    console.print(f"{shown} of {count} test images, and below them as seed {record.seed} reconstructs them")
 
 
 def half_blocks(images_NCHW: Bytes, width: int) -> Text:

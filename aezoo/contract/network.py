@@ -58,8 +58,8 @@ class Autoencoder(nn.Module):
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it: its two halves and their numbers, without running either."""
         rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:right'>{num_params(half):,} parameters</td>"
-            f"<td style='text-align:left'><pre style='margin:0'>{html.escape(str(half))}</pre></td></tr>"
+            f"<tr><th>{name}</th><td>{num_params(half):,} parameters</td>"
+            f"<td style='text-align:left'><pre>{html.escape(str(half))}</pre></td></tr>"
             for name, half in (("encoder", self.encoder), ("decoder", self.decoder))
         )
         name, objective = html.escape(type(self).__name__), html.escape(str(self.objective))

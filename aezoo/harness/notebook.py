@@ -25,7 +25,7 @@ def observer() -> "NotebookObserver | None":
 
 
 class NotebookObserver(WarningObserver):
-    """How far a bench is and the time left, in the output of a notebook's cell; what the user should know as warnings."""
+    """How far a bench is and the time left, in a notebook's cell; what the user should know, as warnings."""
 
     def __init__(self) -> None:
         from IPython import display

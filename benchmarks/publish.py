@@ -3,8 +3,9 @@
     pip install -e '.[dev]'
     python benchmarks/publish.py results/<run> results/mnist-5k
 
-writes results/mnist-5k.csv, .md and .png. What is in results/ is never edited by hand. With `--beside results/mnist-5k`
-a tuned table also says how it stands to the fixed one: whose order in its group is another, and who passed PCA.
+writes results/mnist-5k.csv, .md, .html (the page of the run) and .png. What is in results/ is never edited by hand.
+With `--beside results/mnist-5k` a tuned table also says how it stands to the fixed one: whose order in its group is
+another, and who passed PCA.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import altair as alt
 import pandas as pd
 import tabulate
 
+from aezoo.page import page
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
 from aezoo.table.rows import by_group
@@ -158,12 +160,13 @@ def main() -> None:
     given = parser.parse_args()
     run = RunDirectory(given.run).require()
     render.write(run)
+    page.write(run, Path(f"{given.target}.html"))
     for suffix in (".csv", ".md"):
         shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
     if given.beside is not None:
         section = beside(pd.read_csv(f"{given.beside}.csv"), pd.read_csv(f"{given.target}.csv"), given.beside.name)
-        page = given.target.with_name(f"{given.target.name}.md")
-        page.write_text(f"{page.read_text()}\n{section}\n")
+        text = given.target.with_name(f"{given.target.name}.md")
+        text.write_text(f"{text.read_text()}\n{section}\n")
     info = run.info()
     tuned = ", each at its own learning rate" if info.recipe.rates else ""
     title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps{tuned}: variants whose codes are of one size"

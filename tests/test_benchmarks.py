@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tomli_w
+from made_runs import make_run, several
 
 import aezoo
 from aezoo.machine import configured
@@ -43,8 +44,8 @@ def program(monkeypatch):
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
-        "against.py", "calibrate.py", "overhead.py", "peers.py", "publish.py", "scaling.py", "simulate.py",
-        "steps.py", "reproduce/run.py",
+        "against.py", "calibrate.py", "overhead.py", "pages.py", "peers.py", "pictures.py", "publish.py", "scaling.py",
+        "simulate.py", "steps.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -164,7 +165,22 @@ def test_publish(program, tmp_path):
     run = aezoo.bench(variants, recipe=RECIPE, out=tmp_path / "run", device="cpu", timing=False)
     program("publish.py", run.path, tmp_path / "page")
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert "</html>" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "page.csv").read_bytes() == (run.path / "table.csv").read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")
+def test_pages(program, capsys):
+    program("pages.py", "--variants", 4, "--rounds", 1)
+    assert re.search(r"4 variants: [0-9.]+ MB; first paint \d+ ms", capsys.readouterr().out)
+
+
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")
+def test_pictures(program, tmp_path):
+    run = make_run(tmp_path / "run", several(8))
+    program("pictures.py", run.path, tmp_path / "out", "--dataset", "digits", "--variants", "mlp[latent_dim=2]")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"page.png", "wall.png", "live.png", "numbers.svg", "params.svg"}
 
 
 def test_a_published_table_says_whose_order_a_tuned_one_turns_round(monkeypatch, tmp_path):

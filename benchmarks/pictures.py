@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="a folder")
     parser.add_argument("--variants", nargs="+", default=BENCHED, help="what the bench on the terminal trains")
     parser.add_argument("--dataset", default="mnist-5k", help="on which")
+    parser.add_argument("--steps", type=int, default=600, help="for so many steps")
     given = parser.parse_args()
     run = RunDirectory(given.run).require()
     given.target.mkdir(parents=True, exist_ok=True)
@@ -91,18 +92,18 @@ def main() -> None:
             if path.stem in CHARTS and path.suffix == ".svg":
                 shutil.copyfile(path, given.target / path.name)
         still = Still()
-        recipe = aezoo.read_recipe("quick").change(dataset=given.dataset)
+        recipe = aezoo.read_recipe("quick").change(dataset=given.dataset, steps=given.steps)
         try:
             aezoo.bench(given.variants, recipe=recipe, out=folder / "run", timing=False, report=False, observer=still)
         finally:
             still.stop()
         (folder / "live.html").write_text(f"<meta charset='utf-8'>{still.kept}", encoding="utf-8")
         whole = page.write(run, folder / "page.html")
-        driver = browser(1200, 1000)
+        driver = browser(1200, 1060)
         try:
             shoot(driver, whole.as_uri(), given.target / "page.png")
             shoot(driver, whole.as_uri(), given.target / "wall.png", "wall")
-            driver.set_window_size(860, 700)
+            driver.set_window_size(980, 640)
             shoot(driver, (folder / "live.html").as_uri(), given.target / "live.png")
         finally:
             driver.quit()

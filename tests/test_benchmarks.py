@@ -178,7 +178,8 @@ def test_pages(program, capsys):
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")
 def test_pictures(program, tmp_path):
     run = make_run(tmp_path / "run", several(8))
-    program("pictures.py", run.path, tmp_path / "out", "--dataset", "digits", "--variants", "mlp[latent_dim=2]")
+    program("pictures.py", run.path, tmp_path / "out", "--dataset", "digits", "--steps", 60,
+            "--variants", "mlp[latent_dim=2]")  # fmt: skip
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"page.png", "wall.png", "live.png", "numbers.svg", "params.svg"}
 

@@ -79,7 +79,7 @@ def bench_here(variant: str, images: int, trials: int, jobs: int | None, steps: 
         started = time.monotonic()
         run = aezoo.bench(
             [variant], plugins=[plugin], block=others, recipe=recipe, out=Path(folder) / "run", jobs=jobs, timing=False,
-            device="cpu", observer=watch,
+            report=False, device="cpu", observer=watch,
         )  # fmt: skip
         whole = time.monotonic() - started
         records = run.records()

@@ -128,7 +128,7 @@ def test_bfloat16_is_another_recipe_and_reaches_training_and_score(tiny, tmp_pat
     found = {}
     for precision in ("float32", "bfloat16"):
         recipe = RECIPE.change(precision=precision, seeds=1)
-        found[precision], _ = bench(["linear[latent_dim=2]"], tmp_path / precision, recipe=recipe, timing=True)
+        found[precision], _ = bench(["linear[latent_dim=2]"], tmp_path / precision, recipe=recipe)
     exact, rounded = (row(run, "linear[latent_dim=2]") for run in found.values())
     assert rounded["precision"] == "bfloat16"
     assert rounded["test_mse"] != exact["test_mse"]

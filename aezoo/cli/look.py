@@ -66,7 +66,7 @@ def report(
 
     if pictures is not None and len(runs) > 1:
         raise AezooError("--pictures are the charts of one run; give one")
-    page, reason = write_page(runs, out, registry=registry_of(plugin, no_plugin), data_dir=data_dir)
+    page, reason = write_page(runs, out, registry=lambda: registry_of(plugin, no_plugin), data_dir=data_dir)
     if reason:
         print(f"warning: {reason}", file=sys.stderr)
     print(page)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +10,12 @@ from aezoo.contract.dataset import find_data_dir, sha256
 from aezoo.errors import AezooError
 from aezoo.page import compared, page
 from aezoo.page.contents import shown_places
-from aezoo.registry.names import Registry
 from aezoo.run.records import RunInfo
 from aezoo.run.samples import TestImages
 from aezoo.run.store import RunDirectory
+
+if TYPE_CHECKING:
+    from aezoo.registry.names import Registry
 
 ReadImages = Callable[[Iterable[int]], TestImages]
 """Reads test images by their places in the test set."""
@@ -36,13 +39,13 @@ def report(
     runs: Sequence[str | Path],
     out: str | Path | None = None,
     *,
-    registry: Registry | None = None,
+    registry: Callable[[], "Registry"] | None = None,
     data_dir: Path | None = None,
 ) -> tuple[Path, str | None]:
     """Write the page of a run, or one that compares several, and return where it is, and why it lacks some images.
 
-    Images that a run does not keep are read from its data set, where that is here. The page of a run stands in its
-    folder, and one that compares several where one is called, unless `out` says where.
+    Images that a run does not keep are read from its data set, where `registry`, which is asked only then, has it. The
+    page of a run stands in its folder, and one that compares several where one is called, unless `out` says where.
 
     Raises:
         AezooError: there is no run, or the page cannot be written.
@@ -55,13 +58,13 @@ def report(
     if registry is not None:
         info = directory.info()
         try:
-            keep_images(directory, lambda places: _from_dataset(info, registry, data_dir, places))
+            keep_images(directory, lambda places: _from_dataset(info, registry(), data_dir, places))
         except AezooError as error:
             reason = f"some images are not on the page: {error}"
     return page.write(directory, Path(out) if out else None), reason
 
 
-def _from_dataset(info: RunInfo, registry: Registry, data_dir: Path | None, places: Iterable[int]) -> TestImages:
+def _from_dataset(info: RunInfo, registry: "Registry", data_dir: Path | None, places: Iterable[int]) -> TestImages:
     images = registry.dataset(info.dataset.name).checked(find_data_dir(data_dir))
     if sha256(images) != info.dataset.sha256:
         raise AezooError(f"the images of {info.dataset.name} are others here than those that the run was made with")

@@ -136,7 +136,7 @@ def settle(
     for look in itertools.count(1):
         begun = time.monotonic()
         names = dict.fromkeys(name for claim in stated if claim not in settled for name in claim)
-        wanted = {**settings, "recipe": recipe.change(seeds=seeds), "timing": False, "report": False}
+        wanted = {**settings, "recipe": recipe.change(seeds=seeds), "timing": False}
         run = bench([name if "[" in name else f"{name}[]" for name in names], observer=observer, **wanted)
         trials += run.trials
         snapshot = RunDirectory(run.path).load()

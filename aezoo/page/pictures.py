@@ -5,11 +5,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from aezoo.page import charts
 from aezoo.page.contents import ALL, contents
-from aezoo.run.files import write_bytes
+from aezoo.run.files import slug, write_bytes
 from aezoo.run.store import RunDirectory
 
 CURVES = 8
@@ -35,8 +36,9 @@ def write(run: RunDirectory, folder: Path) -> list[Path]:
     where = "" if data["largest"] == ALL else f" ({data['largest']})"
     for name, chart, rows, titles in _drawn(data):
         filled = charts.retitled(charts.filled(compiled[chart], **rows), **titles)
-        counted = name in ("numbers", "units", "bits")
-        heading = {"text": f"{data['title']}: {charts.TITLES[name]}{'' if counted else where}", "anchor": "start"}
+        title = charts.TITLES.get(name, f"{name.partition('-')[0]} of {name.partition('-')[2]}")
+        of_a_group = name in ("params", "train", "infer", "curves")
+        heading = {"text": f"{data['title']}: {title}{where if of_a_group else ''}", "anchor": "start"}
         written += _write_chart(filled | {"background": "white", "title": heading}, name, folder)
     wall = _wall(data)
     if wall is not None:
@@ -69,6 +71,50 @@ def _drawn(data: dict[str, Any]) -> list[tuple[str, str, dict[str, list[Row]], d
     curves = _curves(data, group)
     if curves:
         drawn.append(("curves", "curves_linear_log", {"curves": curves}, {"x_title": "steps"}))
+    for row in _in_panels(data):
+        drawn += _panel(data, row)
+    return drawn
+
+
+def _in_panels(data: dict[str, Any]) -> list[Row]:
+    """Return the rows whose latents are drawn: the best with two numbers, the best of the largest group, its PCA."""
+    rows = [row for row in data["rows"] if row["mse"] and "latents" in data["looks"]["variants"].get(row["id"], {})]
+    best = [row for row in rows if row["group"] == data["largest"]]
+    chosen = [
+        next((row for row in rows if row["group"] == "2 numbers" and not row["pca"]), None),
+        *best[:1],
+        next((row for row in best if row["pca"]), None),
+    ]
+    return list({row["id"]: row for row in chosen if row}.values())
+
+
+def _panel(data: dict[str, Any], row: Row) -> list[tuple[str, str, dict[str, list[Row]], dict[str, str]]]:
+    """Return the charts of a variant's latent space, and of how its units or codes are used."""
+    look = data["looks"]["variants"][row["id"]]
+    latents = look["latents"]
+    numbers = latents["numbers"]
+    values = np.frombuffer(base64.b64decode(latents["units"]), "<i2").reshape(-1, numbers) / 32767 * latents["scale"]
+    labels = data["looks"]["images"]["latent_labels"]
+    shown = [
+        {"x": x, "y": rest[0] if rest else 0.0, "label": "test images" if label is None else str(label)}
+        for (x, *rest), label in zip(values.tolist(), labels, strict=True)
+    ]
+    explained = latents["explained"]
+    axes = [f"number {n + 1}" if n < numbers else "" for n in range(2)]
+    if explained:
+        axes = [f"component {n + 1}: {share:.0%} of the variance" for n, share in enumerate(explained)]
+    shown.sort(key=lambda point: point["label"])
+    titles = {"x_title": axes[0], "y_title": axes[1]}
+    drawn = [(f"latents-{slug(row['variant'])}", "latents", {"latents": shown}, titles)]
+    used = {
+        ("activity", "units, most active first", "share of images"): look.get("activity"),
+        ("usage", "codes, most used first", "share of uses"): (look.get("usage") or {}).get("shares"),
+    }
+    for (name, x_title, y_title), shares in used.items():
+        if shares:
+            bars = [{"x": place, "y": share} for place, share in enumerate(shares, start=1)]
+            titles = {"x_title": x_title, "y_title": y_title}
+            drawn.append((f"{name}-{slug(row['variant'])}", "bars", {"bars": bars}, titles))
     return drawn
 
 

@@ -99,22 +99,22 @@ function hide() {
   setWidths();
 }
 
-// Columns have a width of their own from the beginning, so that nothing that moves a row makes the browser measure all of them.
+// Columns have a width of their own from the beginning, and a row is a grid: whatever moves, the browser measures no other
+// row, and lays out none that nobody sees.
 let widths = null;
 function setWidths() {
-  const columns = $$("col", results);
-  if (!widths) {
-    const hidden = results.dataset.hide;
-    results.dataset.hide = "";
-    widths = $$("thead tr:first-child th", results).map((head) => Math.ceil(head.getBoundingClientRect().width));
-    results.dataset.hide = hidden;
-    columns.forEach((column, place) => { column.style.width = `${widths[place]}px`; });
-  }
+  const heads = $$("thead tr:first-child th", results);
   const hidden = results.dataset.hide.split(" ");
-  const sum = columns.reduce((total, column, place) => total + (hidden.includes(column.className.slice(1)) ? 0 : widths[place]), 0);
-  for (const head of $$("tr.group th", results)) head.colSpan = columns.length - hidden.filter(Boolean).length;
-  results.style.tableLayout = "fixed";
-  results.style.width = `max(100%, ${sum}px)`;
+  if (!widths) {
+    results.dataset.hide = "";
+    widths = heads.map((head) => Math.ceil(head.getBoundingClientRect().width));
+    results.dataset.hide = hidden.join(" ");
+    results.classList.add("grid");
+  }
+  const shown = heads.map((head, place) => [head, widths[place]]).filter(([head]) => !hidden.includes(head.classList[0].slice(1)));
+  const name = heads.find((head) => head.textContent === "variant");
+  results.style.setProperty("--columns", shown.map(([head, width]) => (head === name ? `minmax(${width}px, 1fr)` : `${width}px`)).join(" "));
+  results.style.minWidth = `${shown.reduce((sum, [, width]) => sum + width, 0)}px`;
 }
 
 // The rows and columns that are shown, as they are: every digit for programs, the table's own texts for people.

@@ -77,3 +77,45 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
     tied = table.assign(group_rank_low=[1, 1, 3, 3])
     assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: a leads, not told apart from pca; ahead of 2;")
     assert groups.verdicts(table.assign(group_rank_low=1), errors)[0].startswith("at 16 numbers: nothing is told apart")
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "second"),
+    [
+        (
+            [("a", 0.01, 1, 1), ("b", 0.02, 2, 3), ("pca", 0.03, 2, 3)],
+            "With codes of 16 numbers, a is the best of 3 variants (test MSE 0.01000 ± 10.0 %), ahead of b",
+            "PCA with codes of that size has 0.03000, and of the others 2 are better than it.",
+        ),
+        (
+            [("a", 0.01, 1, 2), ("b", 0.02, 1, 2), ("pca", 0.03, 3, 3)],
+            "With codes of 16 numbers, a has the least error of 3 variants (test MSE 0.01000 ± 10.0 %); the evidence does "
+            "not tell it apart from b (its mean is 2.0 times that, but 2 seeds of it say little), and puts it ahead of the "
+            "other one.",
+            "PCA with codes of that size has 0.03000, and of the others 2 are better than it.",
+        ),
+        (
+            [("a", 0.01, 1, 2), ("b", 0.011, 1, 2)],
+            "With codes of 16 numbers nothing is told apart among 2 variants; a has the least mean (test MSE 0.01000 ± "
+            "10.0 %).",
+            "No PCA with codes of that size is here to read it against.",
+        ),
+        (
+            [("a", 0.01, 1, 1)],
+            "With codes of 16 numbers there is one variant, a: test MSE 0.01000 ± 10.0 %.",
+            "No PCA with codes of that size is here to read it against.",
+        ),
+    ],
+)  # fmt: skip
+def test_two_sentences_say_what_the_evidence_supports_in_the_largest_group(rows, first, second):
+    table = pd.DataFrame(
+        {
+            "variant": name, "group": "16 numbers", "test_mse": mse, "test_mse_low": mse / 1.1, "test_mse_high": mse * 1.1,
+            "group_rank": place, "group_rank_low": low, "group_rank_high": high, "seeds": 2,
+            "baseline": "pca" if name == "pca" else None, "against_pca": None if name == "pca" else "better",
+        }
+        for place, (name, mse, low, high) in enumerate(rows, start=1)
+    )  # fmt: skip
+    said = groups.headline(table, dict.fromkeys(table["variant"]))
+    assert said[0].startswith(first)
+    assert said[1] == second

@@ -147,7 +147,7 @@ def test_the_page_of_a_run_has_no_fault_and_leaves_the_file_for_nothing(browser,
     headings = browser.run("return [...document.querySelectorAll('h2')].map(e => e.textContent)")
     assert headings == [
         "The table", "What a better reconstruction costs", "Learning curves", "The same images, by each variant",
-        "Where they differ", "Latent spaces", "The record",
+        "Where they differ", "Latent spaces", "Notes and record",
     ]  # fmt: skip
     first = browser.run("return document.querySelector('h1').textContent")
     assert "net1[latent_dim=16]" in first

@@ -310,8 +310,9 @@ def made(run: Snapshot) -> tuple[str, str]:
     where = machines.most_common(1)[0][0] if machines else "nowhere yet"
     others = f" and {len(machines) - 1} more" if len(machines) > 1 else ""
     until = f", {max(record.finished_at for record in ended)[:10]}" if ended else ""
+    count = len(info.requested)
     return first, (
-        f"{len(info.requested)} variants, {len(wanted)} trials: {trials or 'none ended'}"
+        f"{count} variant{'s' * (count != 1)}, {len(wanted)} trials: {trials or 'none ended'}"
         f"{f', {missing} not run yet' if missing else ''}; on {plain(where)}{others}{until}."
     )
 

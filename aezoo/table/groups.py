@@ -78,31 +78,41 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
     best = rows.iloc[0]
     name = best["variant"]
     loss = f"test MSE {column('test_mse').format(float(best['test_mse']))}{_half(best)}"
-    at = f"At {largest}" if not largest.startswith("about") else largest.replace("about", "At about", 1)
-    may_be = list(rows.loc[rows["group_rank_low"] == 1, "variant"])
+    size = f"codes of {largest}"
+    may_be = rows[rows["group_rank_low"] == 1]
     if len(rows) == 1:
-        first = f"{at} there is {name} alone: {loss}."
+        first = f"With {size} there is one variant, {name}: {loss}."
     elif len(may_be) == len(rows):
-        first = f"{at} nothing is told apart among {len(rows)} variants; {name} has the least mean ({loss})."
+        first = f"With {size} nothing is told apart among {len(rows)} variants; {name} has the least mean ({loss})."
     elif len(may_be) > 1:
-        unnamed = len(may_be) - 1 - _NAMED
-        tied = ", ".join(may_be[1 : _NAMED + 1]) + (f" and {unnamed} more" if unnamed > 0 else "")
+        named = [f"{row['variant']}{_why_tied(row, best)}" for _, row in may_be.iloc[1 : _NAMED + 1].iterrows()]
+        unnamed = len(may_be) - 1 - len(named)
+        tied = ", ".join(named) + (f" and {unnamed} more" if unnamed else "")
+        rest = len(rows) - len(may_be)
+        others = f"the other {rest}" if rest > 1 else "the other one"
         first = (
-            f"{at}, {name} has the least error of {len(rows)} variants ({loss}): not told apart from {tied}, and "
-            f"ahead of the other {len(rows) - len(may_be)}."
+            f"With {size}, {name} has the least error of {len(rows)} variants ({loss}); the evidence does not tell it "
+            f"apart from {tied}, and puts it ahead of {others}."
         )
     else:
-        first = f"{at}, {name} is the best of {len(rows)} variants ({loss}),{_best(rows, errors).partition(',')[2]}."
+        first = (
+            f"With {size}, {name} is the best of {len(rows)} variants ({loss}),{_best(rows, errors).partition(',')[2]}."
+        )
     pca = rows[rows["baseline"] == "pca"]
     if not len(pca):
-        others = len(sizes) - 1
-        return first, f"There is no PCA to read it against; {others} other code group{'s' * (others != 1)} below."
+        return first, "No PCA with codes of that size is here to read it against."
     counts = rows["against_pca"].value_counts()
-    named = (("better", "ahead of it"), ("worse", "behind it"), ("not decided", "not told from it"))
-    parts = [f"{counts[verdict]} {what}" for verdict, what in named if counts.get(verdict)]
-    at_all = f": {', '.join(parts)}" if parts else ""
+    verdicts = (("better", "are better than it"), ("worse", "worse"), ("not decided", "not decided"))
+    parts = [f"{counts[verdict]} {what}" for verdict, what in verdicts if counts.get(verdict)]
+    at_all = f", and of the others {', '.join(parts)}" if parts else ""
     reference = column("test_mse").format(float(pca.iloc[0]["test_mse"]))
     return first, f"PCA with codes of that size has {reference}{at_all}."
+
+
+def _why_tied(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    """Say why a variant with a far greater mean is not told apart from the best: its few seeds spread too widely."""
+    ratio = row["test_mse"] / best["test_mse"] if best["test_mse"] else 1.0
+    return f" (its mean is {ratio:.1f} times that, but {row['seeds']} seeds of it say little)" if ratio >= 1.5 else ""
 
 
 def _half(row: Mapping[str, Any]) -> str:

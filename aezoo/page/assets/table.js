@@ -86,7 +86,7 @@ function pin() {
     copy.className = "pinned";
     copy.hidden = false;
     delete copy.dataset.id;
-    $(".own", copy).replaceChildren(make("button", { type: "button", className: "pin", ariaPressed: "true", ariaLabel: `Unpin ${pinned.name}`, textContent: "⊙", onclick: () => choose({ pin: "" }) }));
+    $(".own", copy).replaceChildren(make("button", { type: "button", className: "pin", ariaPressed: "true", ariaLabel: `Unpin ${pinned.name}`, textContent: "pin", onclick: () => choose({ pin: "" }) }));
     $("thead", results).append(copy);
   }
   hide();

@@ -67,7 +67,7 @@ function wallLine(row, count) {
     return line;
   }
   const own = looks.variants[row.id];
-  name.append(make("bdi", { textContent: row.name, title: row.name }), make("small", { textContent: `${say(row.mse)}${own?.clipped > 0.0005 ? ` · ${(100 * own.clipped).toFixed(1)} % of pixels clipped` : ""}` }));
+  name.append(make("bdi", { textContent: row.name, title: row.name }), make("small", { textContent: `test MSE ${say(row.mse)}${own?.clipped > 0.0005 ? ` · ${(100 * own.clipped).toFixed(1)} % of pixels clipped` : ""}` }));
   if (!own || own.absent) {
     canvas.remove();
     line.append(make("span", { className: "absent", textContent: `not shown: ${own?.absent ?? "nothing was kept"}` }));

@@ -1,9 +1,12 @@
 """The table in groups: what fits a terminal, and what the evidence says in words."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 import aezoo
 from aezoo.cli import screen
@@ -89,9 +92,9 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
         ),
         (
             [("a", 0.01, 1, 2), ("b", 0.02, 1, 2), ("pca", 0.03, 3, 3)],
-            "With codes of 16 numbers, a has the least error of 3 variants (test MSE 0.01000 ± 10.0 %); the evidence does "
-            "not tell it apart from b (its mean is 2.0 times that, but 2 seeds of it say little), and puts it ahead of the "
-            "other one.",
+            "With codes of 16 numbers, a has the least error of 3 variants (test MSE 0.01000 ± 10.0 %); the evidence "
+            "does not tell it apart from b (its mean is 2.0 times that, but 2 seeds of it say little), and puts it "
+            "ahead of the other one.",
             "PCA with codes of that size has 0.03000, and of the others 2 are better than it.",
         ),
         (
@@ -110,8 +113,8 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
 def test_two_sentences_say_what_the_evidence_supports_in_the_largest_group(rows, first, second):
     table = pd.DataFrame(
         {
-            "variant": name, "group": "16 numbers", "test_mse": mse, "test_mse_low": mse / 1.1, "test_mse_high": mse * 1.1,
-            "group_rank": place, "group_rank_low": low, "group_rank_high": high, "seeds": 2,
+            "variant": name, "group": "16 numbers", "test_mse": mse, "test_mse_low": mse / 1.1,
+            "test_mse_high": mse * 1.1, "group_rank": place, "group_rank_low": low, "group_rank_high": high, "seeds": 2,
             "baseline": "pca" if name == "pca" else None, "against_pca": None if name == "pca" else "better",
         }
         for place, (name, mse, low, high) in enumerate(rows, start=1)
@@ -119,3 +122,30 @@ def test_two_sentences_say_what_the_evidence_supports_in_the_largest_group(rows,
     said = groups.headline(table, dict.fromkeys(table["variant"]))
     assert said[0].startswith(first)
     assert said[1] == second
+
+
+def test_a_sparkline_falls_as_the_loss_does_on_a_log_scale():
+    assert render.sparkline([1.0, 0.1, 0.01]) == "█▅▁"
+    assert render.sparkline([2.0]) == "▁"
+    assert render.sparkline([0.0, float("nan")]) == ""
+    assert len(render.sparkline(np.linspace(1, 0.1, 500))) == 12
+    assert render.sparkline([1.0, 1.0]) == "▁▁"
+
+
+@pytest.mark.parametrize("height", [10, 24, 200])
+def test_the_growing_table_never_hides_what_runs_and_keeps_the_latest_in_sight(height):
+    observer = screen.LiveObserver(Console(file=io.StringIO(), force_terminal=True, width=80, height=height))
+    try:
+        observer.lines = [Text("heading"), *(Text(f"variant {number}") for number in range(60))]
+        observer.latest = "variant 40"
+        observer.head = Text("the time left")
+        shown = Console(file=io.StringIO(), record=True, width=80, height=height)
+        shown.print(observer._render())
+        lines = shown.export_text().splitlines()
+    finally:
+        observer.stop()
+    assert len(lines) <= height
+    assert lines[0] == "heading"
+    assert "variant 40" in lines
+    assert lines[-1] == "the time left"
+    assert any("more lines" in line for line in lines) == (height < 62)

@@ -71,7 +71,7 @@ def make_run(
     ids = {each["name"]: [f"t{number}-s{seed}" for seed in range(seeds)] for number, each in enumerate(variants)}
     run.request(info, ids)
     pixels = rng.integers(0, 256, (NUM_TEST, *shape), dtype=np.uint8)
-    if samples:
+    if samples:  # else an aezoo of before made it
         kept = {place: pixels[place] for place in range(40)}
         run.write_images(
             TestImages(choice=CHOICE, pixels=kept, labels={n: n % 10 for n in range(50)} if labels else {})

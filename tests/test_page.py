@@ -88,6 +88,7 @@ class Browser:
         self.run("document.querySelectorAll(arguments[0])[arguments[1]].click()", selector, place)
 
     def address(self) -> str:
+        time.sleep(0.3)  # it is written a little later
         return str(self.run("return location.hash"))
 
     def shown(self) -> list[str]:
@@ -152,6 +153,10 @@ def test_the_page_of_a_run_has_no_fault_and_leaves_the_file_for_nothing(browser,
     first = browser.run("return document.querySelector('h1').textContent")
     assert "net1[latent_dim=16]" in first
     assert browser.run("return document.querySelectorAll('.made').length") == 2
+    labels = browser.run("return [...document.querySelectorAll('.chart')].map(e => e.getAttribute('aria-label'))")
+    assert len(labels) > 6
+    assert len(set(labels)) == len(labels)
+    assert all("net" in label for label in labels)
 
 
 def test_the_watch_sees_a_request_and_the_policy_refuses_it(browser, usual, tmp_path):
@@ -582,7 +587,7 @@ def test_several_runs_are_compared_on_one_page(browser, tmp_path):
     browser.draw()
     assert browser.faults() == []
     text = browser.run("return document.body.innerText")
-    assert "Over 2 data sets, at 8 numbers, net0[latent_dim=8] has the best mean rank" in text
+    assert "Over 2 data sets, with codes of 8 numbers, net0[latent_dim=8] has the best mean rank" in text
     assert "cannot be compared: they differ in dataset" in text
     verdicts = browser.run(
         "return [...document.querySelectorAll('#verdicts tbody td:nth-child(2)')].map(e => e.textContent)"
@@ -612,3 +617,31 @@ def test_mean_ranks_and_profile_are_of_the_variants_that_all_have(tmp_path):
     shares = {point["x"]: point["y"] for point in found.profile() if point["name"] == "x"}
     assert shares[1.0] == pytest.approx(2 / 3)
     assert across(runs[:1]) is None
+
+
+def test_a_link_that_was_cut_loses_what_was_cut_and_no_more(browser, usual):
+    browser.open(usual, "#marked=net0%255Blatent_dim%253D8%255D+%25&latents=%25E0&sort=test_mse+up&group=nonsense")
+    browser.draw()
+    assert browser.faults() == []
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 1
+    assert browser.run("return document.querySelector('[aria-sort]').textContent") == "test_mse"
+
+
+def test_all_sizes_are_best_first(browser, usual):
+    browser.open(usual, "#group=all")
+    browser.draw()
+    names = browser.run("return [...document.querySelectorAll('#wall-body .name bdi')].map(e => e.textContent)")
+    losses = {row["name"]: row["mse"] for row in contents(RunDirectory(usual.parent)).data["rows"]}
+    assert [losses[name] for name in names] == sorted(losses[name] for name in names)
+    assert names[0] in browser.run("return document.querySelector('#curves-chart').getAttribute('aria-label')")
+
+
+def test_panels_that_are_closed_stay_closed(browser, usual):
+    browser.open(usual)
+    browser.draw()
+    while browser.run("return document.querySelectorAll('.panel').length"):
+        browser.click(".panel h3 button")
+    browser.open(usual, browser.address())
+    browser.draw()
+    assert browser.run("return document.querySelectorAll('.panel').length") == 0
+    assert "None is chosen" in browser.run("return document.querySelector('#latents-body').textContent")

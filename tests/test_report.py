@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from made_runs import make_run, several
+from made_runs import make_run, several, variant
 from torch import nn
 
 import aezoo
@@ -52,7 +53,7 @@ def test_images_are_chosen_without_labels_from_few_and_from_equal_ones():
     chosen, pair = choose(train, test, None)
     assert len(chosen) == IMAGES
     assert chosen[0][1] == "easiest for PCA"
-    assert pair == (chosen[0][0], chosen[-1][0])
+    assert pair == (chosen[0][0], next(place for place, reason in chosen if reason == "hardest for PCA"))
     few, _ = choose(train, test[:5], None)
     assert sorted(place for place, _ in few) == [0, 1, 2, 3, 4]
     blank, _ = choose(np.zeros_like(train), np.zeros_like(test), None)
@@ -184,7 +185,7 @@ def test_a_bench_ends_with_a_page_that_shows_every_variant(tiny, tmp_path, page)
     shown = {row["variant"]: data["looks"]["variants"][str(row["id"])] for row in data["rows"]}
     assert set(shown) == set(run.table()["variant"])
     assert all("pixels" in each for each in shown.values())
-    assert len(shown["topk[k=3,width=12]"]["activity"]) == 12
+    assert shown["topk[k=3,width=12]"]["activity"]["units"] == 12
     assert all(place in RunDirectory(run.path).read_images().pixels for place in data["atlas"]["places"])
 
 
@@ -293,3 +294,111 @@ def test_the_curves_are_tidy(tmp_path):
     last = curves[curves["step"] == 200]
     assert (last["seconds"] == 2.0).all()
     assert len(run.errors()) == 4 * 2 * 60
+
+
+def test_a_variant_of_which_a_seed_failed_is_shown_as_failed_and_drawn_nowhere(tmp_path):
+    some = [variant("good", loss=0.02), variant("half", loss=0.001), variant("pca", loss=0.03, baseline="pca")]
+    run = make_run(tmp_path / "run", some)
+    record = next(one for one in run.records().values() if (one.variant, one.seed) == ("half", 1))
+    facts = {"status": "diverged", "reason": "NaN", "test_mse": None, "test_errors_sha256": None}
+    run.trial_path(record.trial_id).unlink()
+    run.write_trial(record.model_copy(update=facts))
+    page = contents(run)
+    half = next(row for row in page.data["rows"] if row["variant"] == "half")
+    assert (half["group"], half["mse"], half["complete"]) == ("failed", None, False)
+    assert page.data["groups"] == ["16 numbers"]
+    assert all(half["id"] not in front for fronts in page.data["fronts"].values() for front in fronts.values())
+    assert "good is the best of 2 variants" in page.texts["headline"][0]
+
+
+def test_a_run_whose_variants_have_no_latent_says_so(tmp_path):
+    some = [variant(name, latent_kind=None, latent_size=None, latent_shape=None) for name in ("a", "b")]
+    page = contents(make_run(tmp_path / "run", some))
+    assert page.texts["headline"][0] == (
+        "Nothing can be compared: of 2 variants 2 have a loss, but no latent whose size is known."
+    )
+    assert (page.data["largest"], page.data["groups"]) == ("all", ["no latent"])
+
+
+def test_names_that_are_alike_where_they_are_cut_are_told_apart(tmp_path):
+    some = [variant(f"{'x' * 300}{end}") for end in "ab"]
+    names = [row["name"] for row in contents(make_run(tmp_path / "run", some)).data["rows"]]
+    assert len(set(names)) == 2
+
+
+def test_errors_that_are_none_but_rounding_say_nothing_of_where_variants_differ(tmp_path):
+    some = [variant("exact", loss=1e-31), variant("a", loss=0.01), variant("b", loss=0.02), variant("c", loss=0.03)]
+    run = make_run(tmp_path / "run", some)
+    names = {row["id"]: row["variant"] for row in contents(run).data["rows"]}
+    for each in contents(run).data["atlas"]["groups"]["all"]:
+        assert all(1e-3 < one["times"] < 1e3 for end in ("worst", "best") for one in each[end]), names
+
+
+def test_points_of_a_long_curve_are_means_since_the_point_before(tmp_path):
+    run = make_run(tmp_path / "run", [variant("a")], seeds=1)
+    (record,) = run.records().values()
+    curve = [(50 * n, 1.0 / n) for n in range(1, 301)]
+    run.write_trial(record.model_copy(update={"curve": curve}))
+    (drawn,) = contents(run).data["curves"].values()
+    assert len(drawn["steps"]) <= 120
+    assert drawn["steps"][-1] == 15_000
+    assert drawn["mean"][0] == pytest.approx(
+        np.mean([1.0 / n for n in range(1, drawn["steps"][0] // 50 + 1)]), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda images: replace(images, pixels={999: images.pixels[0], **images.pixels}),
+        lambda images: replace(images, pixels={place: images.pixels[place] for place in range(3)}),
+        lambda images: replace(images, pixels={place: pixels[:, :4] for place, pixels in images.pixels.items()}),
+        lambda images: replace(images, choice=replace(images.choice, pair=(0, 59))),
+    ],
+    ids=["no such place", "too few", "another shape", "a pair of others"],
+)
+def test_images_that_are_well_formed_and_wrong_are_told_and_not_shown(tmp_path, spoil):
+    run = make_run(tmp_path / "run", several(4), seeds=1)
+    run.write_images(spoil(run.read_images()))
+    with pytest.warns(UserWarning, match="is damaged: .*test images are not shown"):
+        page = contents(run)
+    assert "damaged" in page.data["looks"]["why"]
+    assert page.data["looks"]["images"] is None
+
+
+def test_the_first_seed_whose_samples_are_of_the_runs_images_is_shown(tmp_path):
+    run = make_run(tmp_path / "run", several(4), seeds=2)
+    record = next(one for one in run.records().values() if (one.variant, one.seed) == ("net0[latent_dim=8]", 0))
+    samples = run.read_samples(record)
+    other = replace(samples, choice=replace(samples.choice, latents=tuple(range(1, 51))))
+    content = pack_samples(other)
+    record = record.model_copy(update={"samples_sha256": hashlib.sha256(content).hexdigest()})
+    run.write_trial(record, {SAMPLES: content})
+    page = contents(run)
+    number = next(row["id"] for row in page.data["rows"] if row["variant"] == "net0[latent_dim=8]")
+    assert page.data["looks"]["variants"][number]["seed"] == 1
+    with pytest.warns(UserWarning, match="of other test images than the run's"):
+        assert "net0[latent_dim=8]" not in aezoo.Run(path=run.path).reconstructions()
+
+
+def test_a_page_that_cannot_be_made_is_a_warning_and_the_run_stands(tiny, tmp_path, page, monkeypatch):
+    def fails(*_):
+        raise ValueError("a fault of the page")
+
+    monkeypatch.setattr("aezoo.page.page.write", fails)
+    with pytest.warns(UserWarning, match="no page of the run: ValueError: a fault of the page; `aezoo report"):
+        run = aezoo.bench(["mlp[latent_dim=2]"], recipe=quick(), out=tmp_path / "run", timing=False)
+    assert not run.failed
+    assert (run.path / "table.csv").is_file()
+
+
+def test_seeds_that_start_from_the_same_weights_say_nothing_over_data_sets(tmp_path):
+    from aezoo.table.across import across
+
+    runs = [
+        make_run(tmp_path / name, [variant("a", loss=0.01, same_start=True), variant("b", loss=0.9)], dataset=name)
+        for name in ("one", "two")
+    ]
+    found = across(runs)
+    assert found.ranks["a"] == (1.0, 1.0, 2.0)
+    assert found.runs == (str(tmp_path / "one"), str(tmp_path / "two"))

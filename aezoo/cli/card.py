@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from aezoo.errors import AezooError, StorageError, did_you_mean, plain
+from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes
 from aezoo.run.store import RunDirectory, Snapshot
@@ -80,30 +80,26 @@ def _facts(path: Path, row: "pd.Series[Any]", records: list[TrialRecord]) -> lis
 
 def _print_images(console: Console, run: Snapshot, records: list[TrialRecord]) -> None:
     """Print test images above their reconstructions, as many as the terminal is wide; or say why there are none."""
-    record = next((record for record in records if record.samples_sha256), None)
-    kept = run.read_images()
-    if record is None or kept is None or kept.choice is None:
-        console.print("no reconstructions: none of its trials kept any")
+    images = run.read_images()
+    kept = "the run keeps no test images" if images is None else run.first_samples(records, images.choice)
+    if isinstance(kept, str) or images is None:
+        console.print(Text(f"no reconstructions: {plain(str(kept))}"), soft_wrap=True)
         return
     if console.color_system is None:
         console.print("no reconstructions here: this terminal has no colours; report.html has them")
         return
-    try:
-        samples = run.read_samples(record)
-    except StorageError as error:
-        console.print(Text(f"no reconstructions: {error}"))
-        return
+    record, samples = kept
     count = len(samples.choice.images)
     width = max(NARROWEST, min(WIDEST, samples.reconstructions.shape[3]))
     while width > NARROWEST and (console.width + 1) // (width + 1) < min(count, 6):
         width -= 2
     shown = max(1, min(count, (console.width + 1) // (width + 1)))
-    originals = np.stack([kept.pixels[place] for place in samples.choice.images[:shown]])
-    labels = [kept.labels.get(place) for place in samples.choice.images[:shown]]
+    originals = np.stack([images.pixels[place] for place in samples.choice.images[:shown]])
+    labels = [images.labels.get(place) for place in samples.choice.images[:shown]]
     if any(label is not None for label in labels):
         console.print(Text(" ".join(f"{'label ' + str(label):<{width}.{width}}" for label in labels)), soft_wrap=True)
-    for images in (originals, samples.reconstructions[:shown]):
-        console.print(half_blocks(images, width), soft_wrap=True)
+    for pixels in (originals, samples.reconstructions[:shown]):
+        console.print(half_blocks(pixels, width), soft_wrap=True)
     console.print(f"{shown} of {count} test images, and below them as seed {record.seed} reconstructs them")
 
 

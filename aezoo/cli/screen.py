@@ -17,7 +17,7 @@ from aezoo.contract.columns import loss
 from aezoo.errors import AezooError, did_you_mean, duration, plain
 from aezoo.harness.observer import Clock, Observer
 from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.store import REPORT, RunDirectory, Snapshot
 from aezoo.table import render, rows
 from aezoo.table.notes import notes, verdicts
 
@@ -49,7 +49,7 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
             console.print(Text(line), soft_wrap=not console.is_terminal)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
-    page = run.path / "report.html"
+    page = run.path / REPORT
     places = [f"run: {run.path}", *([f"page: {page}"] if page.is_file() else [])]
     for line in [*lines, *places]:
         print(line, file=sys.stderr)

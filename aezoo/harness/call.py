@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.dataset import Images, find_data_dir, sha256, share, warnings_of
+from aezoo.contract.dataset import find_data_dir, sha256, share, warnings_of
 from aezoo.contract.recipe import fingerprint
-from aezoo.errors import AezooError, did_you_mean
+from aezoo.errors import AezooError, did_you_mean, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
@@ -32,10 +32,8 @@ from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
-from aezoo.run.samples import Choice
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import frames, render, rows
-from aezoo.train.samples import LATENTS, choose, spaced
 
 Asked = str | Path | Callable[..., Any] | Architecture
 """How a variant is asked for."""
@@ -247,7 +245,6 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         raise AezooError(f"{run.path} is a file; give a folder with --out")
     if run.exists:
         info = _same_run(run, info)
-    choice = _choice(run, images)
     with share(images) as shared, tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
         # From here on the one copy is the shared one.
         del images
@@ -256,7 +253,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             sha256=data.sha256, held_out=recipe.validation,
         )  # fmt: skip
         grid = Grid(
-            request=request, registry=registry, run=run, info=info, choice=choice, metrics=metrics, executor=executor,
+            request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
             environment=machine.capture(device, request.threads), shared=shared,
             images=shared if executor.shares_files else elsewhere,
             jobs=request.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
@@ -280,21 +277,13 @@ def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
 
 
 def _write_page(grid: Grid, run: Snapshot) -> None:
+    """Write the page of a run; where that cannot be, the run is as good without it."""
     grid.observer.stage("writing the page of the run")
-    keep_images(run, grid.test_images)
-    page.write(run)
-
-
-def _choice(run: RunDirectory, images: Images) -> Choice:
-    """Return the test images that every trial of a run shows: those that the run has, or else those of the rule."""
-    kept = run.read_images() if run.exists else None
-    if kept is not None and kept.choice is not None:
-        return kept.choice
-    chosen, pair = choose(images.train, images.test, images.test_labels)
-    return Choice(
-        images=tuple(place for place, _ in chosen), reasons=tuple(reason for _, reason in chosen), pair=pair,
-        latents=tuple(spaced(LATENTS, len(images.test))),
-    )  # fmt: skip
+    try:
+        keep_images(run, lambda places, _: grid.test_images(places))
+        page.write(run)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the bench has ended, and its records are written
+        grid.observer.warn(f"no page of the run: {reason_of(error)}; `aezoo report {run.path}` tries again")
 
 
 def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:

@@ -9,7 +9,7 @@ from typing import Any
 from aezoo.errors import plain
 from aezoo.harness.observer import Clock, WarningObserver
 from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.notes import headline
 
@@ -33,7 +33,6 @@ class NotebookObserver(WarningObserver):
         # IPython has no types.
         self.ipython: Any = display
         self.clock = Clock({})
-        self.text = ""
         self.done = self.total = 0
         self.running: dict[str, str] = {}
         self.handle: Any = self.ipython.display(self.ipython.HTML("<p>aezoo</p>"), display_id=True)
@@ -86,7 +85,7 @@ def run_html(run: RunDirectory) -> str:
     run = run.load()
     table = rows.summarise(run)
     first, second = headline(run, table)
-    page = run.path / "report.html"
+    page = run.path / REPORT
     where = f"<p>page: {html.escape(str(page))}</p>" if page.is_file() else ""
     return (
         f"<p><b>{html.escape(plain(first))}</b> {html.escape(plain(second))}</p>"

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
 from aezoo.run.samples import Choice, TestImages
 from aezoo.run.store import RunDirectory
+from aezoo.train.samples import LATENTS, choose, spaced
 
 T = TypeVar("T")
 TUNING_SEED = 2**31 - 1
@@ -39,8 +41,7 @@ class Grid:
     """The trials of one call: which there are, which are missing, and what is known of them.
 
     `images` is where a trial has its images from, `shared` where a process of this machine has them from. `scratch` is
-    a folder for what is printed before there is a run, and by the clocks. `choice` is of test images, for all trials
-    to show. `named` holds the variants of each text of
+    a folder for what is printed before there is a run, and by the clocks. `named` holds the variants of each text of
     the call that names some, and is no pattern. `fits` says whether trying a closed form fits it.
     """
 
@@ -51,7 +52,6 @@ class Grid:
     environment: Environment
     images: ImageSource
     shared: SharedImages
-    choice: Choice
     metrics: Mapping[str, Plugin]
     executor: Executor
     jobs: int
@@ -251,6 +251,20 @@ class Grid:
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""
         return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.shared)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The test images that every trial of the run shows: those that the run has, or else those of the rule."""
+        kept = self.reading(self.run.read_images) if self.run.exists else None
+        if kept is not None:
+            return kept.choice
+        train_NCHW, test_NCHW = (pixels.numpy() for pixels in self.shared.load())
+        labels = self.shared.load_labels()
+        chosen, pair = choose(train_NCHW, test_NCHW, labels[1].numpy() if labels else None)
+        return Choice(
+            images=tuple(place for place, _ in chosen), reasons=tuple(reason for _, reason in chosen), pair=pair,
+            latents=tuple(spaced(LATENTS, len(test_NCHW))),
+        )  # fmt: skip
 
     def test_images(self, places: Iterable[int]) -> TestImages:
         """Return test images to be kept in the run, with the labels of all that is shown of it."""

@@ -11,14 +11,14 @@ from aezoo.errors import AezooError
 from aezoo.page import compared, page
 from aezoo.page.contents import shown_places
 from aezoo.run.records import RunInfo
-from aezoo.run.samples import TestImages
+from aezoo.run.samples import Choice, TestImages
 from aezoo.run.store import RunDirectory
 
 if TYPE_CHECKING:
     from aezoo.registry.names import Registry
 
-ReadImages = Callable[[Iterable[int]], TestImages]
-"""Reads test images by their places in the test set."""
+ReadImages = Callable[[Iterable[int], Choice], TestImages]
+"""Reads test images by their places in the test set, for a run that shows a choice of them."""
 
 
 def keep_images(run: RunDirectory, read: ReadImages) -> None:
@@ -31,7 +31,7 @@ def keep_images(run: RunDirectory, read: ReadImages) -> None:
     places = shown_places(run) - (kept.pixels.keys() if kept else set())
     if kept is None or not places:
         return
-    more = read(sorted(places))
+    more = read(sorted(places), kept.choice)
     run.write_images(TestImages(choice=kept.choice, pixels=kept.pixels | more.pixels, labels=kept.labels | more.labels))
 
 
@@ -58,19 +58,21 @@ def report(
     if registry is not None:
         info = directory.info()
         try:
-            keep_images(directory, lambda places: _from_dataset(info, registry(), data_dir, places))
+            keep_images(directory, lambda places, choice: _from_dataset(info, registry(), data_dir, places, choice))
         except AezooError as error:
             reason = f"some images are not on the page: {error}"
     return page.write(directory, Path(out) if out else None), reason
 
 
-def _from_dataset(info: RunInfo, registry: "Registry", data_dir: Path | None, places: Iterable[int]) -> TestImages:
+def _from_dataset(
+    info: RunInfo, registry: "Registry", data_dir: Path | None, places: Iterable[int], choice: Choice
+) -> TestImages:
     images = registry.dataset(info.dataset.name).checked(find_data_dir(data_dir))
     if sha256(images) != info.dataset.sha256:
         raise AezooError(f"the images of {info.dataset.name} are others here than those that the run was made with")
     labels = images.test_labels
     return TestImages(
-        choice=None,
+        choice=choice,
         pixels={place: np.ascontiguousarray(images.test[place]) for place in places},
         labels={} if labels is None else {place: int(labels[place]) for place in places},
     )

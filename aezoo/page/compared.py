@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.columns import COMPARED
-from aezoo.errors import ComparisonRefusedError
+from aezoo.errors import ComparisonRefusedError, plain
 from aezoo.page import charts
 from aezoo.page.contents import LONG, made, short
 from aezoo.page.page import rendered
@@ -16,8 +16,8 @@ from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import compare, render
 from aezoo.table.across import Across, across
 
-DRAWN = 12
-"""Variants in a performance profile, those of the best mean ranks."""
+DRAWN = 10
+"""Variants in the charts, those of the best mean ranks."""
 _SCRIPTS = ("state.js", "vega.js", "theme.js", "compared.js")
 _SHOWN = (
     "variant", "verdict", "test_mse_a", "test_mse_b", "change_percent", "change_percent_low", "change_percent_high",
@@ -49,7 +49,7 @@ def html(runs: Sequence[RunDirectory]) -> str:
     texts = {
         "title": f"{len(runs)} runs compared",
         "headline": _headline(compared, over),
-        "runs": [{"letter": _letter(n), "path": str(run.path), "made": made(run)} for n, run in enumerate(snapshots)],
+        "runs": [{"path": plain(str(run.path)), "made": made(run)} for run in snapshots],
         "compared": compared,
         "over": None if over is None else _over(over),
         "headers": [{"header": column.name, "meaning": column.meaning} for column in COMPARED if column.name in _SHOWN],
@@ -59,8 +59,9 @@ def html(runs: Sequence[RunDirectory]) -> str:
         "charts": {name: drawn[name] for name in ("profile", "ranks")}, "titles": charts.TITLES, "axes": {},
     }  # fmt: skip
     if over is not None:
-        names = {variant: short(variant) for variant in over.ratios}
-        best = list(names)[:DRAWN]
+        best = list(over.ratios)[:DRAWN]
+        # Charts know a variant by its name: what is cut may not be taken for another one.
+        names = {variant: f"{number}. {short(variant)}" for number, variant in enumerate(best, start=1)}
         data["profile"] = [
             {**point, "name": names[point["name"]], "x": min(point["x"], 1e6)}
             for point in over.profile()
@@ -69,17 +70,14 @@ def html(runs: Sequence[RunDirectory]) -> str:
         data["ranks"] = [
             {"name": names[variant], "mean": mean, "low": low, "high": high}
             for variant, (mean, low, high) in over.ranks.items()
+            if variant in names
         ]
     return rendered("compared.html.jinja", _SCRIPTS, bundle, texts, data, 0)
 
 
-def _letter(number: int) -> str:
-    return "abcdefghijklmnopqrstuvwxyz"[number] if number < 26 else f"run {number + 1}"
-
-
 def _compared(base: Snapshot, other: Snapshot) -> dict[str, Any]:
     """Return how a run stands to the first one, as the page shows it: a table, or why there is none."""
-    facts: dict[str, Any] = {"path": str(other.path), "refused": None, "rows": [], "notes": [], "summary": ""}
+    facts: dict[str, Any] = {"path": plain(str(other.path)), "refused": None, "rows": [], "notes": [], "summary": ""}
     try:
         table = compare.compare(base, other)
     except ComparisonRefusedError as error:
@@ -105,6 +103,7 @@ def _over(over: Across) -> dict[str, Any]:
     return {
         "group": over.group,
         "datasets": [short(name) for name in over.datasets],
+        "runs": [plain(path) for path in over.runs],
         "drawn": min(DRAWN, len(over.ratios)),
         "rows": [
             {
@@ -122,10 +121,12 @@ def _headline(compared: Sequence[dict[str, Any]], over: Across | None) -> tuple[
     refused = sum(each["refused"] is not None for each in compared)
     held = len(compared) - refused
     if over is not None:
-        (best, (mean, low, high)), *_ = over.ranks.items()
+        (best, (mean, low, high)), *others = over.ranks.items()
+        shares = sum(rank[0] == mean for _, rank in others)
+        has = f"and {shares} more share" if shares else "has"
         first = (
-            f"Over {len(over.datasets)} data sets, at {over.group}, {best} has the best mean rank of {len(over.ranks)} "
-            f"variants: {mean:.1f}, and by the evidence between {low:.1f} and {high:.1f}."
+            f"Over {len(over.datasets)} data sets, with codes of {over.group}, {best} {has} the best mean rank of "
+            f"{len(over.ranks)} variants: {mean:.1f}, and by the evidence between {low:.1f} and {high:.1f}."
         )
     elif held:
         first = f"{next(each['summary'] for each in compared if each['refused'] is None).capitalize()}."

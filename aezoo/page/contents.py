@@ -14,11 +14,11 @@ from aezoo.contract.columns import column
 from aezoo.contract.recipe import BUILT_IN, Recipe, read_recipe
 from aezoo.errors import plain
 from aezoo.page import charts, looks
-from aezoo.run.records import TrialRecord
+from aezoo.run.records import RunInfo, TrialRecord
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import groups, render
 from aezoo.table.notes import headline, notes, verdicts
-from aezoo.table.rows import records_by_variant, summarise
+from aezoo.table.rows import RANKED, records_by_variant, summarise
 
 LONGEST = 200
 """Characters of a plugin's text in a cell or a label; of what is longer the page says how long it is."""
@@ -30,6 +30,7 @@ ALL = "all"
 """The choice of all groups at once."""
 _EXTRA = ("latent_size", "bits", "active_units", "flops_per_image", "train_flops_per_image", "layout", "precision")
 """Columns that the table of a page can show beside those that it shows."""
+_HALF = "half the width of the 95 % interval of test_mse, in per cent of it"
 _TEXTS = ("variant", "objective", "status", "layout", "precision")
 
 
@@ -72,18 +73,23 @@ def contents(run: RunDirectory) -> Contents:
     ids = {variant: number for number, variant in enumerate(table["variant"])}
     records = records_by_variant(run)
     columns, cells, values = _cells(table)
-    rows = [_row(row, records[row["variant"]], len(info.requested[row["variant"]])) for _, row in table.iterrows()]
+    rows = [_row(row, len(info.requested[row["variant"]])) for _, row in table.iterrows()]
     for number, row in enumerate(rows):
         row |= {"id": number, "values": values[number]}
     members = _members(rows)
+    tied = Counter(row["group"] for row in rows if row["tie"])
+    names = Counter(row["name"] for row in rows)
     for row in rows:
-        row["tie"] &= len(members.get(row["group"], [])) > 1
+        row["tie"] &= tied[row["group"]] > 1
+        # Charts know a variant by its name: what is cut may not be taken for another one.
+        row["name"] += f" #{row['id']}" if names[row["name"]] > 1 else ""
+    comparable = [group for group in members if group not in groups.LAST]
     pictures = looks.looks(run, ids)
     data = {
         "title": info.recipe.dataset,
         "columns": columns,
         "rows": rows,
-        "largest": max(members, key=lambda group: len(members[group]), default=ALL),
+        "largest": max(comparable, key=lambda group: len(members[group]), default=ALL),
         "groups": list(members),
         "fronts": {name: _fronts(rows, name, members) for name in charts.SCATTERS},
         "curves": _curves(table, records),
@@ -121,44 +127,42 @@ def contents(run: RunDirectory) -> Contents:
             {"variant": short(variant), "line": short(_line(variant, some, info.recipe), LONG)}
             for variant, some in ((name, records[name]) for name in table["variant"])
         ],
-        "run": str(run.path),
+        "run": plain(str(run.path)),
     }
     return Contents(texts=texts, data=data)
 
 
 def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], list[list[Any]]]:
     """Return the table's columns, its cells as texts, and what they are sorted and copied by."""
-    headers, cells = render.group_cells(table)
-    if "status" not in headers:
-        headers, cells = [*headers, "status"], [[*row, "ok"] for row in cells]
+    named, cells = render.group_columns(table), render.group_cells(table)[1]
+    if ("status", "status") not in named:
+        named, cells = [*named, ("status", "status")], [[*row, "ok"] for row in cells]
     extra = [name for name in _EXTRA if table[name].notna().any()]
-    headers += extra
-    names = {short_name: name for name, short_name in render.SHORT.items()}
-    raw = [names.get(header, header) for header in headers]
-    columns = []
-    for header, name in zip(headers, raw, strict=True):
-        meaning = "half the 95 % interval of test_mse, as a share of it" if header == "±95%" else column(name).meaning
-        columns.append({
-            "name": short(name if header != "±95%" else "half_width"),
+    named += [(name, name) for name in extra]
+    columns = [
+        {
+            "name": short(name),
             "header": short(header),
-            "text": header in _TEXTS,
-            "hidden": header in extra or header in ("MB", "objective"),
-            "meaning": short(meaning),
-        })  # fmt: skip
+            "text": name in _TEXTS,
+            "hidden": name in (*extra, "peak_memory_mb", "objective"),
+            "meaning": short(_HALF if name == "half_width_percent" else column(name).meaning),
+        }
+        for name, header in named
+    ]
     values = []
     for place, (_, row) in enumerate(table.iterrows()):
         cells[place] = [short(text) for text in cells[place]] + [render.cell(name, row[name]) for name in extra]
-        half = None
-        if not pd.isna(row["test_mse_low"]) and row["test_mse_low"] > 0:
-            half = math.sqrt(row["test_mse_high"] / row["test_mse_low"]) - 1
+        low, high = row["test_mse_low"], row["test_mse_high"]
+        half = None if pd.isna(low) or low <= 0 else 100 * (math.sqrt(high / low) - 1)
         values.append([
-            half if name == "±95%" else short(str(row[name])) if isinstance(row[name], str) else _number(row[name])
-            for name in raw
+            half if name == "half_width_percent" else short(row[name]) if isinstance(row[name], str)
+            else _number(row[name])
+            for name, _ in named
         ])  # fmt: skip
     return columns, cells, values
 
 
-def _row(row: "pd.Series[Any]", records: Sequence[TrialRecord], requested: int) -> dict[str, Any]:
+def _row(row: "pd.Series[Any]", requested: int) -> dict[str, Any]:
     """Return what the charts and the scripts know of a variant."""
     group = str(row["group"])
     what = next((name for name, word in _WORDS.items() if word in group), None)
@@ -169,21 +173,19 @@ def _row(row: "pd.Series[Any]", records: Sequence[TrialRecord], requested: int) 
         "params": row["num_params"], "train": row["train_images_per_s"], "infer": row["infer_images_per_s"],
         **({what: size} if what else {}),
     }  # fmt: skip
-    timed = (bool(records) and records[0].baseline is not None) or not pd.isna(row["infer_images_per_s"])
+    # A variant of which a seed failed has failed, whatever its other seeds came to.
+    ranked = row["status"] in RANKED
+    fields = {"mse": "test_mse", "low": "test_mse_low", "high": "test_mse_high"}
     return {
         "variant": plain(row["variant"])[:LONG],
         "name": short(row["variant"]),
         "group": group,
         "kind": _kind(row),
-        "code": what,
         "x": {name: value for name, number in drawn.items() if (value := _number(number)) is not None and value > 0},
-        "mse": _number(row["test_mse"]),
-        "low": _number(row["test_mse_low"]),
-        "high": _number(row["test_mse_high"]),
+        **{name: _number(row[field]) if ranked else None for name, field in fields.items()},
         "pca": row["baseline"] == "pca",
         "tie": may_be_best,
         "complete": row["status"] == "ok" and row["seeds"] == requested,
-        "timed": timed,
     }
 
 
@@ -252,13 +254,17 @@ def _curves(table: pd.DataFrame, records: dict[str, list[TrialRecord]]) -> dict[
             continue
         losses = np.array([[loss for _, loss in record.curve] for record in ok])
         every = math.ceil(len(steps[0]) / POINTS)
-        places = sorted({*range(0, len(steps[0]), every), len(steps[0]) - 1})
+        places = sorted({*range(every - 1, len(steps[0]), every), len(steps[0]) - 1})
+        # Of points that are left out, the mean goes into the next one: each is the mean since the one before.
+        weights = np.diff(steps[0], prepend=0)
+        starts = [0, *(place + 1 for place in places[:-1])]
+        losses = np.add.reduceat(losses * weights, starts, axis=1) / np.add.reduceat(weights, starts)
         seconds = [record.train_seconds for record in ok if record.train_seconds]
         curves[number] = {
             "steps": [steps[0][place] for place in places],
             "seconds": sum(seconds) / len(seconds) / steps[0][-1] if seconds else None,
             **{
-                name: [float(f"{value:.4g}") for value in over(losses, axis=0)[places]]
+                name: [float(f"{value:.4g}") for value in over(losses, axis=0)]
                 for name, over in (("mean", np.mean), ("low", np.min), ("high", np.max))
             },
         }
@@ -276,7 +282,7 @@ def shown_places(run: RunDirectory) -> set[int]:
     """Return the places of the test images that a page shows beside those that were chosen: the atlas's."""
     run = run.load()
     flat = summarise(run)
-    table = flat[flat["test_mse"].notna()]
+    table = flat[flat["test_mse"].notna() & flat["status"].isin(list(RANKED))]
     members = {str(group): list(some["variant"]) for group, some in table.groupby("group", sort=False)}
     found = looks.disagreements(run, {**members, ALL: list(table["variant"])})
     return {each["place"] for some in found.values() for each in some}
@@ -295,7 +301,7 @@ def made(run: Snapshot) -> tuple[str, str]:
     first = (
         f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of {data.name} "
         f"({data.num_train:,} to train, {data.num_test:,} to test, {channels}x{height}x{width}), {recipe.optimizer}, "
-        f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {recipe.seeds} seed{'s' * (recipe.seeds != 1)}; recipe "
+        f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
         f"{recipe.name}, fingerprint {info.fingerprint}."
     )
     records = run.records()
@@ -315,6 +321,12 @@ def made(run: Snapshot) -> tuple[str, str]:
         f"{count} variant{'s' * (count != 1)}, {len(wanted)} trials: {trials or 'none ended'}"
         f"{f', {missing} not run yet' if missing else ''}; on {plain(where)}{others}{until}."
     )
+
+
+def _seeds(info: RunInfo) -> str:
+    counts = [len(trials) for trials in info.requested.values()] or [info.recipe.seeds]
+    least, most = min(counts), max(counts)
+    return f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
 
 
 def _failures(records: dict[str, list[TrialRecord]]) -> list[dict[str, Any]]:
@@ -352,7 +364,8 @@ def _line(variant: str, records: Sequence[TrialRecord], recipe: Recipe) -> str:
         parts += ["--device", records[0].device]
         parts += ["--threads", str(records[0].threads)] if records[0].threads != 1 else []
         parts += ["--compile"] if records[0].compiled else []
-    return shlex.join(parts)
+    # A folder of its own: where the run is, its trials are done.
+    return shlex.join([*parts, "--out", "again"])
 
 
 def _number(value: Any) -> float | int | None:

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aezoo.errors import StorageError, plain
-from aezoo.run.records import TrialRecord
-from aezoo.run.samples import Bytes, Choice, Samples, TestImages
+from aezoo.errors import plain
+from aezoo.run.samples import Bytes, Samples, TestImages
 from aezoo.run.store import Snapshot
-from aezoo.table.rows import records_by_variant
+from aezoo.table.rows import EXACT, records_by_variant
 from aezoo.table.statistics import TINY
 
 ATLAS = 12
@@ -28,6 +27,8 @@ NAMED = 3
 """So many that do worst, and best, on such an image."""
 BUDGET = 12_000_000
 """Bytes of all pixels of a page, not pressed: where there are more, images are made smaller, and the page says so."""
+BARS = 400
+"""Units, or codes, whose shares are drawn, at the most."""
 Places = dict[str, list[dict[str, Any]]]
 
 
@@ -37,44 +38,29 @@ def looks(run: Snapshot, ids: Mapping[str, int]) -> dict[str, Any]:
     Of several seeds, the first one with samples is shown; what cannot be read is told in its place.
     """
     images = run.read_images()
-    choice = images.choice if images else None
     shape = run.info().dataset.image_shape
-    each = {ids[variant]: _samples(run, records) for variant, records in records_by_variant(run).items()}
-    shown = {number: samples for number, (_, samples) in each.items() if isinstance(samples, Samples)}
-    size = _smaller(shape, sum(len(samples.reconstructions) + 8 for samples in shown.values()))
-    variants = {}
-    for number, (record, samples) in each.items():
-        if isinstance(samples, str):
-            variants[number] = {"absent": samples}
-        elif choice is None or samples.choice != choice:
-            variants[number] = {"absent": "its samples are of other test images than the run's"}
-        elif record is not None:
-            errors = run.read_test_errors(record)
-            variants[number] = _facts(samples, size) | {
-                "seed": record.seed,
-                "errors": [float(f"{errors[place]:.3g}") for place in choice.images],
-            }
-    return {
-        "shape": shape,
-        "size": size,
-        "images": _originals(images, choice, size) if images and choice else None,
-        "variants": variants,
+    if images is None:
+        why = "damaged" if run.has_images else "not there: the run was made by an aezoo that kept none"
+        why = f"The file of the run's test images is {why}. Bench it anew to see them."
+        return {"shape": shape, "size": shape[1:], "images": None, "why": why, "variants": {}}
+    each = {
+        ids[variant]: run.first_samples(records, images.choice) for variant, records in records_by_variant(run).items()
     }
-
-
-def _samples(run: Snapshot, records: Sequence[TrialRecord]) -> tuple[TrialRecord | None, Samples | str]:
-    """Return what the first of a variant's trials kept that has something to show, or why none has."""
-    ok = [record for record in records if record.status == "ok"]
-    absent = "it has no trained network"
-    for record in ok:
-        if record.samples_sha256 is None:
-            absent = record.samples_missing or "its trial was run by an aezoo that kept none"
+    shown = [kept[1] for kept in each.values() if not isinstance(kept, str)]
+    frames = [samples.interpolation for samples in shown if samples.interpolation is not None]
+    size = _smaller(shape, sum(map(len, frames)) + len(shown) * len(images.choice.images))
+    variants: dict[int, dict[str, Any]] = {}
+    for number, kept in each.items():
+        if isinstance(kept, str):
+            variants[number] = {"absent": plain(kept)}
             continue
-        try:
-            return record, run.read_samples(record)
-        except StorageError as error:
-            absent = str(error)
-    return None, plain(absent)
+        record, samples = kept
+        errors = run.read_test_errors(record)
+        variants[number] = _facts(samples, size) | {
+            "seed": record.seed,
+            "errors": [float(f"{errors[place]:.3g}") for place in images.choice.images],
+        }
+    return {"shape": shape, "size": size, "images": _originals(images, size), "variants": variants}
 
 
 def _facts(samples: Samples, size: tuple[int, int]) -> dict[str, Any]:
@@ -85,7 +71,7 @@ def _facts(samples: Samples, size: tuple[int, int]) -> dict[str, Any]:
         "missing": {name: plain(reason) for name, reason in samples.missing.items()},
     }
     if samples.interpolation is not None:
-        facts["between"] = strip(samples.interpolation, size)
+        facts |= {"between": strip(samples.interpolation, size), "frames": len(samples.interpolation)}
     if samples.latents is not None:
         units = np.nan_to_num(samples.latents.astype(np.float64), posinf=1, neginf=-1)
         facts["latents"] = {
@@ -95,11 +81,15 @@ def _facts(samples: Samples, size: tuple[int, int]) -> dict[str, Any]:
             "units": _base64(np.clip(units * 32767, -32767, 32767).round().astype("<i2").tobytes()),
         }
     if samples.activity is not None:
-        shares = np.nan_to_num(samples.activity.astype(np.float64))
-        facts["activity"] = [round(float(share), 4) for share in np.sort(shares)[::-1]]
+        facts["activity"] = _activity(np.nan_to_num(samples.activity.astype(np.float64)))
     if samples.usage is not None:
         facts["usage"] = _usage(samples.usage)
     return facts
+
+
+def _activity(shares: NDArray[np.float64]) -> dict[str, Any]:
+    """Return in what shares of the images units are active, most first, how many there are, and how many never are."""
+    return {"shares": _thinned(np.sort(shares)[::-1]), "units": len(shares), "dead": int((shares == 0).sum())}
 
 
 def _usage(counts: NDArray[np.int64]) -> dict[str, Any]:
@@ -107,11 +97,18 @@ def _usage(counts: NDArray[np.int64]) -> dict[str, Any]:
     used = np.sort(counts[counts > 0])[::-1]
     shares = used / max(1, used.sum())
     perplexity = math.exp(-float((shares * np.log(shares)).sum())) if len(shares) else 0.0
-    return {"shares": [float(f"{share:.4g}") for share in shares], "codes": len(counts), "perplexity": perplexity}
+    return {"shares": _thinned(shares), "used": len(used), "codes": len(counts), "perplexity": perplexity}
 
 
-def _originals(images: TestImages, choice: Choice, size: tuple[int, int]) -> dict[str, Any]:
+def _thinned(shares: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Return shares by their places, from 1 on: at most so many as a chart is wide."""
+    places = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), BARS)).round().astype(int))
+    return [(int(place) + 1, float(f"{shares[place]:.4g}")) for place in places]
+
+
+def _originals(images: TestImages, size: tuple[int, int]) -> dict[str, Any]:
     """Return the chosen test images as they are, with why each was chosen."""
+    choice = images.choice
     pixels = np.stack([images.pixels[place] for place in choice.images])
     return {
         "pixels": strip(pixels, size),
@@ -143,13 +140,13 @@ def disagreements(run: Snapshot, members: Mapping[str, Sequence[str]]) -> Places
         if len(names) < FEWEST:
             continue
         errors = np.stack([tables[name] for name in names])
-        logs = np.log(np.maximum(errors, TINY))
+        # What is below this share of the greatest error is none but rounding.
+        logs = np.log(np.maximum(errors, max(EXACT * errors.max(), TINY)))
         left = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
         spread = left.std(axis=0)
         found[group] = [
             {
                 "place": int(place),
-                "spread": float(spread[place]),
                 "worst": _named(names, errors[:, place], left[:, place], worst=True),
                 "best": _named(names, errors[:, place], left[:, place], worst=False),
             }
@@ -179,7 +176,6 @@ def atlas(images: TestImages | None, places: Places, ids: Mapping[str, int], siz
             {
                 "place": each["place"],
                 "label": labels.get(each["place"]),
-                "spread": round(each["spread"], 3),
                 **{
                     end: [
                         {

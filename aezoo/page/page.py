@@ -14,9 +14,8 @@ from aezoo import machine
 from aezoo.page import charts
 from aezoo.page.contents import contents
 from aezoo.run.files import write_text
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import REPORT, RunDirectory
 
-PAGE = "report.html"
 _SCRIPTS = ("state.js", "vega.js", "table.js", "charts.js", "wall.js", "latents.js", "theme.js", "start.js")
 
 
@@ -27,7 +26,7 @@ def write(run: RunDirectory, path: Path | None = None) -> Path:
         AezooError: there is no run, or the page cannot be written.
     """
     run = run.load()
-    target = path or run.path / PAGE
+    target = path or run.path / REPORT
     write_text(target, html(run))
     return target
 

@@ -78,7 +78,11 @@ def _drawn(data: dict[str, Any]) -> list[tuple[str, str, dict[str, list[Row]], d
 
 def _in_panels(data: dict[str, Any]) -> list[Row]:
     """Return the rows whose latents are drawn: the best with two numbers, the best of the largest group, its PCA."""
-    rows = [row for row in data["rows"] if row["mse"] and "latents" in data["looks"]["variants"].get(row["id"], {})]
+    rows = [
+        row
+        for row in data["rows"]
+        if row["mse"] is not None and "latents" in data["looks"]["variants"].get(row["id"], {})
+    ]
     best = [row for row in rows if row["group"] == data["largest"]]
     chosen = [
         next((row for row in rows if row["group"] == "2 numbers" and not row["pca"]), None),
@@ -103,16 +107,16 @@ def _panel(data: dict[str, Any], row: Row) -> list[tuple[str, str, dict[str, lis
     axes = [f"number {n + 1}" if n < numbers else "" for n in range(2)]
     if explained:
         axes = [f"component {n + 1}: {share:.0%} of the variance" for n, share in enumerate(explained)]
-    shown.sort(key=lambda point: point["label"])
+    shown.sort(key=lambda point: (len(point["label"]), point["label"]))
     titles = {"x_title": axes[0], "y_title": axes[1]}
     drawn = [(f"latents-{slug(row['variant'])}", "latents", {"latents": shown}, titles)]
     used = {
-        ("activity", "units, most active first", "share of images"): look.get("activity"),
-        ("usage", "codes, most used first", "share of uses"): (look.get("usage") or {}).get("shares"),
+        "activity": ("units, most active first", "share of images"),
+        "usage": ("codes, most used first", "share of uses"),
     }
-    for (name, x_title, y_title), shares in used.items():
-        if shares:
-            bars = [{"x": place, "y": share} for place, share in enumerate(shares, start=1)]
+    for name, (x_title, y_title) in used.items():
+        if name in look:
+            bars = [{"x": place, "y": share} for place, share in look[name]["shares"]]
             titles = {"x_title": x_title, "y_title": y_title}
             drawn.append((f"{name}-{slug(row['variant'])}", "bars", {"bars": bars}, titles))
     return drawn
@@ -143,7 +147,7 @@ def _curves(data: dict[str, Any], group: str) -> list[Row]:
         for step, mean, low, high in zip(
             *(data["curves"][row["id"]][part] for part in ("steps", "mean", "low", "high")), strict=True
         )
-        if low > 0
+        if mean > 0
     ]
 
 
@@ -163,11 +167,12 @@ def _wall(data: dict[str, Any]) -> Image.Image | None:
     count = len(looks["images"]["places"])
     font = ImageFont.load_default(14)
     left = int(max(font.getlength(name) for name, _ in strips)) + 24
-    wall = Image.new("RGB", (left + count * CELL, 12 + len(strips) * (CELL + 2)), "white")
+    width = max(1, round(CELL * looks["size"][1] / looks["size"][0]))
+    wall = Image.new("RGB", (left + count * width, 12 + len(strips) * (CELL + 2)), "white")
     pen = ImageDraw.Draw(wall)
     for number, (name, pixels) in enumerate(strips):
         top = 6 + number * (CELL + 2)
         pen.text((8, top + CELL // 2), name, TEXT, font, anchor="lm")
         strip = Image.open(io.BytesIO(base64.b64decode(pixels))).convert("RGB")
-        wall.paste(strip.resize((count * CELL, CELL), Image.Resampling.NEAREST), (left, top))
+        wall.paste(strip.resize((count * width, CELL), Image.Resampling.NEAREST), (left, top))
     return wall

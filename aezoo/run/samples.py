@@ -68,14 +68,11 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class TestImages:
-    """Test images that a run keeps, by their places in the test set, with the labels of all that it shows.
-
-    `choice` is None where nothing was chosen: only single images were added.
-    """
+    """Test images that a run keeps, by their places in the test set, with the labels of all that it shows."""
 
     __test__ = False  # no test of pytest
 
-    choice: Choice | None
+    choice: Choice
     pixels: dict[int, Bytes]
     labels: dict[int, int]
 
@@ -133,7 +130,7 @@ def pack_images(images: TestImages) -> bytes:
         "labelled": np.array(sorted(images.labels), np.int64),
         "labels": np.array([images.labels[place] for place in sorted(images.labels)], np.int64),
     }
-    return _pack(arrays, {"choice": None if images.choice is None else _facts(images.choice)})
+    return _pack(arrays, {"choice": _facts(images.choice)})
 
 
 def unpack_images(content: bytes) -> TestImages:
@@ -144,13 +141,15 @@ def unpack_images(content: bytes) -> TestImages:
     """
     arrays, facts = _unpack(content)
     try:
-        choice = None if facts["choice"] is None else _choice(facts["choice"])
+        choice = _choice(facts["choice"])
         if arrays["pixels"].ndim != 4 or arrays["pixels"].dtype != np.uint8:
             raise ValueError("pixels")
         pixels = dict(zip(map(int, arrays["places"]), arrays["pixels"], strict=True))
         labels = dict(zip(map(int, arrays["labelled"]), map(int, arrays["labels"]), strict=True))
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"it holds no test images: {error}") from error
+    if not set(choice.images) <= pixels.keys():
+        raise DamagedFileError("it lacks some of the images that every trial shows")
     return TestImages(choice=choice, pixels=pixels, labels=labels)
 
 
@@ -159,11 +158,19 @@ def _facts(choice: Choice) -> dict[str, Any]:
 
 
 def _choice(facts: Mapping[str, Any]) -> Choice:
+    """Return a choice of images.
+
+    Raises:
+        ValueError: it is none: a reason for each image, and a pair of them.
+    """
     first, second = map(int, facts["pair"])
-    return Choice(
+    choice = Choice(
         images=tuple(map(int, facts["images"])), reasons=tuple(map(str, facts["reasons"])), pair=(first, second),
         latents=tuple(map(int, facts["latents"])),
     )  # fmt: skip
+    if len(choice.images) != len(choice.reasons) or not {first, second} <= set(choice.images):
+        raise ValueError("a choice has a reason for each image, and a pair of them")
+    return choice
 
 
 def _pack(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -27,12 +27,13 @@ from aezoo.run.files import (
     write_json,
 )
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
-from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, unpack_samples
+from aezoo.run.samples import Choice, Samples, TestImages, pack_images, unpack_images, unpack_samples
 
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
 SAMPLES = "samples.safetensors"
 IMAGES = "images.safetensors"
+REPORT = "report.html"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
 T = TypeVar("T")
 
@@ -184,16 +185,46 @@ class RunDirectory:
         return samples
 
     def read_images(self) -> TestImages | None:
-        """Read the test images that the run keeps; None where it keeps none that can be read."""
+        """Read the test images that the run keeps; None where it keeps none that can be read, with a warning."""
         path = self._inside(IMAGES)
         if not path.is_file():
             return None
+        data = self.info().dataset
         try:
             images = unpack_images(content_of(path))
+            places = {*images.pixels, *images.labels, *images.choice.latents}
+            if not all(0 <= place < data.num_test for place in places):
+                raise DamagedFileError("it names images that the test set has not")
+            if any(pixels.shape != data.image_shape for pixels in images.pixels.values()):
+                raise DamagedFileError("its images are not of the shape of the data set's")
         except DamagedFileError as error:
             warnings.warn(f"{path} is damaged: {error}; the run's test images are not shown", stacklevel=2)
             return None
         return images
+
+    def first_samples(self, records: Sequence[TrialRecord], choice: Choice) -> tuple[TrialRecord, Samples] | str:
+        """Return the first of some trials that kept samples of the images that were chosen, or why none has any."""
+        why = "it has no trained network"
+        for record in records:
+            if record.status != "ok":
+                continue
+            if record.samples_sha256 is None:
+                why = record.samples_missing or "its trial was run by an aezoo that kept none"
+                continue
+            try:
+                samples = self.read_samples(record)
+            except StorageError as error:
+                why = str(error)
+                continue
+            if samples.choice == choice:
+                return record, samples
+            why = "what it kept is of other test images than the run's"
+        return why
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is a file of test images, readable or not."""
+        return self._inside(IMAGES).is_file()
 
     def write_images(self, images: TestImages) -> None:
         """Write the test images that the run keeps, in the place of what was there."""

@@ -18,6 +18,7 @@ class Across:
     Args:
         group: The code group with most such variants.
         datasets: The data sets, in the order of the runs.
+        runs: The run that stands for each: the first one that is of it.
         ratios: Of each variant, its test MSE over the least on each data set; best mean rank first.
         ranks: Of each variant, its mean rank over the data sets, and the means of the best and of the worst ranks that
             the evidence of each allows. They speak of these data sets, and of no other one.
@@ -25,6 +26,7 @@ class Across:
 
     group: str
     datasets: tuple[str, ...]
+    runs: tuple[str, ...]
     ratios: dict[str, tuple[float, ...]]
     ranks: dict[str, tuple[float, float, float]]
 
@@ -69,9 +71,15 @@ def across(runs: Sequence[RunDirectory]) -> Across | None:
         own = {variant: losses[dataset][group, variant] for variant in variants}
         order = sorted(variants, key=lambda variant: own[variant])
         errors = rows.errors_by_variant(run)
-        known = [each if (each := errors[variant]) and each.knows_seeds else None for variant in order]
+        records = rows.records_by_variant(run)
+        known = [errors[variant] for variant in order]
+        # Where nothing is known of another seed, nothing separates.
+        judged = [
+            each if each and each.knows_seeds and not rows.starts_the_same(records[variant]) else None
+            for variant, each in zip(order, known, strict=True)
+        ]
         for rank, (variant, (low, high)) in enumerate(
-            zip(order, Pairs(known).ranks(range(len(order))), strict=True), start=1
+            zip(order, Pairs(judged).ranks(range(len(order))), strict=True), start=1
         ):
             least = own[order[0]]
             ratios[variant].append(own[variant] / least if least else math.inf if own[variant] else 1.0)
@@ -81,6 +89,7 @@ def across(runs: Sequence[RunDirectory]) -> Across | None:
     return Across(
         group=group,
         datasets=tuple(by_dataset),
+        runs=tuple(str(run.path) for run in by_dataset.values()),
         ratios={variant: tuple(ratios[variant]) for variant in best_first},
         ranks={variant: ranks[variant] for variant in best_first},
     )

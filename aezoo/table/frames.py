@@ -1,10 +1,13 @@
 """A run as tidy tables and arrays: curves, errors of single images, reconstructions. It needs no torch."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aezoo.errors import AezooError, StorageError
+from aezoo.errors import AezooError
+from aezoo.run.samples import TestImages
 from aezoo.run.store import RunDirectory
 from aezoo.table.rows import records_by_variant
 
@@ -47,17 +50,22 @@ def errors(run: RunDirectory) -> pd.DataFrame:
 def reconstructions(run: RunDirectory, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
     """Return the reconstructions that a run keeps, (N, C, H, W), uint8, of each variant's trial from a seed.
 
-    They are of the images of `kept_images`. A variant whose trial kept none is left out.
+    They are of the images of `kept_images`. A variant whose trial has none is left out; where it kept some that cannot
+    be read there is a warning.
+
+    Raises:
+        AezooError: the run keeps no test images.
     """
     run = run.load()
+    choice = _images(run).choice
     kept = {}
     for variant, records in records_by_variant(run).items():
-        for record in records:
-            if record.seed == seed and record.samples_sha256 is not None:
-                try:
-                    kept[variant] = run.read_samples(record).reconstructions
-                except StorageError:
-                    continue
+        own = [record for record in records if record.seed == seed and record.samples_sha256 is not None]
+        samples = run.first_samples(own, choice)
+        if not isinstance(samples, str):
+            kept[variant] = samples[1].reconstructions
+        elif own:
+            warnings.warn(f"no reconstructions of {variant}: {samples}", stacklevel=3)
     return kept
 
 
@@ -67,7 +75,12 @@ def kept_images(run: RunDirectory) -> NDArray[np.uint8]:
     Raises:
         AezooError: it keeps none.
     """
-    images = run.read_images()
-    if images is None or images.choice is None:
-        raise AezooError(f"{run.path} keeps no test images: it was made by an aezoo that kept none; bench it anew")
+    images = _images(run)
     return np.stack([images.pixels[place] for place in images.choice.images])
+
+
+def _images(run: RunDirectory) -> TestImages:
+    images = run.read_images()
+    if images is None:
+        raise AezooError(f"{run.path} keeps no test images that can be read; bench it anew")
+    return images

@@ -11,7 +11,7 @@ from aezoo.contract.columns import column
 from aezoo.table.statistics import Errors
 
 NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
-_LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
+LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
 _NAMED = 2
 """So many of the best are named in a sentence, where they are not told apart."""
 
@@ -42,7 +42,7 @@ def place_of(group: str) -> tuple[int, float]:
     """Return where a group stands among the others: numbers, then active units, then bits, then the rest."""
     size = re.search(r"\d+", group)
     if size is None:
-        return 3, _LAST[group]
+        return 3, LAST[group]
     return ("number" not in group) + ("bit" in group), float(size[0])
 
 
@@ -51,7 +51,7 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
     lines = []
     for group, rows in table.groupby("group", sort=False):
         ranked = rows[rows["group_rank"].notna()].sort_values("group_rank")
-        if len(ranked) < 2 or str(group) in _LAST:
+        if len(ranked) < 2 or str(group) in LAST:
             continue
         parts = [_best(ranked, errors)]
         for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "not told from it")):
@@ -64,12 +64,15 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
 
 def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[str, str]:
     """Say in two sentences what the evidence supports in the largest group, for who reads nothing else."""
-    ranked = table[table["group_rank"].notna() & ~table["group"].isin(list(_LAST))]
+    ranked = table[table["group_rank"].notna() & ~table["group"].isin(list(LAST))]
     if not len(ranked):
         failed = int((table["group"] == FAILED).sum())
         waiting = int((table["group"] == NOT_YET).sum())
         parts = [f"{count} {what}" for count, what in ((failed, "failed"), (waiting, "have not run yet")) if count]
-        return f"Nothing has a loss yet: of {len(table)} variants {' and '.join(parts) or 'none is in a group'}.", (
+        left = len(table) - failed - waiting
+        if left:
+            parts.append(f"{left} {'has' if left == 1 else 'have'} a loss, but no latent whose size is known")
+        return f"Nothing can be compared: of {len(table)} variants {' and '.join(parts)}.", (
             "What became of each stands below."
         )
     sizes = ranked["group"].value_counts()

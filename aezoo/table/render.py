@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +118,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
 _LEFT = ("group", "variant", "status", "objective", "training")
 SHORT = {
     "group_rank": "rank",
+    "half_width_percent": "±95%",
     "num_params": "params",
     "train_images_per_s": "train/s",
     "infer_images_per_s": "infer/s",
@@ -130,41 +131,46 @@ _SHORTEST = 16
 """A variant's name is not cut to less."""
 
 
+def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return the columns of groups, by importance: the name that a program calls each by, and its header."""
+    shown = [
+        "group_rank", "variant", "test_mse", "half_width_percent", *(["training"] if curves is not None else []),
+        "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds", "peak_memory_mb", "objective",
+        *(["lr"] if table["lr"].notna().any() else []),
+        *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
+        *(["status"] if any(_status(row) != "ok" for _, row in table.iterrows()) else []),
+    ]  # fmt: skip
+    return [(name, SHORT.get(name, name)) for name in shown]
+
+
 def group_cells(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> tuple[list[str], list[list[str]]]:
     """Return the headers and rows of groups as a person reads them, by importance: whatever is in every row's favour.
 
     The interval of a loss is given as its half width; an interval of ranks stands behind the rank; PCA is marked.
     `curves` are sparklines of training losses, by variant, for a table that grows.
     """
-    shown = [
-        "group_rank", "variant", "test_mse", "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s",
-        "seeds", "peak_memory_mb", "objective", *(["lr"] if table["lr"].notna().any() else []),
-        *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
-    ]  # fmt: skip
-    headers = [SHORT.get(name, name) for name in shown]
-    headers.insert(3, "±95%")
-    if curves is not None:
-        headers.insert(4, "training")
-    rows = []
-    for _, row in table.iterrows():
-        texts = [cell(name, row[name]) for name in shown]
-        for part in ("train", "infer"):
-            place = shown.index(f"{part}_images_per_s")
-            if not pd.isna(row[f"{part}_spread"]) and row[f"{part}_spread"] > UNSTEADY:
-                texts[place] = "~" + texts[place]
-        if not pd.isna(row["group_rank"]) and row["group_rank_low"] < row["group_rank_high"]:
-            texts[0] = f"{row['group_rank']} ({row['group_rank_low']}-{row['group_rank_high']})"
-        if row["baseline"] == "pca":
-            texts[1] = f"> {texts[1]}"
-        if row["lr_at_edge"] == "yes" and "lr" in shown:
-            texts[shown.index("lr")] += "*"
-        texts.insert(3, half_width(row["test_mse_low"], row["test_mse_high"]))
-        if curves is not None:
-            texts.insert(4, curves.get(row["variant"], ""))
-        rows.append([*texts, _status(row)])
-    if any(row[-1] != "ok" for row in rows):
-        return [*headers, "status"], rows
-    return headers, [row[:-1] for row in rows]
+    columns = group_columns(table, curves)
+    rows = [[_group_cell(name, row, curves or {}) for name, _ in columns] for _, row in table.iterrows()]
+    return [header for _, header in columns], rows
+
+
+def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> str:
+    """Return a cell of a table in groups, with what its reader must know beside it."""
+    made: dict[str, Callable[[], str]] = {
+        "half_width_percent": lambda: half_width(row["test_mse_low"], row["test_mse_high"]),
+        "training": lambda: curves.get(row["variant"], ""),
+        "status": lambda: _status(row),
+    }
+    if name in made:
+        return made[name]()
+    text = cell(name, row[name])
+    if name in ("train_images_per_s", "infer_images_per_s"):
+        spread = row[f"{name.partition('_')[0]}_spread"]
+        return f"~{text}" if not pd.isna(spread) and spread > UNSTEADY else text
+    if name == "group_rank" and not pd.isna(row[name]) and row["group_rank_low"] < row["group_rank_high"]:
+        return f"{text} ({row['group_rank_low']}-{row['group_rank_high']})"
+    before = "> " if name == "variant" and row["baseline"] == "pca" else ""
+    return f"{before}{text}{'*' if name == 'lr' and row['lr_at_edge'] == 'yes' else ''}"
 
 
 def _status(row: "pd.Series[Any]") -> str:

@@ -3,6 +3,7 @@
 Which test images it is of is chosen once, by PCA, from the data alone. Shapes: images_NCHW is uint8, 0 to 255.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +29,10 @@ FRAMES = 8
 COMPONENTS = 16
 """Of the PCA that says how hard an image is."""
 FITTED = 2000
-"""Training images, evenly spaced, to which that PCA is fitted."""
+"""Training images, evenly spaced, to which that PCA is fitted, at the most."""
+FEWEST_FITTED = 64
+NUMBERS = 2**25
+"""Pixels of all images to which it is fitted, at the most: of larger images there are fewer."""
 
 
 HALF_A_BYTE = 0.5 / 255
@@ -44,7 +48,8 @@ def choose(
 ) -> tuple[list[tuple[int, str]], tuple[int, int]]:
     """Choose the test images that every trial shows, and the two between which it interpolates.
 
-    By how well a PCA of 16 components, fitted to at most 2,000 training images, reconstructs each. Of each label (the
+    By how well a PCA of 16 components, fitted to at most 2,000 training images (fewer, where they are large),
+    reconstructs each. Of each label (the
     ten most frequent) the image in the middle; the rest are the easiest, the most typical and the hardest, a third
     each. The pair are the first two of those that stand for a label; without labels, the easiest and the hardest.
 
@@ -67,22 +72,28 @@ def choose(
         count = (left + number) // len(thirds)
         for place in [place for place in order if place not in chosen][:count]:
             chosen[place] = reason
-    places = list(chosen)
     labelled = [place for place, reason in chosen.items() if reason.startswith("label")]
-    pair = (labelled[0], labelled[1]) if len(labelled) > 1 else (places[0], places[-1])
+    pair = (labelled[0], labelled[1]) if len(labelled) > 1 else (by_error[0], by_error[-1])
     return list(chosen.items()), pair
 
 
 def _pca_errors(train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the mean squared error of each test image as a small PCA reconstructs it, (M,)."""
-    fitted = train_NCHW[spaced(FITTED, len(train_NCHW))].reshape(min(FITTED, len(train_NCHW)), -1) / 255.0
-    mean = fitted.mean(axis=0)
-    axes = np.linalg.svd(fitted - mean, full_matrices=False)[2][:COMPONENTS]
+    pixels = math.prod(train_NCHW.shape[1:])
+    fitted = train_NCHW[spaced(min(FITTED, max(FEWEST_FITTED, NUMBERS // pixels)), len(train_NCHW))]
+    centred = fitted.reshape(len(fitted), -1) / 255.0
+    mean = centred.mean(axis=0)
+    centred -= mean
+    # By the matrix of the images' products: there may be far more pixels than images.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    values, vectors = values[::-1][:COMPONENTS], vectors[:, ::-1][:, :COMPONENTS]
+    known = values > 1e-12 * max(float(values[0]), 1e-300)
+    axes = (vectors[:, known] / np.sqrt(values[known])).T @ centred
     errors = []
     for start in range(0, len(test_NCHW), EVALUATION_BATCH):
         part = test_NCHW[start : start + EVALUATION_BATCH]
-        centred = part.reshape(len(part), -1) / 255.0 - mean
-        errors.append(np.square(centred - centred @ axes.T @ axes).mean(axis=1))
+        left = part.reshape(len(part), -1) / 255.0 - mean
+        errors.append(np.square(left - left @ axes.T @ axes).mean(axis=1))
     return np.concatenate(errors)
 
 
@@ -157,6 +168,8 @@ def _latents(pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, A
         z_NL = z_NL * torch.sign(z_NL.gather(0, z_NL.abs().argmax(dim=0, keepdim=True)))
         total = float(values.sum())
         explained = tuple(float(value) / total if total else 0.0 for value in values[:2])
+        if len(explained) < 2:  # there is one image
+            z_NL, explained = torch.cat([z_NL, torch.zeros_like(z_NL)], dim=1), (*explained, 0.0)
     scale = float(z_NL.abs().max()) or 1.0
     return {"latents": (z_NL / scale).to(torch.float16).numpy(), "scale": scale, "explained": explained}
 

@@ -35,20 +35,25 @@ function addScatter(name) {
   whenSeen(element, async () => {
     const view = await drawn(element, name, points(name), marks(), say_);
     figure.append(make("figcaption", { className: "saves" }, ...saves(name, () => view)));
-    let brushed = false;
+    let brushed = null;  // the marks that this chart's box made
+    const clear = () => {
+      brushed = null;
+      element.querySelector("svg").dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));  // what takes a box away
+    };
     view.addSignalListener("brush", (_, { x, y }) => {
       requestAnimationFrame(() => {
         if (x && y) {
           const within = (value, [a, b]) => value >= Math.min(a, b) && value <= Math.max(a, b);
           mark(points(name).points.filter((point) => within(point.x, x) && within(point.y, y)).map((point) => point.id));
-        } else if (brushed) choose({ marked: "" });
-        brushed = Boolean(x && y);
+          brushed = state.marked;
+        } else if (brushed !== null && brushed === state.marked) choose({ marked: "" });
       });
     });
-    view.addEventListener("click", (_, item) => { if (item?.datum?.id !== undefined && !brushed) toggleMark(item.datum.id); });
+    view.addEventListener("click", (_, item) => { if (item?.datum?.id !== undefined && brushed === null) toggleMark(item.datum.id); });
     on(["marked"], () => {
       for (const [signal, value] of Object.entries(marks())) view.signal(signal, value);
-      view.runAsync();
+      if (brushed !== null && brushed !== state.marked) clear();
+      else view.runAsync();
     }, element);
     if (!counted.includes(name)) on(["group"], () => {
       const data = points(name);
@@ -58,7 +63,7 @@ function addScatter(name) {
   });
 }
 
-const MOST = 20;
+const MOST = 10;  // so many colours there are
 let curvesView = null;
 
 // The learning curves that are shown: of those that are marked, or of the best of the chosen group.
@@ -81,31 +86,36 @@ function curves() {
   return data;
 }
 
-async function drawCurves() {
+// One after the other: a chart that is replaced is gone before the next one is drawn.
+let drawing = Promise.resolve();
+function drawCurves() {
+  drawing = drawing.then(drawCurvesNow);
+  return drawing;
+}
+
+async function drawCurvesNow() {
   const name = `curves_${state.xlog ? "log" : "linear"}_${state.ylog ? "log" : "linear"}`;
-  const title = { step: "steps", second: "seconds of training", image: "images seen" }[state.x];
+  const title = { step: "steps", second: "seconds of training", image: "images seen" }[state.x] ?? "steps";
   const data = curves();
-  if (!data.length) {
-    curvesView?.view.finalize();
-    curvesView = null;
-    $("#curves-chart").replaceChildren(make("p", { className: "absent", textContent: "No variant that is chosen has a learning curve." }));
-    return;
-  }
-  if (curvesView?.name === name) {
+  if (data.length && curvesView?.name === name) {
     curvesView.view.signal("x_title", title);
     await refill(curvesView.view, { curves: data });
     return;
   }
   curvesView?.view.finalize();
-  curvesView = { name, view: await drawn($("#curves-chart"), name, { curves: data }, { x_title: title }) };
+  curvesView = null;
+  if (data.length) curvesView = { name, view: await drawn($("#curves-chart"), name, { curves: data }, { x_title: title }) };
+  else $("#curves-chart").replaceChildren(make("p", { className: "absent", textContent: "No variant that is chosen has a learning curve." }));
 }
 
 function startCharts() {
   for (const name of Object.keys(page.fronts)) if (points(name).points.length) addScatter(name);
+  const exact = rows.filter((row) => row.mse === 0).length;
+  if (exact) $("#no-log").textContent = ` ${exact} with a loss of 0, which no log scale can show, ${exact === 1 ? "is" : "are"} not drawn.`;
   if (!$("#scatters").childElementCount) $("#scatters").append(make("p", { className: "absent", textContent: "Nothing here has a loss yet." }));
   $("#curves .saves").append(...saves("curves", () => curvesView?.view));
   let begun = false;
-  whenSeen($("#curves-chart"), () => { begun = true; drawCurves(); });
+  whenSeen($("#curves-chart"), () => { begun = true; return drawCurves(); });
   on(["x", "xlog", "ylog", "marked", "group"], () => { if (begun) drawCurves(); else curves(); }, $("#curves"));
   $("#curves-x").addEventListener("change", (event) => choose({ x: event.target.value }));
   $("#curves-xlog").addEventListener("change", (event) => choose({ xlog: event.target.checked ? "1" : "" }));

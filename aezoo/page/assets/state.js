@@ -5,7 +5,7 @@ const rows = page.rows;
 const ALL = "all";
 const byVariant = new Map(rows.map((row) => [row.variant, row]));
 const defaults = {
-  find: "", complete: "", onlyMarked: "", sort: "", hide: page.columns.flatMap((column, place) => (column.hidden ? [place] : [])).join(" "),
+  find: "", complete: "", onlyMarked: "", sort: "", hide: page.columns.filter((column) => column.hidden).map((column) => column.name).join(" "),
   pin: "", group: page.largest, x: "step", xlog: "", ylog: "1", show: "images", by: "rows", latents: "", marked: "", theme: "", at: "",
 };
 const state = { ...defaults, filters: {} };
@@ -28,7 +28,15 @@ function make(tag, properties = {}, ...children) {
 function marked() { return new Set(listed(state.marked).map((variant) => byVariant.get(variant)?.id).filter((id) => id !== undefined)); }
 
 // Variants in the address: a name may hold any sign, so each is encoded by itself.
-function listed(text) { return text ? text.split(" ").map(decodeURIComponent) : []; }
+function listed(text) {
+  return text.split(" ").filter(Boolean).flatMap((part) => {
+    try {
+      return [decodeURIComponent(part)];
+    } catch {
+      return [];  // an address that was cut
+    }
+  });
+}
 function joined(variants) { return variants.map(encodeURIComponent).join(" "); }
 
 function readAddress() {
@@ -50,9 +58,20 @@ function address() {
 
 function choose(changes) {
   Object.assign(state, changes);
-  const now = address();
-  if (now !== location.hash && !(now === "#" && !location.hash)) history.replaceState(null, "", now);
   tell(new Set(Object.keys(changes)));
+  clearTimeout(writing);
+  writing = setTimeout(writeAddress, 200);
+}
+
+// A browser lets a page write its address only so often.
+let writing = 0;
+function writeAddress() {
+  const now = address();
+  try {
+    if (now !== location.hash && !(now === "#" && !location.hash)) history.replaceState(null, "", now);
+  } catch {
+    writing = setTimeout(writeAddress, 2000);
+  }
 }
 
 function tell(changed) { for (const listener of listeners) listener(changed); }
@@ -98,7 +117,10 @@ function toggleMark(id) {
 }
 
 // The rows of the group that is chosen, which have a loss, best first.
-function members() { return rows.filter((row) => row.mse !== null && (state.group === ALL || row.group === state.group)); }
+function members() {
+  if (state.group === ALL) return rows.filter((row) => row.mse !== null).sort((a, b) => a.mse - b.mse);
+  return rows.filter((row) => row.mse !== null && row.group === state.group);
+}
 
 function say(value) { return value === null || value === undefined ? "-" : value >= 1e-3 || value === 0 ? value.toFixed(5) : value.toPrecision(3); }
 

@@ -86,14 +86,15 @@ function pin() {
     copy.className = "pinned";
     copy.hidden = false;
     delete copy.dataset.id;
-    $(".own", copy).replaceChildren(make("button", { type: "button", className: "pin", ariaPressed: "true", ariaLabel: `Unpin ${pinned.name}`, textContent: "pin", onclick: () => choose({ pin: "" }) }));
+    $(".own", copy).replaceChildren(make("button", { type: "button", className: "pin", ariaPressed: "true", ariaLabel: `Unpin ${pinned.name}`, textContent: "pin", onclick: () => { choose({ pin: "" }); lineOf.get(pinned.id).pin.focus(); } }));
     $("thead", results).append(copy);
   }
   hide();
 }
 
 function hide() {
-  const hidden = state.hide.split(" ").filter(Boolean);
+  const names = state.hide.split(" ");
+  const hidden = page.columns.flatMap((column, place) => (names.includes(column.name) ? [String(place)] : []));
   for (const box of $$("#columns input")) box.checked = !hidden.includes(box.dataset.column);
   results.dataset.hide = [...hidden, ...(byVariant.has(state.pin) ? [] : ["pin"])].join(" ");
   setWidths();
@@ -152,13 +153,11 @@ const formats = {
     const line = (cells) => `${cells.map(cell).join(" & ")} \\\\`;
     return [`\\begin{tabular}{${left.map((is) => (is ? "l" : "r")).join("")}}`, "\\hline", line(head), "\\hline", ...body.map(line), "\\hline", "\\end{tabular}"].join("\n") + "\n";
   },
-  link: () => location.href,
+  link: () => location.href.split("#")[0] + address(),
 };
 
 async function copy(format) {
   const text = formats[format]();
-  const button = $(`[data-copy="${format}"]`);
-  const was = button.textContent;
   let done = true;
   try {
     await navigator.clipboard.writeText(text);
@@ -169,8 +168,10 @@ async function copy(format) {
     done = document.execCommand("copy");  // where the page is not trusted with the clipboard
     area.remove();
   }
-  button.textContent = done ? "copied" : "could not copy";
-  setTimeout(() => { button.textContent = was; $("#copy").open = false; }, 900);
+  $("#copied").textContent = done ? `copied: ${format}` : "this browser lets no page copy";
+  $("#copy").open = false;
+  $("#copy summary").focus();
+  setTimeout(() => { $("#copied").textContent = ""; }, 3000);
 }
 
 results.addEventListener("click", (event) => {
@@ -193,8 +194,8 @@ $("#clear").addEventListener("click", () => choose({ marked: "" }));
 $("#filters").addEventListener("click", () => showFilters($("tr.filters").hidden));
 $("#columns").addEventListener("change", (event) => {
   const hidden = new Set(state.hide.split(" ").filter(Boolean));
-  hidden[event.target.checked ? "delete" : "add"](event.target.dataset.column);
-  choose({ hide: [...hidden].sort((a, b) => a - b).join(" ") });
+  hidden[event.target.checked ? "delete" : "add"](page.columns[Number(event.target.dataset.column)].name);
+  choose({ hide: page.columns.map((column) => column.name).filter((name) => hidden.has(name)).join(" ") });
 });
 for (const button of $$("[data-copy]")) button.addEventListener("click", () => copy(button.dataset.copy));
 addEventListener("click", (event) => { for (const menu of $$(".menu[open]")) if (!menu.contains(event.target)) menu.open = false; });

@@ -10,10 +10,13 @@ async function drawn(element, name, data, signals = {}, tipOf = (datum) => datum
   for (const legend of chart.legends ?? []) legend.columns = Math.max(1, Math.floor(element.clientWidth / (name === "latents" ? 55 : 190)));
   chart.autosize = { type: "fit-x", contains: "padding", resize: true };
   chart.width = Math.max(200, element.clientWidth);
+  const label = element.getAttribute("aria-label");
   const made = await vegaEmbed(element, chart, { mode: "vega", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false, logLevel: 1 });
+  if (label) element.setAttribute("aria-label", label);  // Vega has one of its own
   element.querySelector("svg").setAttribute("aria-hidden", "true");  // its text is the label of what it stands in
   const { view } = made;
   const resized = new ResizeObserver(() => {
+    if (!element.isConnected || !element.contains(view.container())) { resized.disconnect(); return; }
     const width = Math.max(200, element.clientWidth);
     if (Math.abs(width - view.width()) > 1) view.width(width).runAsync();
   });

@@ -95,7 +95,7 @@ function drawWall() {
   body.replaceChildren();
   body.classList.toggle("columns", state.by === "columns");
   if (!looks.images) {
-    body.append(make("p", { className: "absent", textContent: "This run keeps no images: it was made by an aezoo that kept none. Bench it anew to see them." }));
+    body.append(make("p", { className: "absent", textContent: looks.why }));
     return;
   }
   const count = looks.images.places.length;
@@ -118,7 +118,7 @@ function drawWall() {
 function startWall() {
   const smaller = looks.size && (looks.size[0] !== looks.shape[1] || looks.size[1] !== looks.shape[2]) ? ` Shown at ${looks.size[0]}x${looks.size[1]}, made smaller from ${looks.shape[1]}x${looks.shape[2]}.` : "";
   const channels = looks.shape && ![1, 3].includes(looks.shape[0]) ? ` Of ${looks.shape[0]} channels their mean is shown.` : "";
-  $("#wall-rule").textContent = `The same test images for every variant, chosen once, by how well a PCA of 16 components reconstructs each: the middle one of each label, where there are labels (the ten most frequent), then the easiest, the most typical and the hardest. What lies outside [0, 1] is clipped, and its share is told.${smaller}${channels}`;
+  $("#wall-rule").textContent = `The same test images for every variant, chosen once, by how well a PCA of 16 components reconstructs each: the middle one of each label, where there are labels (the ten most frequent), then the easiest, the most typical and the hardest. What lies outside [0, 1] is clipped, and its share is told where it is above 0.05 %.${smaller}${channels}`;
   whenSeen($("#wall-body"), () => {
     drawWall();
     on(["group", "show", "by"], drawWall, $("#wall"));
@@ -134,12 +134,12 @@ function drawAtlas() {
   const body = $("#atlas-body");
   const own = page.atlas.groups[state.group] ?? [];
   body.replaceChildren();
-  if (!own.length) body.append(make("p", { className: "absent", textContent: "It takes three variants with a loss to say where they differ." }));
+  if (!own.length) body.append(make("p", { className: "absent", textContent: page.atlas.groups[state.group] ? "They differ on no image." : "It takes three variants with a loss to say where they differ." }));
   for (const each of own) {
     const place = page.atlas.places.indexOf(each.place);
     const title = `test image ${each.place}${each.label === null ? "" : `, label ${each.label}`}`;
     const picture = place < 0 ? make("span", { className: "absent", textContent: "the run does not keep it" }) : make("canvas", { role: "img", ariaLabel: title });
-    const named = (some, name) => some.map(({ id, times, error }) => make("li", {}, make("b", { className: name, textContent: `${times >= 0.1 ? times.toPrecision(2) : times.toExponential(1)}×` }), " ", make("bdi", { textContent: rows[id].name }), ` (${say(error)})`));
+    const named = (some, name) => some.map(({ id, times, error }) => make("li", {}, make("b", { className: name, textContent: `${times >= 100 ? Math.round(times).toLocaleString("en") : times >= 0.1 ? times.toPrecision(2) : times.toExponential(1)}×` }), " ", make("bdi", { textContent: rows[id].name }), ` (${say(error)})`));
     body.append(make("div", { className: "card" }, picture, make("div", {}, make("h3", { textContent: title }), make("ul", { ariaLabel: "worst and best on it" }, ...named(each.worst, "worse"), ...named(each.best, "better")))));
     if (place >= 0) whenSeen(picture, async () => {
       const all = await strip(page.atlas.pixels, page.atlas.places.length);

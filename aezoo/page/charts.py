@@ -238,7 +238,7 @@ def _ranks() -> dict[str, Any]:
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=300))
     chart = alt.layer(
         ranks.mark_rule(opacity=0.6, color="currentColor").encode(
-            x=alt.X("low:Q", title="mean rank (left is better)"), x2="high:Q", y=y
+            x=alt.X("low:Q", title="mean rank (left is better)", scale=alt.Scale(zero=False)), x2="high:Q", y=y
         ),
         ranks.mark_point(filled=True, size=60, color=KINDS["trained"][0], opacity=1).encode(x="mean:Q", y=y),
     )

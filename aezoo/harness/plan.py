@@ -258,6 +258,7 @@ class Grid:
         kept = self.reading(self.run.read_images) if self.run.exists else None
         if kept is not None:
             return kept.choice
+        self.observer.stage("choosing the test images that every trial shows")
         train_NCHW, test_NCHW = (pixels.numpy() for pixels in self.shared.load())
         labels = self.shared.load_labels()
         chosen, pair = choose(train_NCHW, test_NCHW, labels[1].numpy() if labels else None)

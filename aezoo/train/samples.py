@@ -84,17 +84,26 @@ def _pca_errors(train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8]) -> 
     centred = fitted.reshape(len(fitted), -1) / 255.0
     mean = centred.mean(axis=0)
     centred -= mean
-    # By the matrix of the images' products: there may be far more pixels than images.
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    values, vectors = values[::-1][:COMPONENTS], vectors[:, ::-1][:, :COMPONENTS]
-    known = values > 1e-12 * max(float(values[0]), 1e-300)
-    axes = (vectors[:, known] / np.sqrt(values[known])).T @ centred
+    axes = _axes(centred)
     errors = []
     for start in range(0, len(test_NCHW), EVALUATION_BATCH):
         part = test_NCHW[start : start + EVALUATION_BATCH]
         left = part.reshape(len(part), -1) / 255.0 - mean
         errors.append(np.square(left - left @ axes.T @ axes).mean(axis=1))
     return np.concatenate(errors)
+
+
+def _axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the first principal axes of images, a row each, by the smaller of their two matrices of products."""
+    from scipy.linalg import eigh
+
+    by_images = len(centred) < centred.shape[1]
+    products = centred @ centred.T if by_images else centred.T @ centred
+    last = len(products) - 1
+    values, vectors = eigh(products, subset_by_index=[max(0, last - COMPONENTS + 1), last])
+    known = values > 1e-12 * max(float(values[-1]), 1e-300)
+    vectors = vectors[:, known]
+    return np.asarray((vectors / np.sqrt(values[known])).T @ centred if by_images else vectors.T)
 
 
 def samples_of(

@@ -139,7 +139,7 @@ function drawAtlas() {
     const place = page.atlas.places.indexOf(each.place);
     const title = `test image ${each.place}${each.label === null ? "" : `, label ${each.label}`}`;
     const picture = place < 0 ? make("span", { className: "absent", textContent: "the run does not keep it" }) : make("canvas", { role: "img", ariaLabel: title });
-    const named = (some, name) => some.map(({ id, times, error }) => make("li", {}, make("b", { className: name, textContent: `${times >= 100 ? Math.round(times).toLocaleString("en") : times >= 0.1 ? times.toPrecision(2) : times.toExponential(1)}×` }), " ", make("bdi", { textContent: rows[id].name }), ` (${say(error)})`));
+    const named = (some, name) => some.map(({ id, times, error }) => make("li", {}, make("b", { className: name, textContent: `${times >= 100 ? Math.round(times).toLocaleString("en") : times >= 0.1 ? times.toPrecision(2) : times.toExponential(1)}×` }), make("bdi", { textContent: rows[id].name, title: rows[id].name }), make("span", { textContent: say(error) })));
     body.append(make("div", { className: "card" }, picture, make("div", {}, make("h3", { textContent: title }), make("ul", { ariaLabel: "worst and best on it" }, ...named(each.worst, "worse"), ...named(each.best, "better")))));
     if (place >= 0) whenSeen(picture, async () => {
       const all = await strip(page.atlas.pixels, page.atlas.places.length);

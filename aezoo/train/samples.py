@@ -155,7 +155,7 @@ def _to_bytes(images_NCHW: Tensor) -> NDArray[np.uint8]:
 
 def _encoded(encode: Half, images_NCHW: Tensor) -> Tensor:
     return torch.cat(
-        [encode(to_float(pixels)).flatten(1).double().cpu() for pixels in torch.split(images_NCHW, EVALUATION_BATCH)]
+        [encode(to_float(pixels)).flatten(1).cpu().double() for pixels in torch.split(images_NCHW, EVALUATION_BATCH)]
     )
 
 

@@ -127,7 +127,7 @@ def contents(run: RunDirectory) -> Contents:
             {"variant": short(variant), "line": short(_line(variant, some, info.recipe), LONG)}
             for variant, some in ((name, records[name]) for name in table["variant"])
         ],
-        "run": plain(str(run.path)),
+        "run": plain(run.path.absolute().name),
     }
     return Contents(texts=texts, data=data)
 

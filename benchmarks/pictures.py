@@ -103,7 +103,7 @@ def main() -> None:
         try:
             shoot(driver, whole.as_uri(), given.target / "page.png")
             shoot(driver, whole.as_uri(), given.target / "wall.png", "wall")
-            driver.set_window_size(980, 640)
+            driver.set_window_size(980, 470)
             shoot(driver, (folder / "live.html").as_uri(), given.target / "live.png")
         finally:
             driver.quit()

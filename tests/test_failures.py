@@ -180,6 +180,7 @@ def test_ctrl_c_once_marks_what_runs_as_interrupted_and_prints_the_table(hanging
     (record,) = (one for one in RunDirectory(tmp_path / "run").records().values() if one.status == "interrupted")
     assert record.variant == "faulty[fault=hangs]"
     assert record.reason.startswith("stopped (Ctrl-C or SIGTERM) after 0 steps")
+    assert "not run yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(hanging, tmp_path):

@@ -402,3 +402,19 @@ def test_seeds_that_start_from_the_same_weights_say_nothing_over_data_sets(tmp_p
     found = across(runs)
     assert found.ranks["a"] == (1.0, 1.0, 2.0)
     assert found.runs == (str(tmp_path / "one"), str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("name", ["Autoencoder", "Flat"])
+def test_a_network_displays_itself_with_hostile_names_escaped(name):
+    class Evil(nn.Linear):
+        def extra_repr(self):
+            return "<script>alert(1)</script>"
+
+    halves = Evil(4, 2), Evil(2, 4)
+    inner = nn.Module()
+    inner.encoder, inner.decoder = halves
+    network = aezoo.Autoencoder(*halves) if name == "Autoencoder" else aezoo.Flat(inner, (1, 2, 2))
+    text = network._repr_html_()
+    assert text.startswith(f"<p><b>{name}</b>: 22 parameters, objective mse</p>")
+    assert "<th>encoder</th><td>10 parameters</td>" in text
+    assert "<script>" not in text

@@ -5,7 +5,7 @@ Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 
 import html
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -56,14 +56,8 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows of it: its two halves and their numbers, without running either."""
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{num_params(half):,} parameters</td>"
-            f"<td style='text-align:left'><pre>{html.escape(str(half))}</pre></td></tr>"
-            for name, half in (("encoder", self.encoder), ("decoder", self.decoder))
-        )
-        name, objective = html.escape(type(self).__name__), html.escape(str(self.objective))
-        return f"<p><b>{name}</b>: {num_params(self):,} parameters, objective {objective}</p><table>{rows}</table>"
+        """Return what a notebook shows of it, without running it."""
+        return _html(self, {"encoder": self.encoder, "decoder": self.decoder})
 
 
 class Flat(nn.Module):
@@ -99,6 +93,10 @@ class Flat(nn.Module):
         output = training_forward(self.module, x.flatten(1))
         return TrainingOutput(self._image(output.reconstruction), output.penalty)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it, without running it."""
+        return _html(self, dict(self.module.named_children()) or {"module": self.module})
+
     def _image(self, flat: Tensor) -> Tensor:
         pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         if flat.ndim != 2 or flat.shape[1] != pixels:
@@ -107,6 +105,17 @@ class Flat(nn.Module):
                 f"got {tuple(flat.shape)}"
             )
         return flat.reshape(len(flat), *self.image_shape)
+
+
+def _html(network: nn.Module, parts: Mapping[str, nn.Module]) -> str:
+    """Return a network for a notebook: its parameters and its objective, and those of its parts with their layers."""
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{num_params(part):,} parameters</td>"
+        f"<td style='text-align:left'><pre>{html.escape(str(part))}</pre></td></tr>"
+        for name, part in parts.items()
+    )
+    name, objective = html.escape(type(network).__name__), html.escape(str(getattr(network, "objective", "mse")))
+    return f"<p><b>{name}</b>: {num_params(network):,} parameters, objective {objective}</p><table>{rows}</table>"
 
 
 def training_forward(module: nn.Module, x: Tensor) -> TrainingOutput:

@@ -86,8 +86,8 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
     ("rows", "first", "second"),
     [
         (
-            [("a", 0.01, 1, 1), ("b", 0.02, 2, 3), ("pca", 0.03, 2, 3)],
-            "With codes of 16 numbers, a is the best of 3 variants (test MSE 0.01000 ± 10.0 %), ahead of b",
+            [("a[x=1,y=2]", 0.01, 1, 1), ("b", 0.02, 2, 3), ("pca", 0.03, 2, 3)],
+            "With codes of 16 numbers, a[x=1,y=2] is the best of 3 variants (test MSE 0.01000 ± 10.0 %), ahead of b.",
             "PCA with codes of that size has 0.03000, and of the others 2 are better than it.",
         ),
         (

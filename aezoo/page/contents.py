@@ -24,6 +24,8 @@ LONGEST = 200
 """Characters of a plugin's text in a cell or a label; of what is longer the page says how long it is."""
 LONG = 20_000
 """Characters of a reason or a traceback, likewise."""
+LONG_LINE = 1_500
+"""Characters of a sentence that names variants, likewise."""
 POINTS = 120
 """Points of a learning curve, at the most."""
 ALL = "all"
@@ -99,9 +101,11 @@ def contents(run: RunDirectory) -> Contents:
     }
     texts = {
         "title": f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps",
-        "headline": [line.replace(" %", "\u00a0%").replace("± ", "±\u00a0") for line in headline(run, flat)],
+        "headline": [
+            short(line, LONG_LINE).replace(" %", "\u00a0%").replace("± ", "±\u00a0") for line in headline(run, flat)
+        ],
         "made": made(run),
-        "verdicts": verdicts(run, flat),
+        "verdicts": [short(line, LONG_LINE) for line in verdicts(run, flat)],
         "notes": [short(line, LONG) for line in notes(run, flat)],
         "headers": [{**each, "place": place} for place, each in enumerate(columns)],
         "groups": [
@@ -155,9 +159,9 @@ def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], 
         low, high = row["test_mse_low"], row["test_mse_high"]
         half = None if pd.isna(low) or low <= 0 else 100 * (math.sqrt(high / low) - 1)
         values.append([
-            half if name == "half_width_percent" else short(row[name]) if isinstance(row[name], str)
-            else _number(row[name])
-            for name, _ in named
+            half if name == "half_width_percent" else cells[place][number] if name == "status"
+            else short(row[name]) if isinstance(row[name], str) else _number(row[name])
+            for number, (name, _) in enumerate(named)
         ])  # fmt: skip
     return columns, cells, values
 
@@ -247,7 +251,9 @@ def pareto(rows: Sequence[dict[str, Any]], name: str) -> list[int]:
 def _curves(table: pd.DataFrame, records: dict[str, list[TrialRecord]]) -> dict[int, dict[str, Any]]:
     """Return the learning curve of each variant that has one: means, least and greatest over the seeds."""
     curves = {}
-    for number, variant in enumerate(table["variant"]):
+    for number, (variant, status) in enumerate(zip(table["variant"], table["status"], strict=True)):
+        if status not in RANKED:
+            continue
         ok = [record for record in records[variant] if record.status == "ok" and record.curve]
         steps = [[step for step, _ in record.curve] for record in ok]
         if not ok or any(other != steps[0] for other in steps):

@@ -4,6 +4,7 @@ Shapes: images are uint8, (N, C, H, W); latents are float16, (N, 1) or (N, 2), a
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +115,10 @@ def unpack_samples(content: bytes) -> Samples:
         fits &= samples.latents.ndim == 2 and samples.latents.shape[1] in (1, 2)
         fits &= len(samples.latents) == len(samples.choice.latents)
     if samples.interpolation is not None:
-        fits &= samples.interpolation.dtype == np.uint8 and samples.interpolation.ndim == 4
+        fits &= samples.interpolation.dtype == np.uint8 and len(samples.interpolation) > 0
+        fits &= samples.interpolation.shape[1:] == samples.reconstructions.shape[1:]
+    numbers = (samples.clipped, samples.scale, *(samples.explained or ()))
+    fits &= all(map(math.isfinite, numbers)) and len(samples.explained or (0, 0)) == 2
     fits &= all(array is None or array.ndim == 1 for array in (samples.activity, samples.usage))
     if not fits:
         raise DamagedFileError("its arrays are not of the shapes of a trial's samples")

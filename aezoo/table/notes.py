@@ -22,12 +22,13 @@ from aezoo.table.statistics import spread
 
 def verdicts(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say in a sentence for each code group what the evidence supports; `table` is the run's, in any order."""
-    return groups.verdicts(table.iloc[groups.order(table)], errors_by_variant(run))
+    return [plain(line) for line in groups.verdicts(table.iloc[groups.order(table)], errors_by_variant(run))]
 
 
 def headline(run: RunDirectory, table: pd.DataFrame) -> tuple[str, str]:
     """Say in two sentences what the evidence supports; `table` is the run's, in any order."""
-    return groups.headline(table.iloc[groups.order(table)], errors_by_variant(run))
+    first, second = groups.headline(table.iloc[groups.order(table)], errors_by_variant(run))
+    return plain(first), plain(second)
 
 
 def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:

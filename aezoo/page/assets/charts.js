@@ -30,36 +30,52 @@ function addScatter(name) {
   const element = make("div", { className: "chart", role: "img" });
   const figure = make("figure", {}, make("h3", { textContent: page.titles[name] }), element);
   $("#scatters").append(figure);
-  element.setAttribute("aria-label", describe(name, points(name)));
-  const say_ = ({ id }) => (id === undefined ? "" : `${rows[id].name}\n${rows[id].group}\ntest MSE ${say(rows[id].mse)}\n${page.axes[name]}: ${rows[id].x[name].toLocaleString("en")}`);
+  const said = ({ id }) => (id === undefined ? "" : `${rows[id].name}\n${rows[id].group}\ntest MSE ${say(rows[id].mse)}\n${page.axes[name]}: ${rows[id].x[name].toLocaleString("en")}`);
+  const label = () => element.setAttribute("aria-label", describe(name, points(name)));
+  label();
   whenSeen(element, async () => {
-    const view = await drawn(element, name, points(name), marks(), say_);
+    const view = await drawn(element, name, points(name), marks(), said);
     figure.append(make("figcaption", { className: "saves" }, ...saves(name, () => view)));
     let brushed = null;  // the marks that this chart's box made
+    let box = "";
     const clear = () => {
       brushed = null;
       element.querySelector("svg").dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));  // what takes a box away
     };
     view.addSignalListener("brush", (_, { x, y }) => {
       requestAnimationFrame(() => {
+        const now = JSON.stringify([x, y]);
+        if (now === box) return;
+        box = now;
         if (x && y) {
           const within = (value, [a, b]) => value >= Math.min(a, b) && value <= Math.max(a, b);
-          mark(points(name).points.filter((point) => within(point.x, x) && within(point.y, y)).map((point) => point.id));
-          brushed = state.marked;
-        } else if (brushed !== null && brushed === state.marked) choose({ marked: "" });
+          const found = points(name).points.filter((point) => within(point.x, x) && within(point.y, y));
+          // A click that slipped is no box.
+          if (found.length || brushed !== null) mark(found.map((point) => point.id));
+          if (found.length) brushed = state.marked;
+        } else if (brushed !== null) {
+          const own = brushed === state.marked;
+          brushed = null;
+          if (own) choose({ marked: "" });
+        }
       });
     });
     view.addEventListener("click", (_, item) => { if (item?.datum?.id !== undefined && brushed === null) toggleMark(item.datum.id); });
-    on(["marked"], () => {
+    const showMarked = () => {
       for (const [signal, value] of Object.entries(marks())) view.signal(signal, value);
       if (brushed !== null && brushed !== state.marked) clear();
       else view.runAsync();
-    }, element);
-    if (!counted.includes(name)) on(["group"], () => {
-      const data = points(name);
-      element.setAttribute("aria-label", describe(name, data));
-      refill(view, data);
-    }, element);
+    };
+    const showGroup = () => {
+      if (brushed !== null) clear();  // its marks stay: they are of other points than those that come now
+      label();
+      refill(view, points(name));
+    };
+    on(["marked"], showMarked, element);
+    if (!counted.includes(name)) on(["group"], showGroup, element);
+    // What was chosen while it was drawn.
+    showGroup();
+    showMarked();
   });
 }
 
@@ -89,7 +105,7 @@ function curves() {
 // One after the other: a chart that is replaced is gone before the next one is drawn.
 let drawing = Promise.resolve();
 function drawCurves() {
-  drawing = drawing.then(drawCurvesNow);
+  drawing = drawing.catch(() => {}).then(drawCurvesNow);
   return drawing;
 }
 
@@ -109,7 +125,7 @@ async function drawCurvesNow() {
 }
 
 function startCharts() {
-  for (const name of Object.keys(page.fronts)) if (points(name).points.length) addScatter(name);
+  for (const name of Object.keys(page.fronts)) if (rows.some((row) => row.mse > 0 && row.x[name] !== undefined)) addScatter(name);
   const exact = rows.filter((row) => row.mse === 0).length;
   if (exact) $("#no-log").textContent = ` ${exact} with a loss of 0, which no log scale can show, ${exact === 1 ? "is" : "are"} not drawn.`;
   if (!$("#scatters").childElementCount) $("#scatters").append(make("p", { className: "absent", textContent: "Nothing here has a loss yet." }));

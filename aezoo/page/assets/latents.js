@@ -19,7 +19,7 @@ function codes(id) {
 // The variants with a panel: those of the address, or else the best with two numbers, and the best of the largest group.
 function inPanels() {
   if (state.latents === NONE) return [];
-  const named = listed(state.latents).map((variant) => byVariant.get(variant)).filter(Boolean);
+  const named = listed(state.latents).map((variant) => byVariant.get(variant)).filter((row) => row && row.mse !== null);
   if (named.length) return named;
   const has = (row) => row.mse !== null && looks.variants[row.id]?.latents;
   const two = rows.find((row) => row.group === "2 numbers" && !row.pca && has(row));
@@ -64,6 +64,7 @@ function panel(row) {
     element.append(make("p", { textContent: `${units} units, ${dead} of them never active on these images` }));
     drawing("bars", () => ({ bars: shares.map(([x, y]) => ({ x, y })) }), { x_title: "units, most active first", y_title: "share of images" }, `${row.name}: in what share of images each unit is active`);
   }
+  for (const name of ["activity", "usage"]) if (own.missing[name]) element.append(make("p", { className: "absent", textContent: `no ${name} of its code: ${own.missing[name]}` }));
   if (own.usage) {
     const { shares, used, codes: all, perplexity } = own.usage;
     element.append(make("p", { textContent: `${used} of ${all} codes used on these images; perplexity ${perplexity.toFixed(1)}` }));

@@ -100,13 +100,16 @@ function soon(update) {
 }
 function workOff() {
   const begun = performance.now();
-  for (const update of queue) {
-    queue.delete(update);
-    update();
-    if (performance.now() - begun > 20) break;
+  try {
+    for (const update of queue) {
+      queue.delete(update);
+      update();
+      if (performance.now() - begun > 20) break;
+    }
+  } finally {
+    if (queue.size) setTimeout(workOff);
+    note();
   }
-  if (queue.size) setTimeout(workOff);
-  note();
 }
 
 function mark(ids) { choose({ marked: joined([...ids].sort((a, b) => a - b).map((id) => rows[id].variant)) }); }
@@ -183,5 +186,5 @@ addEventListener("beforeprint", () => {
   for (const update of [...queue, ...late]) update();
   queue.clear();
   late.clear();
-  for (const element of [...waiting.keys()]) draw(element);
+  for (const element of waiting.keys()) draw(element);  // those too that come while it draws
 });

@@ -8,7 +8,7 @@ const results = $("#results");
 const bodies = $$("tbody", results);
 const lines = $$("tr[data-id]", results).map((element) => ({
   element, body: element.parentElement, row: rows[Number(element.dataset.id)], box: $(".mark", element), pin: $(".pin", element),
-  text: element.textContent.toLowerCase(), cells: [...element.children].slice(1),
+  text: [...element.children].slice(1).map((cell) => cell.textContent).join(" ").toLowerCase(), cells: [...element.children].slice(1),
 }));
 const lineOf = new Map(lines.map((line) => [line.row.id, line]));
 
@@ -43,7 +43,11 @@ function filter() {
     if (line.element.hidden === shown) line.element.hidden = !shown;
     count += shown;
   }
-  for (const body of bodies) body.hidden = !lines.some((line) => line.body === body && !line.element.hidden);
+  for (const body of bodies) {
+    const shown = lines.filter((line) => line.body === body && !line.element.hidden).length;
+    body.hidden = !shown;
+    $(".group .quiet", body).textContent = `${shown} variant${shown === 1 ? "" : "s"}`;
+  }
   $("#count").textContent = `${count} of ${lines.length} variants${chosen.size ? `, ${chosen.size} marked` : ""}`;
 }
 
@@ -106,23 +110,20 @@ function hide() {
 
 // Columns have a width of their own from the beginning, and a row is a grid: whatever moves, the browser measures no other
 // row, and lays out none that nobody sees.
-let widths = null;
+const heads = $$("thead tr:first-child th", results);
+const ARROW = 14;
+const widths = heads.map((head) => Math.ceil(head.getBoundingClientRect().width + ($(".sort", head) ? ARROW : 0)));
+results.classList.add("grid");
 function setWidths() {
-  const heads = $$("thead tr:first-child th", results);
   const hidden = results.dataset.hide.split(" ");
-  if (!widths) {
-    results.dataset.hide = "";
-    widths = heads.map((head) => Math.ceil(head.getBoundingClientRect().width));
-    results.dataset.hide = hidden.join(" ");
-    results.classList.add("grid");
-  }
   const shown = heads.map((head, place) => [head, widths[place]]).filter(([head]) => !hidden.includes(head.classList[0].slice(1)));
   const name = heads.find((head) => head.textContent === "variant");
   results.style.setProperty("--columns", shown.map(([head, width]) => (head === name ? `minmax(${width}px, 1fr)` : `${width}px`)).join(" "));
   results.style.minWidth = `${shown.reduce((sum, [, width]) => sum + width, 0)}px`;
 }
 
-// The rows and columns that are shown, as they are: every digit for programs, the table's own texts for people.
+// The rows and columns that are shown, but for what is held against a pinned one: every digit for programs, the table's own
+// texts for people.
 function shownTable(digits) {
   const hidden = results.dataset.hide.split(" ");
   const places = page.columns.map((_, place) => place).filter((place) => !hidden.includes(String(place)));

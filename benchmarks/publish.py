@@ -16,7 +16,8 @@ import altair as alt
 import pandas as pd
 import tabulate
 
-from aezoo.page import page
+from aezoo.page import charts, page
+from aezoo.page.contents import kind
 from aezoo.run.store import RunDirectory
 from aezoo.table import render
 from aezoo.table.rows import by_group
@@ -25,19 +26,7 @@ LEAST = 4
 """Variants of a group that is drawn: fewer are no comparison."""
 MOVED = 3
 """Places in a group by which a variant's rank is another in a tuned table, and is named."""
-KINDS = alt.Scale(
-    domain=["PCA", "closed form", "trained", "trained with a penalty, noise or a mask"],
-    range=["#d62728", "#999999", "#1f77b4", "#ff7f0e"],
-)
-
-
-def kind(row: pd.Series) -> str:
-    """Return the colour's name of a variant."""
-    if row["variant"].startswith("pca"):
-        return "PCA"
-    if "closed form" in row["objective"] or "algorithm" in row["objective"]:
-        return "closed form"
-    return "trained" if row["objective"] == "mse" else "trained with a penalty, noise or a mask"
+KINDS = alt.Scale(domain=list(charts.KINDS), range=[colour for colour, _ in charts.KINDS.values()])
 
 
 def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:

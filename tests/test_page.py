@@ -379,6 +379,7 @@ def test_latent_spaces_stand_side_by_side(browser, usual):
     browser.draw()
     before = browser.run("return document.querySelectorAll('.panel').length")
     browser.set("#latents-add", "net3[latent_dim=8]")
+    browser.click("#latents-add-button")
     browser.draw()
     names = browser.run("return [...document.querySelectorAll('.panel h3 bdi')].map(e => e.textContent)")
     assert len(names) == before + 1
@@ -387,6 +388,7 @@ def test_latent_spaces_stand_side_by_side(browser, usual):
     assert "60 % of the variance" in text
     assert "20 units" in text  # it is sparse
     browser.set("#latents-add", "net4[latent_dim=16]")
+    browser.click("#latents-add-button")
     browser.draw()
     assert "of 64 codes used" in browser.run("return document.querySelector('.panel:last-child').textContent")
     assert browser.faults() == []
@@ -645,3 +647,36 @@ def test_panels_that_are_closed_stay_closed(browser, usual):
     browser.draw()
     assert browser.run("return document.querySelectorAll('.panel').length") == 0
     assert "None is chosen" in browser.run("return document.querySelector('#latents-body').textContent")
+
+
+def test_a_box_over_nothing_marks_nothing_and_points_can_still_be_clicked(browser, usual):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser.open(usual)
+    browser.draw()
+    browser.click(".mark", 3)
+    browser.run("document.querySelector('#charts').scrollIntoView()")
+    chart = browser.driver.find_element(By.CSS_SELECTOR, "#scatters .chart svg")
+    point = chart.find_element(By.CSS_SELECTOR, ".mark-symbol.role-mark path")
+    # Beside the point a click that slips is a small box over none.
+    ActionChains(browser.driver).move_to_element_with_offset(point, 14, -14).click_and_hold().move_by_offset(
+        3, -3
+    ).release().perform()
+    time.sleep(0.2)
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 1
+    ActionChains(browser.driver).move_to_element(point).click().perform()
+    browser.until("return document.querySelectorAll('tr.marked').length === 2")
+
+
+def test_another_group_leaves_the_marks_as_they_are(browser, usual):
+    browser.open(usual, "#marked=net0%255Blatent_dim%253D8%255D")
+    browser.draw()
+    browser.set(".group-choice", "8 numbers")
+    browser.draw()
+    time.sleep(0.3)
+    assert browser.run("return document.querySelectorAll('tr.marked').length") == 1
+    rows = contents(RunDirectory(usual.parent)).data["rows"]
+    count = sum(row["group"] == "8 numbers" and row["mse"] is not None for row in rows)
+    labels = browser.run("return [...document.querySelectorAll('.chart')].map(e => e.getAttribute('aria-label'))")
+    assert any(label.startswith(f"Loss against parameters: {count} variants") for label in labels)

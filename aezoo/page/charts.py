@@ -44,6 +44,8 @@ TITLES = {
     "curves": "Learning curves",
 }
 """What each chart is called, on the page and on its picture."""
+CODES = ("numbers", "units", "bits")
+"""Those of them that are about the size of a code, over all groups of their kind."""
 FASTER = ("train", "infer")
 """Where more is better."""
 WIDTH, HEIGHT = 460, 300
@@ -132,7 +134,7 @@ def _scatter(name: str, title: str) -> dict[str, Any]:
     import altair as alt
 
     points, front, pca = (alt.Chart(alt.NamedData(data)) for data in ("points", "front", "pca"))
-    counted = name in ("numbers", "units", "bits")
+    counted = name in CODES
     x = alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(format="~s"))
     y = alt.Y("y:Q", title=LOSS, scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(format="~g"))
     interpolate: Literal["linear", "step-before", "step-after"] = (

@@ -184,7 +184,7 @@ def _row(row: "pd.Series[Any]", requested: int) -> dict[str, Any]:
         "variant": plain(row["variant"])[:LONG],
         "name": short(row["variant"]),
         "group": group,
-        "kind": _kind(row),
+        "kind": kind(row),
         "x": {name: value for name, number in drawn.items() if (value := _number(number)) is not None and value > 0},
         **{name: _number(row[field]) if ranked else None for name, field in fields.items()},
         "pca": row["baseline"] == "pca",
@@ -197,7 +197,7 @@ _WORDS = {"numbers": "number", "units": "active unit", "bits": " bit"}
 """What the name of a group holds, by what its codes are measured in."""
 
 
-def _kind(row: "pd.Series[Any]") -> str:
+def kind(row: "pd.Series[Any]") -> str:
     """Return the name of a point's colour."""
     objective = "" if pd.isna(row["objective"]) else str(row["objective"])
     if row["baseline"] == "pca":
@@ -231,7 +231,7 @@ def _fronts(
     Codes are compared over all groups of their kind: their size is what the chart is about.
     """
     groups_of = {ALL: list(rows)}
-    if name not in ("numbers", "units", "bits"):
+    if name not in charts.CODES:
         groups_of |= members
     return {group: pareto(some, name) for group, some in groups_of.items()}
 

@@ -44,8 +44,8 @@ def html(run: RunDirectory) -> str:
         "page.html.jinja",
         _SCRIPTS,
         bundle,
-        page.texts | {"drawn": True},
-        page.data | {"charts": drawn, "titles": charts.TITLES, "axes": charts.SCATTERS},
+        page.texts,
+        page.data | {"charts": drawn, "titles": charts.TITLES, "axes": charts.SCATTERS, "codes": charts.CODES},
         columns,
     )
 

@@ -124,7 +124,7 @@ def _panel(data: dict[str, Any], row: Row) -> list[tuple[str, str, dict[str, lis
 
 def points(data: dict[str, Any], name: str, group: str) -> tuple[list[Row], list[Row]]:
     """Return the points of a scatter, and those of its Pareto front: a group's, or all whose codes are of its kind."""
-    counted = name in ("numbers", "units", "bits")
+    counted = name in charts.CODES
     front = data["fronts"][name].get(ALL if counted else group, [])
     own = [
         {

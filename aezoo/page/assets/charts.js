@@ -1,6 +1,6 @@
 // What a better reconstruction costs, and how each variant learnt.
 
-const counted = ["numbers", "units", "bits"];
+const counted = page.codes;
 
 // What a scatter shows: the chosen group's variants; of the code sizes all of their kind.
 function points(name) {
@@ -118,7 +118,7 @@ async function drawCurvesNow() {
     await refill(curvesView.view, { curves: data });
     return;
   }
-  curvesView?.view.finalize();
+  if (curvesView) removed(curvesView.view);
   curvesView = null;
   if (data.length) curvesView = { name, view: await drawn($("#curves-chart"), name, { curves: data }, { x_title: title }) };
   else $("#curves-chart").replaceChildren(make("p", { className: "absent", textContent: "No variant that is chosen has a learning curve." }));

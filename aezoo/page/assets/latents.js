@@ -96,9 +96,8 @@ function startLatents() {
     : looks.why;
   const add = $("#latents-add");
   add.append(make("option", { value: "", textContent: "a variant" }), ...rows.filter((row) => row.mse !== null).map((row) => make("option", { value: row.variant, textContent: row.name })));
-  add.addEventListener("change", () => {
+  $("#latents-add-button").addEventListener("click", () => {
     if (add.value) choose({ latents: joined([...new Set([...inPanels().map((row) => row.variant), add.value])]) });
-    add.value = "";
   });
   $("#latents-marked").addEventListener("click", () => choose({ latents: state.marked }));
   on(["marked"], () => { $("#latents-marked").disabled = !state.marked; });

@@ -7,12 +7,9 @@ for (const select of $$(".group-choice")) {
 on(["group"], () => { for (const select of $$(".group-choice")) select.value = state.group; });
 $("#recipe-save").append(make("button", { type: "button", textContent: "Save as recipe.toml", onclick: () => save("recipe.toml", $("#recipe").textContent, "text/plain") }));
 readAddress();
+startCharts();
+startWall();
+startLatents();
 tell(null);
-if ($("#charts")) {
-  startCharts();
-  startWall();
-  startLatents();
-  tell(null);
-}
 addEventListener("hashchange", () => { readAddress(); tell(null); });
 document.documentElement.dataset.ready = "yes";

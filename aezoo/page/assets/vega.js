@@ -16,14 +16,22 @@ async function drawn(element, name, data, signals = {}, tipOf = (datum) => datum
   element.querySelector("svg").setAttribute("aria-hidden", "true");  // its text is the label of what it stands in
   const { view } = made;
   const resized = new ResizeObserver(() => {
-    if (!element.isConnected || !element.contains(view.container())) { resized.disconnect(); return; }
     const width = Math.max(200, element.clientWidth);
     if (Math.abs(width - view.width()) > 1) view.width(width).runAsync();
   });
+  observers.set(view, resized);
   resized.observe(element);
   view.addEventListener("pointermove", (event, item) => showTip(event, item?.datum ? tipOf(item.datum) : ""));
   view.addEventListener("pointerout", (event) => showTip(event, ""));
   return view;
+}
+
+const observers = new WeakMap();
+
+// Take a chart away, so that another one can be drawn in its place.
+function removed(view) {
+  observers.get(view)?.disconnect();
+  view.finalize();
 }
 
 function refill(view, data) {

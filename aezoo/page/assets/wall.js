@@ -62,7 +62,6 @@ function wallLine(row, count) {
   if (!row) {
     name.append("the images themselves");
     canvas.setAttribute("aria-label", `The test images: ${looks.images.reasons.map((_, place) => imageName(place)).join("; ")}`);
-    line.classList.add("original");
     whenSeen(line, async () => paint(canvas, await strip(looks.images.pixels, count), state.by === "columns"));
     return line;
   }

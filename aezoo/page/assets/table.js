@@ -111,8 +111,12 @@ function hide() {
 // Columns have a width of their own from the beginning, and a row is a grid: whatever moves, the browser measures no other
 // row, and lays out none that nobody sees.
 const heads = $$("thead tr:first-child th", results);
-const ARROW = 14;
-const widths = heads.map((head) => Math.ceil(head.getBoundingClientRect().width + ($(".sort", head) ? ARROW : 0)));
+const ARROW = 30;  // with what is around it: where a name is the widest of its column, there is room for its arrow
+const widths = heads.map((head) => {
+  const name = $(".sort", head)?.getBoundingClientRect().width ?? 0;
+  const width = Math.ceil(Math.max(head.getBoundingClientRect().width, name + ARROW));
+  return head.textContent === "variant" ? Math.min(width, 230) : width;  // it takes what room there is
+});
 results.classList.add("grid");
 function setWidths() {
   const hidden = results.dataset.hide.split(" ");

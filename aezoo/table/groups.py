@@ -98,7 +98,8 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
             f"apart from {tied}, and puts it ahead of {others}."
         )
     else:
-        first = f"With {size}, {name} is the best of {len(rows)} variants ({loss}),{_best(rows, errors).removeprefix(f'{name} is best,')}."
+        ahead = _best(rows, errors).removeprefix(f"{name} is best,")
+        first = f"With {size}, {name} is the best of {len(rows)} variants ({loss}),{ahead}."
     pca = rows[rows["baseline"] == "pca"]
     if not len(pca):
         return first, "No PCA with codes of that size is here to read it against."

@@ -18,6 +18,7 @@ from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
+from aezoo.table.frames import first_samples
 
 WIDEST = 28
 """Columns of an image on a terminal, at the most."""
@@ -81,7 +82,7 @@ def _facts(path: Path, row: "pd.Series[Any]", records: list[TrialRecord]) -> lis
 def _print_images(console: Console, run: Snapshot, records: list[TrialRecord]) -> None:
     """Print test images above their reconstructions, as many as the terminal is wide; or say why there are none."""
     images = run.read_images()
-    kept = "the run keeps no test images" if images is None else run.first_samples(records, images.choice)
+    kept = "the run keeps no test images" if images is None else first_samples(run, records, images.choice)
     if isinstance(kept, str) or images is None:
         console.print(Text(f"no reconstructions: {plain(str(kept))}"), soft_wrap=True)
         return

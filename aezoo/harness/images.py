@@ -1,5 +1,6 @@
-"""Where a trial's process has the images from: a file of this machine, or the data set, loaded anew."""
+"""Where images come from, a file of this machine or the data set, loaded anew; and which of them are shown."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ from aezoo.contract.dataset import Images, sha256
 from aezoo.errors import AezooError
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin
+from aezoo.run.samples import Choice, TestImages
+from aezoo.train.samples import LATENTS, choose, spaced
 
 
 class ImageSource(Protocol):
@@ -64,3 +67,25 @@ class DatasetImages:
         if sha256(images) != self.sha256:
             raise AezooError(f"the images of {self.name} are others here than where the bench was called")
         return images.hold_out(self.held_out)
+
+
+def choose_images(source: ImageSource) -> Choice:
+    """Choose the test images that every trial of a run shows, by the rule of `aezoo.train.samples.choose`."""
+    train_NCHW, test_NCHW = (pixels.numpy() for pixels in source.load())
+    labels = source.load_labels()
+    chosen, pair = choose(train_NCHW, test_NCHW, labels[1].numpy() if labels else None)
+    return Choice(
+        images=tuple(place for place, _ in chosen), reasons=tuple(reason for _, reason in chosen), pair=pair,
+        latents=tuple(spaced(LATENTS, len(test_NCHW))),
+    )  # fmt: skip
+
+
+def shown_images(source: ImageSource, choice: Choice, places: Iterable[int]) -> TestImages:
+    """Return test images by their places, to be kept in a run, with the labels of all that the run shows."""
+    _, test_NCHW = source.load()
+    labels = source.load_labels()
+    pixels = {place: test_NCHW[place].numpy().copy() for place in places}
+    labelled = sorted({*pixels, *choice.images, *choice.latents}) if labels else []
+    return TestImages(
+        choice=choice, pixels=pixels, labels={place: int(labels[1][place]) for place in labelled} if labels else {}
+    )

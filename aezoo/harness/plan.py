@@ -15,7 +15,7 @@ from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task, Work
 from aezoo.contract.recipe import Layout
 from aezoo.errors import AezooError
-from aezoo.harness.images import ImageSource
+from aezoo.harness.images import ImageSource, choose_images
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
 from aezoo.harness.timing import ROUND_SECONDS, TimeVariant, visits
@@ -25,9 +25,8 @@ from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
-from aezoo.run.samples import Choice, TestImages
+from aezoo.run.samples import Choice
 from aezoo.run.store import RunDirectory
-from aezoo.train.samples import LATENTS, choose, spaced
 
 T = TypeVar("T")
 TUNING_SEED = 2**31 - 1
@@ -256,27 +255,9 @@ class Grid:
     def choice(self) -> Choice:
         """The test images that every trial of the run shows: those that the run has, or else those of the rule."""
         kept = self.reading(self.run.read_images) if self.run.exists else None
-        if kept is not None:
-            return kept.choice
-        self.observer.stage("choosing the test images that every trial shows")
-        train_NCHW, test_NCHW = (pixels.numpy() for pixels in self.shared.load())
-        labels = self.shared.load_labels()
-        chosen, pair = choose(train_NCHW, test_NCHW, labels[1].numpy() if labels else None)
-        return Choice(
-            images=tuple(place for place, _ in chosen), reasons=tuple(reason for _, reason in chosen), pair=pair,
-            latents=tuple(spaced(LATENTS, len(test_NCHW))),
-        )  # fmt: skip
-
-    def test_images(self, places: Iterable[int]) -> TestImages:
-        """Return test images to be kept in the run, with the labels of all that is shown of it."""
-        _, test_NCHW = self.shared.load()
-        labels = self.shared.load_labels()
-        pixels = {place: test_NCHW[place].numpy().copy() for place in places}
-        labelled = {*pixels, *self.choice.images, *self.choice.latents} if labels else set()
-        return TestImages(
-            choice=self.choice, pixels=pixels,
-            labels={place: int(labels[1][place]) for place in sorted(labelled)} if labels else {},
-        )  # fmt: skip
+        if kept is None:
+            self.observer.stage("choosing the test images that every trial shows")
+        return kept.choice if kept else choose_images(self.shared)
 
     def origin(self, plan: TrialPlan) -> Origin:
         """Return where the plugin of a plan is had from."""

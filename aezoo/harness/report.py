@@ -1,28 +1,26 @@
 """The page of a run, when its bench ends and whenever it is asked for: with the test images that it shows."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from aezoo.contract.dataset import find_data_dir, sha256
+from aezoo.contract.dataset import find_data_dir
 from aezoo.errors import AezooError
 from aezoo.page import compared, page
 from aezoo.page.contents import shown_places
 from aezoo.run.records import RunInfo
-from aezoo.run.samples import Choice, TestImages
+from aezoo.run.samples import TestImages
 from aezoo.run.store import RunDirectory
 
 if TYPE_CHECKING:
+    from aezoo.harness.images import ImageSource
     from aezoo.registry.names import Registry
 
-ReadImages = Callable[[Iterable[int], Choice], TestImages]
-"""Reads test images by their places in the test set, for a run that shows a choice of them."""
 
-
-def keep_images(run: RunDirectory, read: ReadImages) -> None:
+def keep_images(run: RunDirectory, source: Callable[[], "ImageSource"]) -> None:
     """Keep in a run the test images that its page shows beside those that were chosen when it began.
+
+    `source`, which is asked only where some are missing, says where they are.
 
     Raises:
         AezooError: there is no run; they cannot be read, or not written.
@@ -31,7 +29,10 @@ def keep_images(run: RunDirectory, read: ReadImages) -> None:
     places = shown_places(run) - (kept.pixels.keys() if kept else set())
     if kept is None or not places:
         return
-    more = read(sorted(places), kept.choice)
+    # What needs torch is imported where images are missing.
+    from aezoo.harness.images import shown_images
+
+    more = shown_images(source(), kept.choice, sorted(places))
     run.write_images(TestImages(choice=kept.choice, pixels=kept.pixels | more.pixels, labels=kept.labels | more.labels))
 
 
@@ -58,21 +59,17 @@ def report(
     if registry is not None:
         info = directory.info()
         try:
-            keep_images(directory, lambda places, choice: _from_dataset(info, registry(), data_dir, places, choice))
+            keep_images(directory, lambda: _of_dataset(info, registry(), data_dir))
         except AezooError as error:
             reason = f"some images are not on the page: {error}"
     return page.write(directory, Path(out) if out else None), reason
 
 
-def _from_dataset(
-    info: RunInfo, registry: "Registry", data_dir: Path | None, places: Iterable[int], choice: Choice
-) -> TestImages:
-    images = registry.dataset(info.dataset.name).checked(find_data_dir(data_dir))
-    if sha256(images) != info.dataset.sha256:
-        raise AezooError(f"the images of {info.dataset.name} are others here than those that the run was made with")
-    labels = images.test_labels
-    return TestImages(
-        choice=choice,
-        pixels={place: np.ascontiguousarray(images.test[place]) for place in places},
-        labels={} if labels is None else {place: int(labels[place]) for place in places},
-    )
+def _of_dataset(info: RunInfo, registry: "Registry", data_dir: Path | None) -> "ImageSource":
+    from aezoo.harness.images import DatasetImages
+
+    name = info.dataset.name
+    return DatasetImages(
+        name=name, origin=registry.dataset_plugin(name).origin, data_dir=find_data_dir(data_dir),
+        sha256=info.dataset.sha256,
+    )  # fmt: skip

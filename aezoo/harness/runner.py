@@ -12,6 +12,7 @@ from pathlib import Path
 from aezoo.contract.executor import Outcome, Task
 from aezoo.errors import StorageError
 from aezoo.harness import timing
+from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
 from aezoo.harness.plan import Grid
 from aezoo.harness.trial import Measure, TrialResult
@@ -108,7 +109,7 @@ class Runner:
         ids = {name: [plan.trial_id for plan in grid.plans if plan.variant == name] for name in variants}
         grid.run.request(grid.info, ids)
         if grid.run.read_images() is None:
-            grid.run.write_images(grid.test_images(grid.choice.images))
+            grid.run.write_images(shown_images(grid.shared, grid.choice, grid.choice.images))
         grid.observer.requested(grid.run.path, list(variants))
         self.trackers.run_started(grid.run.path, grid.info.recipe, list(variants))
 

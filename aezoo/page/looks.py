@@ -16,6 +16,7 @@ from PIL import Image
 from aezoo.errors import plain
 from aezoo.run.samples import Bytes, Samples, TestImages
 from aezoo.run.store import Snapshot
+from aezoo.table.frames import first_samples
 from aezoo.table.rows import EXACT, records_by_variant
 from aezoo.table.statistics import TINY
 
@@ -44,7 +45,7 @@ def looks(run: Snapshot, ids: Mapping[str, int]) -> dict[str, Any]:
         why = f"The file of the run's test images is {why}. Bench it anew to see them."
         return {"shape": shape, "size": shape[1:], "images": None, "why": why, "variants": {}}
     each = {
-        ids[variant]: run.first_samples(records, images.choice) for variant, records in records_by_variant(run).items()
+        ids[variant]: first_samples(run, records, images.choice) for variant, records in records_by_variant(run).items()
     }
     shown = [kept[1] for kept in each.values() if not isinstance(kept, str)]
     frames = [samples.interpolation for samples in shown if samples.interpolation is not None]

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -27,7 +27,7 @@ from aezoo.run.files import (
     write_json,
 )
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
-from aezoo.run.samples import Choice, Samples, TestImages, pack_images, unpack_images, unpack_samples
+from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, unpack_samples
 
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -121,10 +121,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path = self._inside("artifacts", record.trial_id, TEST_ERRORS)
-        content = content_of(path)
-        if hashlib.sha256(content).hexdigest() != record.test_errors_sha256:
-            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        path, content = self._artifact(record, TEST_ERRORS, record.test_errors_sha256)
         try:
             errors = safetensors.numpy.load(content)["test_errors"]
         except Exception as error:
@@ -156,11 +153,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path = self.weights_path(record.trial_id)
-        content = content_of(path)
-        if hashlib.sha256(content).hexdigest() != record.weights_sha256:
-            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
-        return content
+        return self._artifact(record, WEIGHTS, record.weights_sha256)[1]
 
     def weights_path(self, trial_id: str) -> Path:
         """Return where the weights of a trial lie."""
@@ -172,10 +165,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path = self._inside("artifacts", record.trial_id, SAMPLES)
-        content = content_of(path)
-        if hashlib.sha256(content).hexdigest() != record.samples_sha256:
-            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        path, content = self._artifact(record, SAMPLES, record.samples_sha256)
         try:
             samples = unpack_samples(content)
         except DamagedFileError as error:
@@ -201,25 +191,6 @@ class RunDirectory:
             warnings.warn(f"{path} is damaged: {error}; the run's test images are not shown", stacklevel=2)
             return None
         return images
-
-    def first_samples(self, records: Sequence[TrialRecord], choice: Choice) -> tuple[TrialRecord, Samples] | str:
-        """Return the first of some trials that kept samples of the images that were chosen, or why none has any."""
-        why = "it has no trained network"
-        for record in records:
-            if record.status != "ok":
-                continue
-            if record.samples_sha256 is None:
-                why = record.samples_missing or "its trial was run by an aezoo that kept none"
-                continue
-            try:
-                samples = self.read_samples(record)
-            except StorageError as error:
-                why = str(error)
-                continue
-            if samples.choice == choice:
-                return record, samples
-            why = "what it kept is of other test images than the run's"
-        return why
 
     @property
     def has_images(self) -> bool:
@@ -317,6 +288,18 @@ class RunDirectory:
         """Write how a recorded trial came out: the last time that it was repeated on such a machine."""
         key = digest(anchor.environment.model_dump(exclude={"git_commit"}))
         write_json(self._inside("anchors", f"{anchor.trial_id}-{key}.json"), anchor)
+
+    def _artifact(self, record: TrialRecord, name: str, sha256: str | None) -> tuple[Path, bytes]:
+        """Return where a file of a trial lies, and its content.
+
+        Raises:
+            DamagedFileError: it is missing, or not the one whose hash stands in the record.
+        """
+        path = self._inside("artifacts", record.trial_id, name)
+        content = content_of(path)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
+        return path, content
 
     def _inside(self, *parts: str) -> Path:
         """Return a path in the run.

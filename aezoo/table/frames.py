@@ -1,13 +1,15 @@
 """A run as tidy tables and arrays: curves, errors of single images, reconstructions. It needs no torch."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aezoo.errors import AezooError
-from aezoo.run.samples import TestImages
+from aezoo.errors import AezooError, StorageError
+from aezoo.run.records import TrialRecord
+from aezoo.run.samples import Choice, Samples, TestImages
 from aezoo.run.store import RunDirectory
 from aezoo.table.rows import records_by_variant
 
@@ -61,12 +63,34 @@ def reconstructions(run: RunDirectory, seed: int = 0) -> dict[str, NDArray[np.ui
     kept = {}
     for variant, records in records_by_variant(run).items():
         own = [record for record in records if record.seed == seed and record.samples_sha256 is not None]
-        samples = run.first_samples(own, choice)
+        samples = first_samples(run, own, choice)
         if not isinstance(samples, str):
             kept[variant] = samples[1].reconstructions
         elif own:
             warnings.warn(f"no reconstructions of {variant}: {samples}", stacklevel=3)
     return kept
+
+
+def first_samples(
+    run: RunDirectory, records: Sequence[TrialRecord], choice: Choice
+) -> tuple[TrialRecord, Samples] | str:
+    """Return the first of some trials that kept samples of the images that were chosen, or why none has any."""
+    why = "it has no trained network"
+    for record in records:
+        if record.status != "ok":
+            continue
+        if record.samples_sha256 is None:
+            why = record.samples_missing or "its trial was run by an aezoo that kept none"
+            continue
+        try:
+            samples = run.read_samples(record)
+        except StorageError as error:
+            why = str(error)
+            continue
+        if samples.choice == choice:
+            return record, samples
+        why = "what it kept is of other test images than the run's"
+    return why
 
 
 def kept_images(run: RunDirectory) -> NDArray[np.uint8]:

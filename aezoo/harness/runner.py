@@ -16,9 +16,9 @@ from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
 from aezoo.harness.plan import Grid
 from aezoo.harness.trial import Measure, TrialResult
+from aezoo.run.claim import Claim
 from aezoo.run.files import slug
 from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
-from aezoo.run.store import Claim
 
 WAIT_SECONDS = 1.0
 """Between looks at what other processes do with the same run."""

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aezoo import machine
 from aezoo.errors import AezooError, StorageError, reason_of, system_reason
 from aezoo.machine import Environment
+from aezoo.run.claim import Claim
 from aezoo.run.files import (
     DamagedFileError,
     content_of,
@@ -229,28 +230,13 @@ class RunDirectory:
 
         return read_or_set_aside(self._unlinked(path), TrialRecord, check)
 
-    def claim(self, trial_id: str) -> "Claim | None":
-        """Claim a trial for this process, or return None where another one, on any machine, has it.
-
-        A claim is a lock on a file: the system lets go of it when its owner dies, however that happens.
+    def claim(self, name: str) -> Claim | None:
+        """Claim a trial, or other work, for this process, or return None where another one, on any machine, has it.
 
         Raises:
             StorageError: the folder cannot be written, or takes no locks.
         """
-        path = self._inside("claims", f"{trial_id}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {system_reason(error)}; earlier results are untouched") from error
-        try:
-            if machine.lock(file, wait=False):
-                return Claim(file)
-        except StorageError:
-            file.close()
-            raise
-        file.close()
-        return None
+        return Claim.of(self._inside("claims", f"{name}.lock"))
 
     def read_record(self, trial_id: str) -> TrialRecord | None:
         """Read the record of one trial, or return None where there is none, as `records` does."""
@@ -391,14 +377,3 @@ class Snapshot(RunDirectory):
 def pack_test_errors(errors: NDArray[np.float64]) -> bytes:
     """Return the mean squared error of each test image, (N,), float64, as the content of a safetensors file."""
     return safetensors.numpy.save({"test_errors": errors})
-
-
-class Claim:
-    """A trial that this process runs, and no other does."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def release(self) -> None:
-        """Let others have it. The file stays: removing it would leave two owners of one name."""
-        self._file.close()

@@ -382,7 +382,7 @@ def test_the_first_seed_whose_samples_are_of_the_runs_images_is_shown(tmp_path):
 
 
 def test_a_page_that_cannot_be_made_is_a_warning_and_the_run_stands(tiny, tmp_path, page, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise ValueError("a fault of the page")
 
     monkeypatch.setattr("aezoo.page.page.write", fails)

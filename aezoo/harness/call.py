@@ -280,8 +280,7 @@ def _write_page(grid: Grid, run: Snapshot) -> None:
     """Write the page of a run; where that cannot be, the run is as good without it."""
     grid.observer.stage("writing the page of the run")
     try:
-        keep_images(run, lambda: grid.shared)
-        page.write(run)
+        page.write(run, keep=lambda places: keep_images(run, places, lambda: grid.shared))
     except Exception as error:  # noqa: BLE001 - whatever it is, the bench has ended, and its records are written
         grid.observer.warn(f"no page of the run: {reason_of(error)}; `aezoo report {run.path}` tries again")
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from aezoo.contract.dataset import find_data_dir
 from aezoo.errors import AezooError
 from aezoo.page import compared, page
-from aezoo.page.contents import shown_places
 from aezoo.run.records import RunInfo
 from aezoo.run.samples import TestImages
 from aezoo.run.store import RunDirectory
@@ -17,22 +16,22 @@ if TYPE_CHECKING:
     from aezoo.registry.names import Registry
 
 
-def keep_images(run: RunDirectory, source: Callable[[], "ImageSource"]) -> None:
-    """Keep in a run the test images that its page shows beside those that were chosen when it began.
+def keep_images(run: RunDirectory, places: set[int], source: Callable[[], "ImageSource"]) -> None:
+    """Keep test images in a run, beside those that were chosen when it began.
 
     `source`, which is asked only where some are missing, says where they are.
 
     Raises:
-        AezooError: there is no run; they cannot be read, or not written.
+        AezooError: they cannot be read, or not written.
     """
     kept = run.read_images()
-    places = shown_places(run) - (kept.pixels.keys() if kept else set())
-    if kept is None or not places:
+    missing = places - kept.pixels.keys() if kept else set()
+    if kept is None or not missing:
         return
     # What needs torch is imported where images are missing.
     from aezoo.harness.images import shown_images
 
-    more = shown_images(source(), kept.choice, sorted(places))
+    more = shown_images(source(), kept.choice, sorted(missing))
     run.write_images(TestImages(choice=kept.choice, pixels=kept.pixels | more.pixels, labels=kept.labels | more.labels))
 
 
@@ -54,15 +53,18 @@ def report(
     if len(runs) > 1:
         directories = [RunDirectory(run).require() for run in runs]
         return compared.write(directories, Path(out or "compared.html")), None
-    directory = RunDirectory(runs[0]).require()
-    reason = None
-    if registry is not None:
-        info = directory.info()
+    run = RunDirectory(runs[0]).require()
+    reasons = []
+
+    def keep(places: set[int]) -> None:
+        if registry is None:
+            return
         try:
-            keep_images(directory, lambda: _of_dataset(info, registry(), data_dir))
+            keep_images(run, places, lambda: _of_dataset(run.info(), registry(), data_dir))
         except AezooError as error:
-            reason = f"some images are not on the page: {error}"
-    return page.write(directory, Path(out) if out else None), reason
+            reasons.append(f"some images are not on the page: {error}")
+
+    return page.write(run, Path(out) if out else None, keep), next(iter(reasons), None)
 
 
 def _of_dataset(info: RunInfo, registry: "Registry", data_dir: Path | None) -> "ImageSource":

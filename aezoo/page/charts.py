@@ -48,6 +48,8 @@ CODES = ("numbers", "units", "bits")
 """Those of them that are about the size of a code, over all groups of their kind."""
 FASTER = ("train", "infer")
 """Where more is better."""
+CURVES = 8
+"""Variants whose learning curves are drawn at first: the best of the largest group that have one."""
 WIDTH, HEIGHT = 460, 300
 
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ _HALF = "half the width of the 95 % interval of test_mse, in per cent of it"
 _TEXTS = ("variant", "objective", "status", "layout", "precision")
 
 
+Keep = Callable[[set[int]], None]
+"""Sees to it that a run keeps test images, by their places in the test set."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What is on a page: `texts` by the names of the template, `data` for the scripts."""
@@ -62,8 +66,10 @@ def short_lines(some: Sequence[str], limit: int = 400) -> list[str]:
     return [*some[: limit // 4], f"… {len(some) - limit:,} lines left out …", *some[-3 * limit // 4 :]]
 
 
-def contents(run: RunDirectory) -> Contents:
+def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
     """Return what is on the page of a run.
+
+    `keep` is told which test images it shows, before it reads those that the run keeps.
 
     Raises:
         AezooError: there is no run, or its run.json is damaged.
@@ -86,6 +92,11 @@ def contents(run: RunDirectory) -> Contents:
         # Charts know a variant by its name: what is cut may not be taken for another one.
         row["name"] += f" #{row['id']}" if names[row["name"]] > 1 else ""
     comparable = [group for group in members if group not in groups.LAST]
+    chosen = {group: [row["variant"] for row in some] for group, some in members.items()}
+    everyone = [row["variant"] for row in rows if row["mse"] is not None]
+    places = looks.disagreements(run, {**chosen, ALL: everyone})
+    if keep is not None:
+        keep({each["place"] for some in places.values() for each in some})
     pictures = looks.looks(run, ids)
     data = {
         "title": info.recipe.dataset,
@@ -97,7 +108,7 @@ def contents(run: RunDirectory) -> Contents:
         "curves": _curves(table, records),
         "batch_size": info.recipe.batch_size,
         "looks": pictures,
-        "atlas": looks.atlas(run.read_images(), _disagreements(run, rows, members), ids, pictures["size"]),
+        "atlas": looks.atlas(run.read_images(), places, ids, pictures["size"]),
     }
     texts = {
         "title": f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps",
@@ -275,23 +286,6 @@ def _curves(table: pd.DataFrame, records: dict[str, list[TrialRecord]]) -> dict[
             },
         }
     return curves
-
-
-def _disagreements(
-    run: Snapshot, rows: Sequence[dict[str, Any]], members: dict[str, list[dict[str, Any]]]
-) -> looks.Places:
-    chosen = {group: [row["variant"] for row in some] for group, some in members.items()}
-    return looks.disagreements(run, {**chosen, ALL: [row["variant"] for row in rows if row["mse"] is not None]})
-
-
-def shown_places(run: RunDirectory) -> set[int]:
-    """Return the places of the test images that a page shows beside those that were chosen: the atlas's."""
-    run = run.load()
-    flat = summarise(run)
-    table = flat[flat["test_mse"].notna() & flat["status"].isin(list(RANKED))]
-    members = {str(group): list(some["variant"]) for group, some in table.groupby("group", sort=False)}
-    found = looks.disagreements(run, {**members, ALL: list(table["variant"])})
-    return {each["place"] for some in found.values() for each in some}
 
 
 def made(run: Snapshot) -> tuple[str, str]:

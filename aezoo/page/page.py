@@ -12,42 +12,41 @@ import jinja2
 
 from aezoo import machine
 from aezoo.page import charts
-from aezoo.page.contents import contents
+from aezoo.page.contents import Keep, contents
 from aezoo.run.files import write_text
 from aezoo.run.store import REPORT, RunDirectory
 
 _SCRIPTS = ("state.js", "vega.js", "table.js", "charts.js", "wall.js", "latents.js", "theme.js", "start.js")
 
 
-def write(run: RunDirectory, path: Path | None = None) -> Path:
+def write(run: RunDirectory, path: Path | None = None, keep: Keep | None = None) -> Path:
     """Write the page of a run, beside its records or as another file, and return where it is.
+
+    `keep` is told which test images it shows, before those that the run keeps are read.
 
     Raises:
         AezooError: there is no run, or the page cannot be written.
     """
     run = run.load()
     target = path or run.path / REPORT
-    write_text(target, html(run))
+    write_text(target, html(run, keep))
     return target
 
 
-def html(run: RunDirectory) -> str:
+def html(run: RunDirectory, keep: Keep | None = None) -> str:
     """Return the page of a run.
 
     Raises:
         AezooError: there is no run, or its run.json is damaged.
     """
-    page = contents(run)
+    page = contents(run, keep)
     drawn, bundle = charts.compiled()
     columns = len(page.data["columns"])
-    return rendered(
-        "page.html.jinja",
-        _SCRIPTS,
-        bundle,
-        page.texts,
-        page.data | {"charts": drawn, "titles": charts.TITLES, "axes": charts.SCATTERS, "codes": charts.CODES},
-        columns,
-    )
+    rules = {
+        "charts": drawn, "titles": charts.TITLES, "axes": charts.SCATTERS, "codes": charts.CODES,
+        "curves_shown": charts.CURVES,
+    }  # fmt: skip
+    return rendered("page.html.jinja", _SCRIPTS, bundle, page.texts, page.data | rules, columns)
 
 
 def rendered(

@@ -13,8 +13,6 @@ from aezoo.page.contents import ALL, contents
 from aezoo.run.files import slug, write_bytes
 from aezoo.run.store import RunDirectory
 
-CURVES = 8
-"""Variants whose learning curves are drawn: the best of the largest group that have one."""
 SCALE = 2.0
 """Pixels of a PNG for each of the page's."""
 CELL = 44
@@ -143,7 +141,7 @@ def _curves(data: dict[str, Any], group: str) -> list[Row]:
     names = [row for row in data["rows"] if row["id"] in data["curves"] and group in (ALL, row["group"])]
     return [
         {"name": row["name"], "x": step, "y": mean, "low": low, "high": high}
-        for row in names[:CURVES]
+        for row in names[: charts.CURVES]
         for step, mean, low, high in zip(
             *(data["curves"][row["id"]][part] for part in ("steps", "mean", "low", "high")), strict=True
         )

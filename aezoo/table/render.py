@@ -10,7 +10,7 @@ import pandas as pd
 import tabulate
 from rich.cells import cell_len
 
-from aezoo.contract.columns import column
+from aezoo.contract.columns import column, is_reserved
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
@@ -137,7 +137,7 @@ def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) 
         "group_rank", "variant", "test_mse", "half_width_percent", *(["training"] if curves is not None else []),
         "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds", "peak_memory_mb", "objective",
         *(["lr"] if table["lr"].notna().any() else []),
-        *(name for name in map(str, table) if column(name).meaning == "a metric that was asked for"),
+        *(name for name in map(str, table) if not is_reserved(name)),
         *(["status"] if any(_status(row) != "ok" for _, row in table.iterrows()) else []),
     ]  # fmt: skip
     return [(name, SHORT.get(name, name)) for name in shown]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.architecture import format_settings, parse_variant
-from aezoo.contract.columns import COLUMNS, GROUPED, TUNED
+from aezoo.contract.columns import COLUMNS, GROUPED, TUNED, is_reserved
 from aezoo.contract.executor import Status
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
@@ -276,7 +276,7 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
     What has no latent, has not run yet, or failed, comes last.
     """
     table = table.iloc[groups.order(table)].reset_index(drop=True)
-    metrics = [name for name in table if name not in {column.name for column in COLUMNS}]
+    metrics = [name for name in table if not is_reserved(str(name))]
     return table[[*(column.name for column in GROUPED), *metrics]]
 
 

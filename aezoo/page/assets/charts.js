@@ -86,7 +86,7 @@ let curvesView = null;
 function curves() {
   const has = (row) => page.curves[row.id];
   const chosen = rows.filter((row) => marked().has(row.id) && has(row));
-  const best = members().filter(has).slice(0, 8);
+  const best = members().filter(has).slice(0, page.curves_shown);
   const shown = (chosen.length ? chosen : best).slice(0, MOST);
   const left = (chosen.length || best.length) - shown.length;
   $("#curves-note").textContent = chosen.length

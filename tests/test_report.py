@@ -418,3 +418,17 @@ def test_a_network_displays_itself_with_hostile_names_escaped(name):
     assert text.startswith(f"<p><b>{name}</b>: 22 parameters, objective mse</p>")
     assert "<th>encoder</th><td>10 parameters</td>" in text
     assert "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    "text", ["conv[latent_dim=8,width=4]", "conv[width=4, latent_dim=8]", "conv[width=4,latent_dim=8,depth=1]"]
+)
+def test_a_card_is_found_in_whatever_order_and_with_defaults(tmp_path, call, text):
+    facts = {"hyperparameters": {"depth": 1, "latent_dim": 8, "width": 4}}
+    some = [variant("conv[latent_dim=8,width=4]", **facts), variant("conv", hyperparameters={"depth": 1})]
+    run = make_run(tmp_path / "run", some)
+    status, out, _ = call("show", run.path, text)
+    assert status == 0
+    assert out.startswith("conv[latent_dim=8,width=4]\n")
+    assert call("show", run.path, "conv[width=5,latent_dim=8]")[0] == 2
+    assert call("show", run.path, "conv[]")[1].startswith("conv\n")

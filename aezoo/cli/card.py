@@ -1,7 +1,9 @@
 """The card of a variant of a run, for a terminal: its figures, its learning curve, and what it does to images."""
 
+import contextlib
 import math
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from aezoo.contract.architecture import parse_variant
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.records import TrialRecord
-from aezoo.run.samples import Bytes
+from aezoo.run.samples import Bytes, visible
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import render, rows
 from aezoo.table.frames import first_samples
@@ -44,18 +47,35 @@ def print_card(console: Console, path: Path, variant: str) -> None:
     """
     run = RunDirectory(path).require().load()
     table = rows.summarise(run)
-    names = list(table["variant"])
-    if variant not in names:
-        raise AezooError(
-            f"no variant {variant!r} in {path}; `aezoo table {path}` shows those that are."
-            + did_you_mean(variant, names)
-        )
-    row = table.iloc[names.index(variant)]
-    records = rows.records_by_variant(run)[variant]
+    by_variant = rows.records_by_variant(run)
+    variant = _found(path, variant, by_variant)
+    row, records = table.iloc[list(table["variant"]).index(variant)], by_variant[variant]
     console.print(Text(plain(variant), "bold"), soft_wrap=True)
     for name, text in _facts(path, row, records):
         console.print(Text(f"  {name:<26}  {plain(text)}"), soft_wrap=True)
     _print_images(console, run, records)
+
+
+def _found(path: Path, text: str, by_variant: Mapping[str, Sequence[TrialRecord]]) -> str:
+    """Return the variant of a run that a text means: in any order, and with defaults left out or not.
+
+    Raises:
+        AezooError: there is none.
+    """
+    if text in by_variant:
+        return text
+    with contextlib.suppress(AezooError):
+        wanted = parse_variant(text)
+        given = wanted.settings or {}
+        for variant, records in by_variant.items():
+            own = parse_variant(variant)
+            hyperparameters = records[0].hyperparameters if records else own.settings or {}
+            alike = own.name == wanted.name and (own.settings or {}).keys() <= given.keys()
+            if alike and all(hyperparameters.get(name) == value for name, value in given.items()):
+                return variant
+    raise AezooError(
+        f"no variant {text!r} in {path}; `aezoo table {path}` shows those that are." + did_you_mean(text, by_variant)
+    )
 
 
 def _facts(path: Path, row: "pd.Series[Any]", records: list[TrialRecord]) -> list[tuple[str, str]]:
@@ -110,9 +130,8 @@ def half_blocks(images_NCHW: Bytes, width: int) -> Text:
 
     height = max(2, 2 * math.ceil(width * images_NCHW.shape[2] / images_NCHW.shape[3] / 2))
     pictures: list[NDArray[np.uint8]] = []
-    for image_CHW in images_NCHW:
-        channels = image_CHW if len(image_CHW) in (1, 3) else image_CHW.mean(axis=0, keepdims=True).astype(np.uint8)
-        rgb = np.repeat(channels, 3, axis=0) if len(channels) == 1 else channels
+    for image_CHW in visible(images_NCHW):
+        rgb = np.repeat(image_CHW, 3, axis=0) if len(image_CHW) == 1 else image_CHW
         whole = Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)))
         pictures.append(np.asarray(whole.resize((width, height), Image.Resampling.BOX)))
     text = Text()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aezoo.errors import plain
-from aezoo.run.samples import Bytes, Samples, TestImages
+from aezoo.run.samples import Bytes, Samples, TestImages, visible
 from aezoo.run.store import Snapshot
 from aezoo.table.frames import first_samples
 from aezoo.table.rows import EXACT, records_by_variant
@@ -210,9 +210,7 @@ def _smaller(shape: Sequence[int], count: int) -> tuple[int, int]:
 
 def strip(images_NCHW: Bytes, size: tuple[int, int] | None = None) -> str:
     """Return images side by side as the PNG of one, base64; of other channels than 1 or 3 their mean is shown."""
-    pixels = images_NCHW
-    if pixels.shape[1] not in (1, 3):
-        pixels = pixels.mean(axis=1, keepdims=True).round().astype(np.uint8)
+    pixels = visible(images_NCHW)
     count, channels, height, width = pixels.shape
     joined = pixels.transpose(2, 0, 3, 1).reshape(height, count * width, channels)
     picture = Image.fromarray(joined[:, :, 0] if channels == 1 else joined)

@@ -81,6 +81,13 @@ class TestImages:
 _ARRAYS = ("reconstructions", "latents", "interpolation", "activity", "usage")
 
 
+def visible(images_NCHW: Bytes) -> Bytes:
+    """Return images as a person can see them, of 1 or 3 channels: of other ones their mean."""
+    if images_NCHW.shape[1] in (1, 3):
+        return images_NCHW
+    return images_NCHW.mean(axis=1, keepdims=True).round().astype(np.uint8)
+
+
 def pack_samples(samples: Samples) -> bytes:
     """Return the content of a safetensors file."""
     arrays = {name: array for name in _ARRAYS if (array := getattr(samples, name)) is not None}

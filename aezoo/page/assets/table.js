@@ -123,6 +123,7 @@ function setWidths() {
   const shown = heads.map((head, place) => [head, widths[place]]).filter(([head]) => !hidden.includes(head.classList[0].slice(1)));
   const name = heads.find((head) => head.textContent === "variant");
   results.style.setProperty("--columns", shown.map(([head, width]) => (head === name ? `minmax(${width}px, 1fr)` : `${width}px`)).join(" "));
+  for (const head of $$("tr.group th", results)) head.colSpan = shown.length;
   results.style.minWidth = `${shown.reduce((sum, [, width]) => sum + width, 0)}px`;
 }
 

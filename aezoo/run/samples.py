@@ -85,7 +85,7 @@ def visible(images_NCHW: Bytes) -> Bytes:
     """Return images as a person can see them, of 1 or 3 channels: of other ones their mean."""
     if images_NCHW.shape[1] in (1, 3):
         return images_NCHW
-    return images_NCHW.mean(axis=1, keepdims=True).round().astype(np.uint8)
+    return np.asarray(images_NCHW.mean(axis=1, keepdims=True).round(), np.uint8)
 
 
 def pack_samples(samples: Samples) -> bytes:

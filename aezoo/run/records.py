@@ -108,7 +108,7 @@ class TrialRecord(TrialPlan):
 
     `curve` holds (step, mean training MSE since the point before). `test_errors_sha256` is that of the file that
     holds the test images' own errors, and `weights_sha256` that of the trained weights; `weights_missing` says why
-    they are not kept; `samples_sha256` is that of what was kept to be looked at.
+    they are not kept; `samples_sha256` is that of what was kept to be looked at, and `samples_missing` why nothing was.
     `deterministic` says whether the preflight, which takes the same steps twice, came to the
     same network twice. `layout` is how its weights lay in memory.
     `exceptions` holds the checks of the contract that the plugin's author declared as not met,

@@ -15,7 +15,7 @@ from conftest import hear_ctrl_c
 import aezoo
 from aezoo.cli import complete, screen
 from aezoo.contract.recipe import Recipe
-from aezoo.harness import local
+from aezoo.harness import local, observer
 from aezoo.registry.names import discover
 
 
@@ -523,8 +523,8 @@ def test_ctrl_c_before_anything_ran_prints_no_traceback(tiny):
 
 def test_the_time_left_follows_the_pace_of_the_bench_and_hardly_the_first_baselines(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(screen, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock = screen.Clock({"mean": 0.3, **{f"long-{number}": 10.0 for number in range(100)}})
+    monkeypatch.setattr(observer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = observer.Clock({"mean": 0.3, **{f"long-{number}": 10.0 for number in range(100)}})
     assert clock.left() == "about 17 min left"
     now[0] = 3.0  # ten times what was estimated
     clock.ended("mean")

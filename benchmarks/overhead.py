@@ -5,7 +5,7 @@
 1. The training loop against a bare hand-written loop that takes the same steps: the same network, images, batches and
    optimiser, one thread, in alternating rounds of one process; the ratio is taken round by round.
 2. A trial of one step, and a task that does nothing, in processes of their own: what starting and ending them costs;
-   beside them scoring a network, which is in the trial too.
+   beside them scoring a network, and keeping what the page shows of it, which are in the trial too.
 3. A whole `aezoo bench`, end to end: the share of its core-seconds that went into training and the clocks.
 """
 
@@ -34,7 +34,9 @@ from aezoo.harness.observer import Observer
 from aezoo.harness.timing import ROUND_SECONDS
 from aezoo.machine import capture, configure, default_jobs
 from aezoo.registry.names import discover
+from aezoo.run.samples import Choice, Samples, pack_samples
 from aezoo.train.loop import batch_indices, train
+from aezoo.train.samples import IMAGES, LATENTS, samples_of, spaced
 from aezoo.train.score import image_errors
 
 
@@ -103,6 +105,26 @@ def evaluations(variant: str, rounds: int) -> list[float]:
     return seconds[1:]
 
 
+def samples(variant: str, rounds: int) -> tuple[list[float], int]:
+    """Return the seconds of taking what a trial keeps for the page, on mnist-5k, and the bytes that it keeps."""
+    images = torch.from_numpy(discover().dataset("mnist-5k").checked(Path()).test)
+    module = aezoo.create(variant, image_shape=(1, 28, 28))
+    places = spaced(IMAGES, len(images))
+    choice = Choice(
+        images=tuple(places), reasons=("",) * len(places), pair=(places[0], places[1]),
+        latents=tuple(spaced(LATENTS, len(images))),
+    )  # fmt: skip
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        kept = samples_of(
+            module, images, images=choice.images, pair=choice.pair, latents=choice.latents, precision="float32"
+        )
+        content = pack_samples(Samples(choice=choice, **kept))
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:], len(content)
+
+
 class Stages(Observer):
     """Notes when the clocks' phase begins."""
 
@@ -164,9 +186,11 @@ def main() -> None:
         found["empty_task_seconds"] = empty_tasks(folder / "tasks", given.tasks)
         found["one_step_trial_seconds"] = short_trials(folder / "short", -(-given.tasks // 2))
         found["evaluation_seconds"] = evaluations("mlp", -(-given.tasks // 2))
-        for key in ("empty_task_seconds", "one_step_trial_seconds", "evaluation_seconds"):
+        found["samples_seconds"], found["samples_bytes"] = samples("mlp", -(-given.tasks // 2))
+        for key in ("empty_task_seconds", "one_step_trial_seconds", "evaluation_seconds", "samples_seconds"):
             rows.append([key.replace("_", " "), statistics.median(found[key]), min(found[key]), max(found[key])])
         print(tabulate.tabulate(rows, ["", "median", "min", "max"], floatfmt=".3f"))
+        print(f"samples of a trial: {found['samples_bytes']:,} bytes")
         found["bench"] = whole = whole_bench(given.variants, given.recipe, given.out or folder / "bench")
     print(f"a bench of {whole.pop('variants')} variants, core-seconds:")
     print(tabulate.tabulate(whole.items(), floatfmt=".2f"))

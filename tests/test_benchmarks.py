@@ -98,6 +98,7 @@ def test_overhead(program, tmp_path, capsys):
     figures = json.loads(found.read_text())
     assert [len(figures[f"{name}_loop_seconds"]) for name in ("mlp", "conv")] == [1, 1]
     assert 0 < figures["bench"]["share"] < 1
+    assert 10_000 < figures["samples_bytes"] < 40_000
     assert "a bench of 3 variants, core-seconds:" in capsys.readouterr().out
 
 

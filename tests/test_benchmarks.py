@@ -173,7 +173,8 @@ def test_publish(program, tmp_path):
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")
 def test_pages(program, capsys):
     program("pages.py", "--variants", 4, "--rounds", 1)
-    assert re.search(r"4 variants: [0-9.]+ MB; first paint \d+ ms", capsys.readouterr().out)
+    told = r"4 variants, made in [0-9.]+ s \(the first in [0-9.]+ s\): [0-9.]+ MB; first paint \d+ ms"
+    assert re.search(told, capsys.readouterr().out)
 
 
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import aezoo
-from aezoo.contract.architecture import Architecture, Variant, format_settings, parse_value, parse_variant
+from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.hyperparameters import format_settings, parse_value, parse_variant
 from aezoo.errors import AezooError, ContractError
 
 

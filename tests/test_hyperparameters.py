@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from aezoo.check.case import Case
 from aezoo.check.suite import examine, sample_images
-from aezoo.contract.architecture import Architecture, Hyperparameter, Variant
+from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.hyperparameters import Hyperparameter
 from aezoo.registry.names import discover
 
 ZOO = [architecture for architecture, _ in discover().architectures.values()]

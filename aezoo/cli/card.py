@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from aezoo.contract.architecture import parse_variant
+from aezoo.contract.hyperparameters import parse_variant
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes, visible

@@ -27,7 +27,8 @@ from aezoo.cli.app import (
 from aezoo.errors import AezooError, plain, reason_of
 
 if TYPE_CHECKING:
-    from aezoo.contract.architecture import Hyperparameter, ImageShape, Variant
+    from aezoo.contract.architecture import ImageShape, Variant
+    from aezoo.contract.hyperparameters import Hyperparameter
     from aezoo.registry.names import Registry
 
 Rows = list[dict[str, Any]]
@@ -211,7 +212,7 @@ def show(
         return
     from aezoo.check.case import objective
     from aezoo.check.suite import sample_images
-    from aezoo.contract.architecture import format_value
+    from aezoo.contract.hyperparameters import format_value
     from aezoo.contract.network import num_params
     from aezoo.registry.outside import extend
     from aezoo.train.build import build
@@ -325,7 +326,7 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
 
 
 def _default(hyperparameter: "Hyperparameter") -> str:
-    from aezoo.contract.architecture import format_value
+    from aezoo.contract.hyperparameters import format_value
 
     return "(required)" if hyperparameter.required else format_value(hyperparameter.default)
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aezoo import machine
-from aezoo.contract.architecture import NAME, ImageShape
+from aezoo.contract.architecture import ImageShape
+from aezoo.contract.hyperparameters import NAME
 from aezoo.errors import AezooError, ContractError, StorageError, reason_of, system_reason
 
 if TYPE_CHECKING:

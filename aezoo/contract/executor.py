@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from aezoo import machine
-from aezoo.contract.architecture import NAME
+from aezoo.contract.hyperparameters import NAME
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
 
 Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]

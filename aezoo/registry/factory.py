@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from aezoo.contract.architecture import NAME, Architecture, format_value, parse_value, parse_variant
+from aezoo.contract.architecture import Architecture
+from aezoo.contract.hyperparameters import NAME, format_value, parse_value, parse_variant
 from aezoo.errors import AezooError, did_you_mean, reason_of
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aezoo.contract.architecture import Architecture, ImageShape, Variant, VariantText, parse_variant
+from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.dataset import Dataset
 from aezoo.contract.executor import Executor
+from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
 from aezoo.registry.catalogue import BLOCKING, plugin_points

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aezoo.contract.architecture import NAME, Architecture
+from aezoo.contract.architecture import Architecture
+from aezoo.contract.hyperparameters import NAME
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from aezoo.contract.architecture import format_settings, parse_variant
 from aezoo.contract.columns import COLUMNS, GROUPED, TUNED, is_reserved
 from aezoo.contract.executor import Status
+from aezoo.contract.hyperparameters import format_settings, parse_variant
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aezoo.contract.architecture import Architecture, ImageShape, Variant
+    from aezoo.contract.arrays import Arranged
     from aezoo.contract.dataset import Dataset, Images
     from aezoo.contract.executor import Executor, Outcome, Task, Work
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.metric import Evaluation, Metric
     from aezoo.contract.network import Autoencoder, Flat, TrainingOutput
+    from aezoo.contract.pixels import FilePixels, GatheredPixels, Subset, chunks
+    from aezoo.contract.preprocessing import ImageHead, Preprocessing, open_image, read_head
     from aezoo.contract.recipe import Recipe, read_recipe
-    from aezoo.errors import AezooError
+    from aezoo.contract.split import pixel_hash
+    from aezoo.errors import AezooError, DamagedDataError
     from aezoo.harness.call import Run, bench
     from aezoo.harness.observer import Observer
     from aezoo.harness.request import Request
@@ -26,28 +30,39 @@ _HOME = {
     "API_VERSION": "contract.hooks",
     "AezooError": "errors",
     "Architecture": "contract.architecture",
+    "Arranged": "contract.arrays",
     "Autoencoder": "contract.network",
+    "DamagedDataError": "errors",
     "Dataset": "contract.dataset",
     "Evaluation": "contract.metric",
     "Executor": "contract.executor",
+    "FilePixels": "contract.pixels",
     "Flat": "contract.network",
+    "GatheredPixels": "contract.pixels",
+    "ImageHead": "contract.preprocessing",
     "ImageShape": "contract.architecture",
     "Images": "contract.dataset",
     "Metric": "contract.metric",
     "Observer": "harness.observer",
     "Outcome": "contract.executor",
+    "Preprocessing": "contract.preprocessing",
     "Recipe": "contract.recipe",
     "Request": "harness.request",
     "Run": "harness.call",
+    "Subset": "contract.pixels",
     "Task": "contract.executor",
-    "Work": "contract.executor",
     "TrainingOutput": "contract.network",
     "TrialRecord": "run.records",
     "Variant": "contract.architecture",
+    "Work": "contract.executor",
     "bench": "harness.call",
+    "chunks": "contract.pixels",
     "create": "registry.names",
     "hookimpl": "contract.hooks",
     "list_architectures": "registry.names",
+    "open_image": "contract.preprocessing",
+    "pixel_hash": "contract.split",
+    "read_head": "contract.preprocessing",
     "read_recipe": "contract.recipe",
     "settle": "harness.settle",
 }
@@ -56,19 +71,26 @@ __all__ = [
     "API_VERSION",
     "AezooError",
     "Architecture",
+    "Arranged",
     "Autoencoder",
+    "DamagedDataError",
     "Dataset",
     "Evaluation",
     "Executor",
+    "FilePixels",
     "Flat",
+    "GatheredPixels",
+    "ImageHead",
     "ImageShape",
     "Images",
     "Metric",
     "Observer",
     "Outcome",
+    "Preprocessing",
     "Recipe",
     "Request",
     "Run",
+    "Subset",
     "Task",
     "TrainingOutput",
     "TrialRecord",
@@ -76,9 +98,13 @@ __all__ = [
     "Work",
     "__version__",
     "bench",
+    "chunks",
     "create",
     "hookimpl",
     "list_architectures",
+    "open_image",
+    "pixel_hash",
+    "read_head",
     "read_recipe",
     "settle",
 ]

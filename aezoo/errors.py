@@ -13,6 +13,14 @@ class AezooError(Exception):
     exit_status = 2
 
 
+class DamagedDataError(AezooError):
+    """Parts of a data set that cannot be read: `problems` holds what each is called, and what is wrong with it."""
+
+    def __init__(self, text: str, problems: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+
+
 class ComparisonRefusedError(AezooError):
     """Two runs that must not be compared, because something that changes a loss differs between them."""
 

@@ -73,7 +73,7 @@ def bench_here(variant: str, images: int, trials: int, jobs: int | None, steps: 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.npz"
-        np.savez(path, train=digits.train, test=digits.test)
+        np.savez(path, train=digits.train[0:], test=digits.test[0:])
         plugin = Path(folder) / "repeated_digits.py"
         plugin.write_text(DATA.format(path=str(path), images=images))
         started = time.monotonic()

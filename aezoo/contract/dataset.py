@@ -1,34 +1,53 @@
-"""The contract of a data set, the check that every one passes, and its images as all trials share them.
+"""The contract of a data set: its images, how it is loaded, its hyperparameters, and the check that all pass."""
 
-They are written once and mapped, copy-on-write, into every trial's process: one copy in memory.
-"""
-
-import hashlib
-import itertools
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import ImageShape
-from aezoo.contract.hyperparameters import NAME
-from aezoo.errors import AezooError, ContractError, StorageError, reason_of, system_reason
+from aezoo.contract.hyperparameters import (
+    NAME,
+    Hyperparameter,
+    canonical,
+    changed,
+    check_defaults,
+    complete,
+    declared_by,
+)
+from aezoo.contract.pixels import (
+    FilePixels,
+    Pixels,
+    SharedImages,
+    Subset,
+    array_chunks,
+    no_room,
+    scratch_file,
+    write_all,
+    write_pixels,
+)
+from aezoo.contract.preprocessing import Preprocessing
+from aezoo.errors import AezooError, ContractError, reason_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
+FOLDER = "folder"
+"""What a data set takes that is read from a folder."""
+Part = Literal["train", "test", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """The images of a data set.
+
+    Pixels are an array, or whatever else has a shape, a dtype and a length, and gives an array for a slice: what is
+    larger than memory is read as it is asked for, and asked for once, from the first image to the last.
 
     Args:
         train: (N, C, H, W), uint8, 0 to 255; the network sees them as float32 in [0, 1].
@@ -37,19 +56,32 @@ class Images:
         test_labels: (M,), likewise.
         validation: (V, C, H, W), uint8, likewise: what learning rates are chosen by, where a recipe has several. None
             where the recipe's share of the training images is held out for it.
+        notes: What was done to the images, a line each: told when they are loaded, and in every table.
+        names: What each image is called, a file's name or a row's number, by part; nothing where nobody would know.
+        label_names: What each label is called, by its number; nothing where the number says it.
+        preprocessing: What makes such pixels of an image, a file or a row that comes later; by default the general one.
     """
 
-    train: NDArray[np.uint8]
-    test: NDArray[np.uint8]
+    train: Pixels
+    test: Pixels
     train_labels: NDArray[np.integer[Any]] | None = None
     test_labels: NDArray[np.integer[Any]] | None = None
-    validation: NDArray[np.uint8] | None = None
+    validation: Pixels | None = None
+    notes: Sequence[str] = ()
+    names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
+    label_names: Sequence[str] = ()
+    preprocessing: Preprocessing | None = None
 
     @property
     def shape(self) -> ImageShape:
         """(channels, height, width)."""
         channels, height, width = self.train.shape[1:]
         return channels, height, width
+
+    @property
+    def parts(self) -> list[Pixels]:
+        """The train, the test and, where there are some, the validation images."""
+        return [self.train, self.test, *([] if self.validation is None else [self.validation])]
 
     def hold_out(self, share: float) -> "Images":
         """Return the images with a share of the training images, evenly spaced among them, moved to `validation`.
@@ -68,8 +100,13 @@ class Images:
                 f"validation: {share:g} of {len(held)} training images is {held.sum()} of them; give a share that "
                 "leaves some on either side"
             )
+        train, validation = (_some(self.train, np.flatnonzero(mask)) for mask in (~held, held))
         labels = None if self.train_labels is None else self.train_labels[~held]
-        return replace(self, train=self.train[~held], validation=self.train[held], train_labels=labels)
+        return replace(self, train=train, validation=validation, train_labels=labels)
+
+
+def _some(pixels: Pixels, indices: NDArray[np.integer[Any]]) -> Pixels:
+    return pixels[indices] if isinstance(pixels, np.ndarray) else Subset(pixels, indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,22 +115,89 @@ class Dataset:
 
     Args:
         name: Letters, digits, ``_``, ``-`` and ``.``.
-        load: Takes the data folder and returns the images. It may download into that folder what is not there, and
-            raises `aezoo.AezooError` with one line that names the file where something is missing or wrong.
+        load: Takes the data folder, and hyperparameters as keywords, and returns the images. It may download into that
+            folder what is not there, and raises `aezoo.AezooError` with one line that names the file where something
+            is missing or wrong. A hyperparameter that says where something lies is annotated as a ``pathlib.Path``: it
+            stands in the record, and not in the fingerprint, where the hash of the pixels stands for it.
         summary: One line that says what the images are, and what was done to them.
         reference: Author and year, or a URL.
+        takes: The endings of files, such as ``.npz``, or `"folder"`: a path of that kind alone, ``./x.npz``, is short
+            for this data set with it as the hyperparameter ``path``.
+        signature: Takes what `load` takes, and returns a text that is another one when the images would be, without
+            reading them: what they come from, sizes and times. Then they are prepared once, and kept in the cache.
+            None for what is loaded anew each time.
+
+    Raises:
+        ContractError: a field is of the wrong kind.
     """
 
     name: str
-    load: Callable[[Path], Images]
+    load: Callable[..., Images]
     summary: str
     reference: str
+    takes: Sequence[str] = ()
+    signature: Callable[..., str] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "takes", tuple(self.takes))
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ContractError(f"a data set's name is letters, digits, '_', '-' and '.', but got {self.name!r}")
         if not callable(self.load):
             raise ContractError(f"{self.name}: load must be callable, but is {type(self.load).__name__}")
+        check_defaults(self.hyperparameters, self.name)
+        if self.takes and "path" not in self.hyperparameters:
+            raise ContractError(f"{self.name}: it takes {', '.join(self.takes)}, but load has no hyperparameter path")
+
+    @cached_property
+    def hyperparameters(self) -> dict[str, Hyperparameter]:
+        """The keyword arguments of ``load``, by name, in the order in which it declares them."""
+        return declared_by(self.load, self.name, called="load(data_dir, *, ...)", first="the data folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVariant:
+    """A data set with all of its hyperparameters, from a known distribution."""
+
+    dataset: Dataset
+    hyperparameters: Mapping[str, Any]
+    label: str
+    """The data set's name, with the distribution before it where it was asked for so."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, settings: Mapping[str, Any], label: str) -> "DatasetVariant":
+        """Return a data set with these hyperparameters, and the defaults of the rest.
+
+        Raises:
+            AezooError: a name is unknown, a value is of the wrong type, or a required one is missing.
+        """
+        values = complete(dataset.hyperparameters, settings, dataset.name)
+        return cls(dataset=dataset, hyperparameters=values, label=label)
+
+    @property
+    def text(self) -> str:
+        """The canonical text: ``images[path=photos,size=64]``, sorted, with defaults left out."""
+        return canonical(self.label, self._changed())
+
+    @property
+    def identity(self) -> str:
+        """The canonical text without where things lie: what the fingerprint holds beside the hash of the pixels."""
+        declared = self.dataset.hyperparameters
+        return canonical(
+            self.label, {name: value for name, value in self._changed().items() if not declared[name].is_location}
+        )
+
+    def _changed(self) -> dict[str, Any]:
+        return changed(self.dataset.hyperparameters, self.hyperparameters)
+
+    def signature(self, data_dir: Path) -> str | None:
+        """Return a text that is another one when the images would be, or None where nobody knows without reading them.
+
+        Raises:
+            AezooError: something is missing; one line that names it.
+        """
+        if self.dataset.signature is None:
+            return None
+        return str(self._call(self.dataset.signature, data_dir, "could not be looked at"))
 
     def checked(self, data_dir: Path) -> Images:
         """Load the images and check them.
@@ -101,16 +205,20 @@ class Dataset:
         Raises:
             AezooError: something is missing or wrong; one line that names it.
         """
-        try:
-            images = self.load(data_dir)
-        except AezooError as error:
-            raise AezooError(f"data set {self.name}: {error}") from error
-        except Exception as error:
-            raise AezooError(f"data set {self.name} could not be loaded: {reason_of(error)}") from error
+        images = self._call(self.dataset.load, data_dir, "could not be loaded")
         if not isinstance(images, Images):
-            raise AezooError(f"data set {self.name}: load must return aezoo.Images, but returned {images!r:.60}")
-        check_images(images, self.name)
+            raise AezooError(f"data set {self.label}: load must return aezoo.Images, but returned {images!r:.60}")
+        check_images(images, self.label)
         return images
+
+    def _call(self, function: Callable[..., Any], data_dir: Path, failure: str) -> Any:
+        try:
+            return function(data_dir, **self.hyperparameters)
+        except AezooError as error:
+            error.args = (f"data set {self.label}: {error}",)
+            raise
+        except Exception as error:
+            raise AezooError(f"data set {self.label} {failure}: {reason_of(error)}") from error
 
 
 def check_images(images: Images, name: str) -> None:
@@ -120,18 +228,20 @@ def check_images(images: Images, name: str) -> None:
         AezooError: no images, mixed shapes, pixels that are not uint8, or not finite, or outside [0, 1]; or labels
             that do not fit.
     """
-    parts = [("train", images.train), ("test", images.test)]
+    parts: list[tuple[str, Any]] = [("train", images.train), ("test", images.test)]
     parts += [] if images.validation is None else [("validation", images.validation)]
     for part, pixels in parts:
         where = f"data set {name}: the {part} images"
-        if not isinstance(pixels, np.ndarray) or pixels.ndim != 4:
+        shape = getattr(pixels, "shape", None)
+        is_array = shape is not None and hasattr(pixels, "dtype") and not hasattr(pixels, "numpy")
+        if not is_array or len(pixels.shape) != 4:
             tensor = hasattr(pixels, "numpy") and "; give its .numpy()"
-            got = f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            got = f"shape {tuple(pixels.shape)}" if is_array else type(pixels).__name__
             raise AezooError(f"{where} must be an array of shape (N, C, H, W), but got {got}{tensor or ''}")
         if pixels.dtype != np.uint8:
-            raise AezooError(f"{where} must be uint8, 0 to 255, but are {_describe(pixels)}")
+            raise AezooError(f"{where} must be uint8, 0 to 255, but are {_describe(np.asarray(pixels[0:]))}")
         if 0 in pixels.shape:
-            raise AezooError(f"{where} are empty: shape {pixels.shape}")
+            raise AezooError(f"{where} are empty: shape {tuple(pixels.shape)}")
     for part, pixels in parts[1:]:
         if images.train.shape[1:] != pixels.shape[1:]:
             shapes = f"{images.train.shape[1:]}, {pixels.shape[1:]}"
@@ -140,12 +250,13 @@ def check_images(images: Images, name: str) -> None:
 
 
 def _check_labels(images: Images, name: str) -> None:
-    if (images.train_labels is None) != (images.test_labels is None):
-        raise AezooError(f"data set {name}: labels for the train and the test images, or for none of them")
-    for part, pixels, labels in (
+    parts: list[tuple[str, Pixels, Any]] = [
         ("train", images.train, images.train_labels),
         ("test", images.test, images.test_labels),
-    ):
+    ]
+    if (images.train_labels is None) != (images.test_labels is None):
+        raise AezooError(f"data set {name}: labels for the train and the test images, or for none of them")
+    for part, pixels, labels in parts:
         if labels is None:
             continue
         if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
@@ -192,33 +303,27 @@ def warnings_of(images: Images, name: str) -> list[str]:
             f"{channels} channels of {height}x{width} pixels look like (N, H, W, C), but images are (N, C, H, W): "
             "transpose them, pixels.transpose(0, 3, 1, 2)"
         )
-    if max(images.train.max(), images.test.max()) <= 1:
+    parts: list[tuple[str, Pixels]] = [("train", images.train), ("test", images.test)]
+    if max(int(chunk.max()) for _, pixels in parts for chunk in array_chunks(pixels)) <= 1:
         lines.append(
             "no pixel is above 1 of 255, so that the images are black: multiply them by 255 if 1 is meant to be white"
         )
-    for part, pixels in (("train", images.train), ("test", images.test)):
-        if len(pixels) > 1 and (pixels == pixels[0]).all():
+    for part, pixels in parts:
+        first = pixels[0:1]
+        if len(pixels) > 1 and all((chunk == first).all() for chunk in array_chunks(pixels)):
             lines.append(f"all {len(pixels)} {part} images are equal: there is nothing to tell apart")
-    if images.train.shape == images.test.shape and np.array_equal(images.train, images.test):
+    if images.train.shape == images.test.shape and all(
+        np.array_equal(train, test)
+        for train, test in zip(array_chunks(images.train), array_chunks(images.test), strict=True)
+    ):
         lines.append("the test images are the train images: their loss says nothing of images that were not seen")
     return [f"data set {name}: {line}" for line in lines]
 
 
 def sha256(images: Images) -> str:
-    """Hash the shapes and the pixels of all parts: what two runs must share for their losses to be compared.
-
-    Labels are not among it: no network sees them.
-    """
-    digest = hashlib.sha256()
-    for pixels in (images.train, images.test, *([] if images.validation is None else [images.validation])):
-        digest.update(repr(pixels.shape).encode())
-        digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-Shape = tuple[int, ...]
-_IMAGES = "aezoo-images-"
-_STARTING = "aezoo-starting-"
+    """Return the hash of the shapes and the pixels of all parts, as `write_pixels` does."""
+    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+        return write_pixels(images.parts, nowhere)
 
 
 def find_data_dir(path: str | Path | None) -> Path:
@@ -235,105 +340,49 @@ def find_data_dir(path: str | Path | None) -> Path:
     return path
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedImages:
-    """Where the images lie; it is what travels to a trial's process.
-
-    A trial that writes into its images changes its own copy of a page, and nobody else's.
-    """
-
-    path: Path
-    train_shape: Shape
-    test_shape: Shape
-    validation_shape: Shape = (0,)
-    labelled: bool = False
-
-    def load(self) -> "tuple[Tensor, Tensor]":
-        """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        train, test, *_ = self._parts()
-        return train.view(self.train_shape), test.view(self.test_shape)
-
-    def load_validation(self) -> "Tensor":
-        """Return the validation images, uint8, (V, C, H, W), on the host; (0,) where there are none."""
-        return self._parts()[2].view(self.validation_shape)
-
-    def load_labels(self) -> "tuple[Tensor, Tensor] | None":
-        """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
-        if not self.labelled:
-            return None
-        import torch
-
-        # They follow the pixels, at any byte: a copy lies where int64 must.
-        labels = self._parts()[3].clone().view(torch.int64)
-        return labels[: self.train_shape[0]], labels[self.train_shape[0] :]
-
-    def _parts(self) -> "list[Tensor]":
-        import torch
-
-        sizes = [int(np.prod(shape)) for shape in (self.train_shape, self.test_shape, self.validation_shape)]
-        sizes.append(8 * (self.train_shape[0] + self.test_shape[0]) if self.labelled else 0)
-        everything = torch.from_file(str(self.path), shared=False, size=sum(sizes), dtype=torch.uint8)
-        ends = np.cumsum([0, *sizes])
-        return [everything[start:end] for start, end in itertools.pairwise(ends)]
-
-
 @contextmanager
 def share(images: Images) -> Iterator[SharedImages]:
     """Write the images where other processes can map them, for as long as the context lasts.
 
-    The file is locked as long: one that nobody locks was left by a process that was killed, and is removed.
-
     Raises:
         StorageError: there is no room for them.
     """
-    _remove_orphans()
-    validation = np.empty(0, dtype=np.uint8) if images.validation is None else images.validation
-    shapes = {
-        "train_shape": images.train.shape, "test_shape": images.test.shape, "validation_shape": validation.shape,
-    }  # fmt: skip
-    with _locked_file() as file:
+    with scratch_file() as file:
         try:
-            labels = [part.astype(np.int64) for part in (images.train_labels, images.test_labels) if part is not None]
-            for array in (images.train, images.test, validation, *labels):
-                left = np.ascontiguousarray(array).data.cast("B")
-                while left:
-                    left = left[file.write(left) :]
+            shared = write(images, file)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(Path(file.name).parent, error) from error
         # The caller may let go of its copy, and then nobody holds a second one.
-        del images, array, validation
-        yield SharedImages(path=Path(file.name), labelled=bool(labels), **shapes)
+        del images
+        yield shared
 
 
-@contextmanager
-def _locked_file() -> Iterator[FileIO]:
-    """Open a file for images, locked, that is removed in the end."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=_STARTING)
-    except OSError as error:
-        raise _no_room(error) from error
-    os.close(descriptor)
-    path = Path(name).with_name(Path(name).name.replace(_STARTING, _IMAGES))
-    with Path(name).open("wb") as locked:
-        machine.lock(locked, wait=True)
-        # From here on it would be taken for an orphan if it were not locked.
-        Path(name).rename(path)
-        try:
-            with path.open("wb", buffering=0) as file:
-                yield file
-        finally:
-            path.unlink(missing_ok=True)
+def write(images: Images, file: FileIO) -> SharedImages:
+    """Write the images to an open file, and return where they are then.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    digest = write_pixels(images.parts, file)
+    labels = [part.astype(np.int64) for part in (images.train_labels, images.test_labels) if part is not None]
+    for part in labels:
+        write_all(file, part)
+    return SharedImages(
+        path=Path(file.name), train_shape=images.train.shape, test_shape=images.test.shape,
+        validation_shape=(0,) if images.validation is None else images.validation.shape, labelled=bool(labels),
+        sha256=digest,
+    )  # fmt: skip
 
 
-def _no_room(error: OSError) -> StorageError:
-    folder = tempfile.gettempdir()
-    return StorageError(
-        f"cannot write the images into {folder}: {system_reason(error)}; the variable TMPDIR names another folder"
+def read(shared: SharedImages, file: FileIO) -> Images:
+    """Return images as they were written, read from an open file when they are asked for."""
+    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in (shared.train_shape, shared.test_shape)]
+    validation = FilePixels(file, shared.validation_shape, sum(sizes)) if shared.validation_shape != (0,) else None
+    labels = shared.load_labels()
+    return Images(
+        train=FilePixels(file, shared.train_shape),
+        test=FilePixels(file, shared.test_shape, sizes[0]),
+        validation=validation,
+        train_labels=labels[0].numpy() if labels else None,
+        test_labels=labels[1].numpy() if labels else None,
     )
-
-
-def _remove_orphans() -> None:
-    for path in Path(tempfile.gettempdir()).glob(f"{_IMAGES}*"):
-        with suppress(OSError, StorageError), path.open("rb") as file:
-            if machine.lock(file, wait=False):
-                path.unlink()

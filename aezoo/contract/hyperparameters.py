@@ -178,6 +178,17 @@ def canonical(label: str, settings: Mapping[str, Any]) -> str:
     return label + (f"[{format_settings(settings)}]" if settings else "")
 
 
+def without_folders(text: str) -> str:
+    """Return a variant's text with the last part of each path in it alone: what a title says, on any machine."""
+    parsed = parse_variant(text)
+    settings = {
+        name: Path(value).name if isinstance(value, str) and "/" in value else value
+        for name, value in (parsed.settings or {}).items()
+    }
+    label = f"{parsed.distribution}:{parsed.name}" if parsed.distribution else parsed.name
+    return canonical(label, {name: Path(value) if name == "path" else value for name, value in settings.items()})
+
+
 @dataclass(frozen=True, kw_only=True)
 class VariantText:
     """The parts of ``distribution:name[key=value, ...]``; `settings` is None where no brackets were given."""

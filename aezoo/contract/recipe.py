@@ -90,11 +90,18 @@ class Recipe(pydantic.BaseModel):
         images = self.images if self.images is not None else (self.epochs or 0) * num_train
         return math.ceil(images / self.batch_size)
 
-    def loss_settings(self, *, num_train: int, dataset_sha256: str) -> dict[str, Any]:
-        """Return everything that can change a loss, by name, the budget in steps."""
+    def loss_settings(self, *, num_train: int, dataset_sha256: str, dataset: str | None = None) -> dict[str, Any]:
+        """Return everything that can change a loss, by name, the budget in steps.
+
+        Args:
+            num_train: The training images.
+            dataset_sha256: The hash of the pixels.
+            dataset: The data set's text without where its files lie, where it says that.
+        """
         settings = self.model_dump(exclude=_NO_EFFECT_ON_A_LOSS | set(_BUDGET))
         if not self.validation:
             del settings["validation"]
+        settings |= {} if dataset is None else {"dataset": dataset}
         return settings | {"steps": self.num_steps(num_train), "dataset_sha256": dataset_sha256}
 
     def change(self, **changes: Any) -> "Recipe":

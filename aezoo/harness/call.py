@@ -1,6 +1,7 @@
 """A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
 import inspect
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +15,16 @@ from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
-from aezoo.contract.dataset import find_data_dir, sha256, share, warnings_of
-from aezoo.contract.recipe import fingerprint
+from aezoo.contract.dataset import DatasetVariant, find_data_dir
+from aezoo.contract.hyperparameters import without_folders
+from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError, did_you_mean, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
 from aezoo.harness.plan import Grid, Preview
+from aezoo.harness.prepare import Data, dataset_text, prepared
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
@@ -213,54 +216,63 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     metrics = _metrics(recipe.metrics, registry)
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
-    dataset = registry.dataset(recipe.dataset)
+    dataset = registry.dataset(recipe.dataset if request.dataset is None else dataset_text(request.dataset, registry))
+    plugin = registry.dataset_plugin(dataset.text)
+    recipe = recipe.change(dataset=dataset.text)
     data_dir = find_data_dir(request.data_dir)
-    observer.stage(f"loading {recipe.dataset}")
-    images = dataset.checked(data_dir)
-    for line in warnings_of(images, recipe.dataset):
-        observer.warn(line)
-    digest = sha256(images)
-    images = images.hold_out(recipe.validation)
-    data = DatasetInfo(
-        name=recipe.dataset,
-        sha256=digest,
-        image_shape=images.shape,
-        num_train=len(images.train),
-        num_test=len(images.test),
-    )
-    named = {text: registry.select([text], latent_dims=request.latent_dims) for text in texts if not is_pattern(text)}
-    matches = {variant.text: variant for variant in selected}
-    if request.match_params is not None:
-        matched = matching.match_params(selected, request.match_params, data.image_shape)
-        observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matched])
-        matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
-    loss_settings = recipe.loss_settings(num_train=data.num_train, dataset_sha256=data.sha256)
-    mark = fingerprint(loss_settings)
-    out = request.out or Path("results") / f"{recipe.name}-{recipe.dataset}-{device}-{mark}"
-    run = RunDirectory(out)
-    info = RunInfo(
-        recipe=recipe, fingerprint=mark, loss_settings=loss_settings, dataset=data, device=device, created_at=now()
-    )
-    if run.path.exists() and not run.path.is_dir():
-        raise AezooError(f"{run.path} is a file; give a folder with --out")
-    if run.exists:
-        info = _same_run(run, info)
-    with share(images) as shared, tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
-        # From here on the one copy is the shared one.
-        del images
+    observer.stage(f"loading {without_folders(dataset.text)}")
+    with (
+        prepared(dataset, data_dir, plugin.source, held_out=recipe.validation, tell=observer.chosen) as data,
+        tempfile.TemporaryDirectory(prefix="aezoo-") as scratch,
+    ):
+        observer.chosen(data.lines)
+        for line in data.facts.warnings:
+            observer.warn(line)
+        matches = {variant.text: variant for variant in selected}
+        if request.match_params is not None:
+            matched = matching.match_params(selected, request.match_params, data.image_shape)
+            observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matched])
+            matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
+        info = _info(recipe, dataset, data, device)
+        run = RunDirectory(request.out or Path("results") / _folder_name(info))
+        if run.path.exists() and not run.path.is_dir():
+            raise AezooError(f"{run.path} is a file; give a folder with --out")
+        if run.exists:
+            info = _same_run(run, info)
         elsewhere = DatasetImages(
-            name=recipe.dataset, origin=registry.dataset_plugin(recipe.dataset).origin, data_dir=data_dir,
-            sha256=data.sha256, held_out=recipe.validation,
+            name=recipe.dataset, origin=plugin.origin, source=plugin.source, data_dir=data_dir,
+            sha256=info.dataset.sha256, held_out=recipe.validation,
         )  # fmt: skip
+        named = {
+            text: registry.select([text], latent_dims=request.latent_dims) for text in texts if not is_pattern(text)
+        }
         grid = Grid(
             request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
-            environment=machine.capture(device, request.threads), shared=shared,
-            images=shared if executor.shares_files else elsewhere,
+            environment=machine.capture(device, request.threads), shared=data.shared,
+            images=data.shared if executor.shares_files else elsewhere,
             jobs=request.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
             observer=observer,
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
         )  # fmt: skip
         yield grid, list({variant.text: variant for variant in matches.values()}.values())
+
+
+def _info(recipe: Recipe, dataset: DatasetVariant, data: Data, device: str) -> RunInfo:
+    """Return what a run is, before anything in it is asked for."""
+    facts = DatasetInfo(
+        name=recipe.dataset, sha256=data.facts.sha256, image_shape=data.image_shape,
+        num_train=data.shared.train_shape[0], num_test=data.shared.test_shape[0], notes=data.facts.notes,
+    )  # fmt: skip
+    settings = recipe.loss_settings(num_train=facts.num_train, dataset_sha256=facts.sha256, dataset=dataset.identity)
+    return RunInfo(
+        recipe=recipe, fingerprint=fingerprint(settings), loss_settings=settings, dataset=facts, device=device,
+        preprocessing=data.facts.preprocessing, label_names=data.facts.label_names, created_at=now(),
+    )  # fmt: skip
+
+
+def _folder_name(info: RunInfo) -> str:
+    data = re.sub(r"[^A-Za-z0-9_.=-]+", "-", without_folders(info.recipe.dataset)).strip("-.")
+    return f"{info.recipe.name}-{data[:60]}-{info.device}-{info.fingerprint}"
 
 
 def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:

@@ -1,17 +1,21 @@
 """Where images come from, a file of this machine or the data set, loaded anew; and which of them are shown."""
 
+import atexit
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from aezoo.contract.dataset import Images, sha256
+from aezoo.contract.pixels import SharedImages
 from aezoo.errors import AezooError
+from aezoo.harness.prepare import prepared
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin
+from aezoo.run.records import PluginSource
 from aezoo.run.samples import Choice, TestImages
 from aezoo.train.samples import LATENTS, choose, spaced
 
@@ -36,37 +40,48 @@ class ImageSource(Protocol):
 class DatasetImages:
     """The images of a data set, loaded anew where they are needed: for a process that sees no file of this machine.
 
-    `sha256` is that of the pixels that the bench saw; `held_out` is the recipe's share for validation.
+    `source` is that of the plugin, and `sha256` that of the pixels, that the bench saw; `held_out` is the recipe's
+    share for validation.
     """
 
     name: str
     origin: Origin
+    source: PluginSource
     data_dir: Path
     sha256: str
     held_out: float = 0.0
 
     def load(self) -> tuple[Tensor, Tensor]:
         """Return the train and the test images, uint8, (N, C, H, W), on the host."""
-        images = self._images()
-        return torch.from_numpy(images.train), torch.from_numpy(images.test)
+        return self._shared.load()
 
     def load_validation(self) -> Tensor:
         """Return the validation images, uint8, (V, C, H, W), on the host; (0,) where there are none."""
-        images = self._images()
-        return torch.empty(0, dtype=torch.uint8) if images.validation is None else torch.from_numpy(images.validation)
+        return self._shared.load_validation()
 
     def load_labels(self) -> tuple[Tensor, Tensor] | None:
         """Return the labels of the train and the test images, int64, (N,), or None where there are none."""
-        images = self._images()
-        if images.train_labels is None or images.test_labels is None:
-            return None
-        return torch.from_numpy(images.train_labels).long(), torch.from_numpy(images.test_labels).long()
+        return self._shared.load_labels()
 
-    def _images(self) -> Images:
-        images = Registry([self.origin.load()]).dataset(self.name).checked(self.data_dir)
-        if sha256(images) != self.sha256:
-            raise AezooError(f"the images of {self.name} are others here than where the bench was called")
-        return images.hold_out(self.held_out)
+    @property
+    def _shared(self) -> SharedImages:
+        return _shared(self)
+
+
+_as_long_as_the_process = ExitStack()
+atexit.register(_as_long_as_the_process.close)
+
+
+@cache
+def _shared(images: DatasetImages) -> SharedImages:
+    """Return where the images lie on this machine, for as long as the process lives."""
+    variant = Registry([images.origin.load()]).dataset(images.name)
+    data = _as_long_as_the_process.enter_context(
+        prepared(variant, images.data_dir, images.source, held_out=images.held_out)
+    )
+    if data.facts.sha256 != images.sha256:
+        raise AezooError(f"the images of {images.name} are others here than where the bench was called")
+    return data.shared
 
 
 def choose_images(source: ImageSource) -> Choice:

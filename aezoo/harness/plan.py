@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Executor, Outcome, Task, Work
+from aezoo.contract.pixels import SharedImages
 from aezoo.contract.recipe import Layout
 from aezoo.errors import AezooError
 from aezoo.harness.images import ImageSource, choose_images

@@ -71,7 +71,8 @@ def _of_dataset(info: RunInfo, registry: "Registry", data_dir: Path | None) -> "
     from aezoo.harness.images import DatasetImages
 
     name = info.dataset.name
+    plugin = registry.dataset_plugin(name)
     return DatasetImages(
-        name=name, origin=registry.dataset_plugin(name).origin, data_dir=find_data_dir(data_dir),
+        name=name, origin=plugin.origin, source=plugin.source, data_dir=find_data_dir(data_dir),
         sha256=info.dataset.sha256,
     )  # fmt: skip

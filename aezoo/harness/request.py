@@ -32,6 +32,12 @@ class Request(pydantic.BaseModel):
         validate_default=True,
         description="A recipe, the name of a built-in one, or the path of a TOML file.",
     )
+    dataset: Any = pydantic.Field(
+        default=None,
+        description="In place of the recipe's data set: another one's text, `images[path=photos,size=64]`; a path, "
+        "`./photos` or `./x.npz`; an array or a tensor of images; arrays by name; a data set of torch; two of these, "
+        "those to train on and those that test; or Images.",
+    )
     latent_dims: tuple[Positive, ...] = pydantic.Field(
         default=(), description="Replaces `latent_dim` of each architecture that has it."
     )

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aezoo.contract.dataset import SharedImages
 from aezoo.contract.executor import Report, Task, Work
 from aezoo.contract.network import is_closed_form
+from aezoo.contract.pixels import SharedImages
 from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment

@@ -22,7 +22,8 @@ from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, notes_of, num_params, to_float
-from aezoo.contract.recipe import Layout, Precision, Recipe
+from aezoo.contract.pixels import resident
+from aezoo.contract.recipe import Layout, Recipe
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of, traceback_of
 from aezoo.harness.images import ImageSource
 from aezoo.machine import Environment, PeakMemory
@@ -99,14 +100,16 @@ class TrainAndScore:
 
     def _train_and_score(self, plan: TrialPlan, report: Report) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what is known of the trial, by the names of a record, and its files."""
-        train_NCHW, test_NCHW = (pixels.to(plan.device) for pixels in self.images.load())
+        train_NCHW, test_NCHW = (resident(pixels, plan.device) for pixels in self.images.load())
         variant = find(plan.variant, self.origin, plan.plugin)
         memory = PeakMemory(plan.device)
-        module = lay_out(build(variant, train_NCHW, plan.seed), self.layout)
+        module = lay_out(build(variant, train_NCHW, plan.seed, plan.device), self.layout)
         if is_closed_form(module):
-            trained = fit(module, train_NCHW, plan.seed)
+            trained = fit(module, train_NCHW, plan.seed, plan.device)
         else:
-            trained = train(module, train_NCHW, plan.settings, plan.seed, report, compiled=plan.compiled)
+            trained = train(
+                module, train_NCHW, plan.settings, plan.seed, report, compiled=plan.compiled, device=plan.device
+            )
         facts: dict[str, Any] = {
             "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
             "compile_seconds": trained.compile_seconds,
@@ -114,7 +117,7 @@ class TrainAndScore:
         seed_stream(plan.seed, Stream.EVALUATION)
         if plan.tuning:
             # It chooses a learning rate: neither the test images nor its weights have a part in that.
-            validation_NCHW = self.images.load_validation().to(plan.device)
+            validation_NCHW = resident(self.images.load_validation(), plan.device)
             return facts | {"validation_mse": float(_errors(module, validation_NCHW, plan, "validation").mean())}, {}
         test_errors = _errors(module, test_NCHW, plan, "test")
         train_errors = _errors(module, train_NCHW, plan, "training")
@@ -126,7 +129,7 @@ class TrainAndScore:
             files[WEIGHTS] = pack(module)
         except AezooError as error:
             facts["weights_missing"] = str(error)
-        active = _active_units(module, test_NCHW, plan.recipe.precision)
+        active = _active_units(module, test_NCHW, plan)
         try:
             files[SAMPLES] = self._samples(module, test_NCHW, plan)
         except KeyboardInterrupt:
@@ -150,13 +153,13 @@ class TrainAndScore:
         chosen = self.choice
         kept = samples_of(
             module, test_NCHW, images=chosen.images, pair=chosen.pair, latents=chosen.latents,
-            precision=plan.recipe.precision,
+            precision=plan.recipe.precision, device=plan.device,
         )  # fmt: skip
         return pack_samples(Samples(choice=chosen, **kept))
 
 
 def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) -> Tensor:
-    errors = image_errors(module, images_NCHW, plan.recipe.precision)
+    errors = image_errors(module, images_NCHW, plan.recipe.precision, device=plan.device)
     if not torch.isfinite(errors).all():
         raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
     return errors
@@ -167,10 +170,12 @@ def _ahead(report: Report, before: int) -> Report:
     return lambda steps: report(before + steps)
 
 
-def _active_units(module: nn.Module, images_NCHW: Tensor, precision: Precision) -> float | None:
+def _active_units(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan) -> float | None:
     """Count the active units of a sparse latent; None for another one."""
-    pair = halves(module, to_float(images_NCHW[:2]))
-    return active_units(pair[0], images_NCHW, precision) if pair and is_sparse(module) else None
+    pair = halves(module, to_float(images_NCHW[:2].to(plan.device)))
+    if pair is None or not is_sparse(module):
+        return None
+    return active_units(pair[0], images_NCHW, plan.recipe.precision, plan.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +197,12 @@ class Measure:
         record = self.record
         variant = find(record.variant, self.origin, record.plugin)
         parts: tuple[Part, Part] = ("train", "test")
-        images = dict(zip(parts, (pixels.to(record.device) for pixels in self.images.load()), strict=True))
-        module = lay_out(build(variant, images["train"], record.seed), record.layout or "contiguous")
+        images = dict(zip(parts, (resident(pixels, record.device) for pixels in self.images.load()), strict=True))
+        module = lay_out(build(variant, images["train"], record.seed, record.device), record.layout or "contiguous")
         unpack(self.weights if isinstance(self.weights, bytes) else self.weights.read_bytes(), module)
         seed_stream(record.seed, Stream.EVALUATION)
-        test_mse = float(image_errors(module, images["test"], record.recipe.precision).mean())
+        errors = image_errors(module, images["test"], record.recipe.precision, device=record.device)
+        test_mse = float(errors.mean())
         if not math.isclose(test_mse, record.test_mse or 0.0, rel_tol=TOLERANCE):
             raise AezooError(
                 f"the weights that were kept do not make the network that was scored: test_mse {test_mse:.4g}, "
@@ -298,7 +304,7 @@ def preflight(
     facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
     if not (fits and facts.closed_form):
         return facts
-    return facts.model_copy(update=_measure_fit(variant, train_NCHW.to(device)))
+    return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
 
 
 def _measure(
@@ -341,10 +347,10 @@ def _measure(
     return facts.model_copy(update={"layout": layout} | steps | peaks)
 
 
-def _measure_fit(variant: Variant, images_NCHW: Tensor) -> dict[str, float | None]:
+def _measure_fit(variant: Variant, images_NCHW: Tensor, device: str) -> dict[str, float | None]:
     """Fit a closed form as its trial does, and return what that costs, by the names of `Preflight`."""
-    memory = PeakMemory(images_NCHW.device.type)
-    trained = fit(build(variant, images_NCHW, seed=0), images_NCHW, seed=0)
+    memory = PeakMemory(device)
+    trained = fit(build(variant, images_NCHW, 0, device), images_NCHW, 0, device)
     return {
         "fit_seconds": trained.seconds,
         "peak_memory_bytes": memory.host(),

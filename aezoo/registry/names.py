@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
-from aezoo.contract.dataset import Dataset
+from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.executor import Executor
 from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
 from aezoo.registry.catalogue import BLOCKING, plugin_points
+from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Origin, Plugin, load, owner
 from aezoo.run.records import PluginSource
 
@@ -97,18 +99,23 @@ class Registry:
         labels = (label for label, (architecture, _) in self.architectures.items() if architecture.speed_reference)
         return next((self._variant(label, {}) for label in labels), None)
 
-    def dataset(self, name: str) -> Dataset:
-        """Return a data set by name, or by ``distribution:name``.
+    def dataset(self, text: str) -> DatasetVariant:
+        """Return the data set that a text names: ``mnist-5k``, ``images[path=photos,size=64]``, or a path alone.
 
         Raises:
-            AezooError: there is none, or several plugins claim the name.
+            AezooError: there is none, several plugins claim the name, a hyperparameter is wrong, or nothing takes a
+                path of that kind.
         """
-        dataset: Dataset = self._named("aezoo_datasets", "data set", name)[0]
-        return dataset
+        return self._dataset(text)[0]
 
-    def dataset_plugin(self, name: str) -> Plugin:
+    def dataset_plugin(self, text: str) -> Plugin:
         """Return the plugin that contributes a data set."""
-        return self._named("aezoo_datasets", "data set", name)[1]
+        return self._dataset(text)[1]
+
+    def _dataset(self, text: str) -> tuple[DatasetVariant, Plugin]:
+        name, settings = read_dataset(text, [dataset for dataset, _ in self.contributed("aezoo_datasets")])
+        dataset, plugin = self._named("aezoo_datasets", "data set", name)
+        return DatasetVariant.of(dataset, settings, name), plugin
 
     def metric(self, name: str) -> tuple[Metric, Plugin]:
         """Return a metric, with its plugin, by name, or by ``distribution:name``.
@@ -144,7 +151,14 @@ class Registry:
         if not claims:
             option = hook.removeprefix("aezoo_")
             names = sorted(contribution.name for contribution, _ in everything)
-            raise AezooError(f"no {kind} {name!r}; `aezoo list --{option}` shows them all." + did_you_mean(name, names))
+            here = (
+                f" A file or folder is given as a path: ./{name}."
+                if option == "datasets" and Path(name).exists()
+                else ""
+            )
+            raise AezooError(
+                f"no {kind} {name!r}; `aezoo list --{option}` shows them all." + (here or did_you_mean(name, names))
+            )
         return _only(claims, kind, name)
 
     def resolve(self, text: str) -> Variant:

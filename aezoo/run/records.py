@@ -11,6 +11,7 @@ import pydantic
 
 from aezoo.contract.architecture import SeedSpread
 from aezoo.contract.executor import Status
+from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.recipe import Layout, Recipe
 from aezoo.machine import Count, Environment, FrozenModel
 
@@ -38,13 +39,14 @@ class PluginSource(FrozenModel):
 
 
 class DatasetInfo(FrozenModel):
-    """The data set of a run. `image_shape` is (channels, height, width)."""
+    """The data set of a run. `image_shape` is (channels, height, width); `notes` say what was done to its images."""
 
     name: str
     sha256: str
     image_shape: tuple[Count, Count, Count]
     num_train: Count
     num_test: Count
+    notes: list[str] = []
 
 
 class TrialPlan(FrozenModel):
@@ -271,7 +273,9 @@ class Repetition(FrozenModel):
 class RunInfo(FrozenModel):
     """A run: its settings, and the variants and seeds that were asked for, by every call that shared it.
 
-    `requested` holds, for each variant, the ids of its trials in the order of their seeds.
+    `requested` holds, for each variant, the ids of its trials in the order of their seeds. `preprocessing` makes
+    pixels, as its networks see them, of other images; `label_names` holds what each label is called, where its number
+    does not say it.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -280,6 +284,8 @@ class RunInfo(FrozenModel):
     loss_settings: dict[str, Any]
     dataset: DatasetInfo
     device: str
+    preprocessing: Preprocessing | None = None
+    label_names: list[str] = []
     requested: dict[str, list[TrialId]] = {}
     created_at: str
 

@@ -77,8 +77,8 @@ def initialise(module: nn.Module, x_BCHW: Tensor) -> None:
         raise ContractError(f"its lazy layer {lazy[0].rpartition('.')[0]} is used by no forward pass: it has no shape")
 
 
-def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
-    """Build a variant on the images' device, drawing from the trial's stream for initialisation.
+def build(variant: Variant, images_NCHW: Tensor, seed: int, device: torch.device | str | None = None) -> nn.Module:
+    """Build a variant on a device, else the images' own, drawing from the trial's stream for initialisation.
 
     Raises:
         RefusedError: its build function refused, in a line.
@@ -92,8 +92,8 @@ def build(variant: Variant, images_NCHW: Tensor, seed: int) -> nn.Module:
         raise RefusedError(str(error)) from error
     if not isinstance(module, nn.Module):
         raise ContractError(f"build must return an nn.Module, but returned {type(module).__name__}")
-    module = module.to(images_NCHW.device)
-    initialise(module, to_float(images_NCHW[:2]))
+    module = module.to(device or images_NCHW.device)
+    initialise(module, to_float(images_NCHW[:2].to(device or images_NCHW.device)))
     return module
 
 

@@ -4,13 +4,15 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aezoo.contract.network import to_float
+from aezoo.contract.pixels import is_streamed, let_go, own_copy
 from aezoo.contract.recipe import Recipe
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
@@ -18,6 +20,8 @@ from aezoo.train.engine import Trainer, whole_batch
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
 
+GATHERED = 1024
+"""Images that are gathered at a time, of those that are streamed."""
 HELD_AS_FLOATS = 2**24
 """Pixels of a data set, all images together, that a trial turns to floats once and not at every step: 64 MiB."""
 
@@ -61,55 +65,98 @@ def train(
     on_step: Callable[[int], None],
     *,
     compiled: bool = False,
+    device: torch.device | str | None = None,
 ) -> Trained:
     """Train the network for the recipe's budget.
 
     Args:
         module: On the device already.
-        images_NCHW: The training images, uint8, on the same device.
+        images_NCHW: The training images, uint8, on the same device; those that are streamed on the host.
         recipe: The settings.
         seed: The trial's; batch order and training noise derive from it.
         on_step: Told the number of steps taken, once a block.
         compiled: Whether to compile the step, before the clock starts.
+        device: The network's; by default that of the images.
 
     Raises:
         DivergedError: a loss was NaN or infinite.
         ContractError: the network broke the contract.
     """
     steps = recipe.num_steps(len(images_NCHW))
+    where = torch.device(device or images_NCHW.device)
     trainer = Trainer(module, recipe, compiled=compiled)
-    compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe)) if compiled else None
-    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe).to(where)) if compiled else None
     seed_stream(seed, Stream.TRAINING_NOISE)
     curve: list[tuple[int, float]] = []
     started = time.perf_counter()
-    floats_NCHW = to_float(images_NCHW) if images_NCHW.numel() <= HELD_AS_FLOATS else None
-    for first in range(0, steps, BLOCK):
-        size = min(BLOCK, steps - first)
-        indices = torch.stack([next(batches) for _ in range(size)]).to(images_NCHW.device)
-        if floats_NCHW is not None:
-            losses = torch.stack([trainer.step(floats_NCHW[batch]) for batch in indices]).cpu()
-        else:
-            # A block is gathered at once, as bytes: a quarter of the memory of floats.
-            losses = torch.stack([trainer.step(to_float(pixels)) for pixels in images_NCHW[indices]]).cpu()
+    done = 0
+    for batches in _blocks(images_NCHW, recipe, seed, steps, where):
+        losses = torch.stack([trainer.step(x_BCHW) for x_BCHW in batches]).cpu()
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
-            raise DivergedError(f"the training loss was not finite at step {first + int(bad[0]) + 1}")
-        curve.append((first + size, float(losses.double().mean())))
-        on_step(first + size)
+            raise DivergedError(f"the training loss was not finite at step {done + int(bad[0]) + 1}")
+        done += len(losses)
+        curve.append((done, float(losses.double().mean())))
+        on_step(done)
     return Trained(seconds=time.perf_counter() - started, curve=curve, compile_seconds=compile_seconds)
 
 
-def fit(module: nn.Module, images_NCHW: Tensor, seed: int) -> Trained:
-    """Call the ``fit`` of a closed-form module in place of training, on the images as all trials share them: uint8."""
+def _blocks(
+    images_NCHW: Tensor, recipe: Recipe, seed: int, steps: int, device: torch.device
+) -> Iterator[Iterable[Tensor]]:
+    """Yield the batches of one block after another, each a float32 (B, C, H, W) on the device."""
+    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    blocks = (
+        torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]) for first in range(0, steps, BLOCK)
+    )
+    if is_streamed(images_NCHW):
+        for pixels in _read_ahead(images_NCHW, blocks, pinned=device.type == "cuda"):
+            yield (to_float(batch.to(device, non_blocking=True)) for batch in pixels)
+    elif images_NCHW.numel() <= HELD_AS_FLOATS:
+        floats_NCHW = to_float(images_NCHW)
+        for indices in blocks:
+            yield (floats_NCHW[batch] for batch in indices.to(device))
+    else:
+        for indices in blocks:
+            # A block is gathered at once, as bytes: a quarter of the memory of floats.
+            yield (to_float(batch) for batch in images_NCHW[indices.to(device)])
+
+
+def _read_ahead(images_NCHW: Tensor, blocks: Iterator[Tensor], *, pinned: bool) -> Iterator[Tensor]:
+    """Yield the bytes of a block, on the host, while another thread gathers those of the next one."""
+
+    def gather(indices: Tensor) -> Tensor:
+        # In the order in which they lie: where they are not in memory, the disk reads ahead.
+        order = torch.argsort(indices.flatten())
+        flat = indices.flatten()
+        pixels = torch.empty((len(flat), *images_NCHW.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+        for start in range(0, len(order), GATHERED):
+            part = order[start : start + GATHERED]
+            pixels[part] = images_NCHW[flat[part]]
+            let_go(images_NCHW)
+        return pixels.view(*indices.shape, *images_NCHW.shape[1:])
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = next((pool.submit(gather, indices) for indices in blocks), None)
+        while waiting is not None:
+            ready, waiting = waiting, next((pool.submit(gather, indices) for indices in blocks), None)
+            yield ready.result()
+
+
+def fit(module: nn.Module, images_NCHW: Tensor, seed: int, device: torch.device | str | None = None) -> Trained:
+    """Call the ``fit`` of a closed-form module in place of training, on the images as all trials share them: uint8.
+
+    The module is on `device`, else on that of the images. Images that are streamed are fitted on the host.
+    """
     seed_stream(seed, Stream.TRAINING_NOISE)
     started = time.perf_counter()
-    device = images_NCHW.device
+    home = torch.device(device or images_NCHW.device)
     # Closed forms are found in float64, which an MPS device has not: there they are found on the host.
-    where = torch.device("cpu") if device.type == "mps" else device
+    where = torch.device("cpu") if home.type == "mps" or is_streamed(images_NCHW) else home
     with torch.no_grad():
         module.to(where)
         # Its own copy: what it does to the images is done to no score.
-        module.fit(images_NCHW.to(where, copy=True))  # type: ignore[operator]
-        module.to(device)
+        own = own_copy(images_NCHW) if images_NCHW.device == where else images_NCHW.to(where)
+        module.fit(own)  # type: ignore[operator]
+        module.to(home)
     return Trained(seconds=time.perf_counter() - started, curve=[])

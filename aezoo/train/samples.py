@@ -114,25 +114,30 @@ def samples_of(
     pair: tuple[int, int],
     latents: Sequence[int],
     precision: Precision,
+    device: torch.device | str | None = None,
 ) -> dict[str, Any]:
     """Return what is kept of a trained network to be looked at, by the names of `aezoo.run.samples.Samples`.
 
     What cannot be had is told in `missing`, by its name: a trial does not fail for it. Evaluation mode, clean input.
     """
     module.eval()
+    where = torch.device(device or test_NCHW.device)
     kept: dict[str, Any] = {"missing": {}}
-    with torch.no_grad(), arithmetic(precision, test_NCHW.device.type):
-        reconstructions = module(to_float(test_NCHW[list(images)])).float().cpu()
+    shown, encoded, ends, first = (
+        test_NCHW[list(places)].to(where) for places in (images, latents, pair, range(min(2, len(test_NCHW))))
+    )
+    with torch.no_grad(), arithmetic(precision, where.type):
+        reconstructions = module(to_float(shown)).float().cpu()
         kept["reconstructions"] = _to_bytes(reconstructions)
         # By more than what is lost in rounding to a byte.
         outside = (reconstructions < -HALF_A_BYTE) | (reconstructions > 1 + HALF_A_BYTE)
         kept["clipped"] = float(outside.double().mean())
-        pair_of_halves = halves(module, to_float(test_NCHW[:2]))
+        pair_of_halves = halves(module, to_float(first))
         parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "latents": lambda: _latents(pair_of_halves, test_NCHW[list(latents)]),
-            "interpolation": lambda: _interpolation(pair_of_halves, test_NCHW[list(pair)]),
-            "activity": lambda: _activity(module, pair_of_halves, test_NCHW[list(latents)]),
-            "usage": lambda: _usage(module, test_NCHW[list(latents)]),
+            "latents": lambda: _latents(pair_of_halves, encoded),
+            "interpolation": lambda: _interpolation(pair_of_halves, ends),
+            "activity": lambda: _activity(module, pair_of_halves, encoded),
+            "usage": lambda: _usage(module, encoded),
         }
         for name, part in parts.items():
             try:

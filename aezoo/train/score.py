@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aezoo.contract.metric import Part
 from aezoo.contract.network import Half, halves, to_float
+from aezoo.contract.pixels import chunks
 from aezoo.contract.recipe import Precision
 from aezoo.errors import AezooError, ContractError
 from aezoo.train.engine import arithmetic
@@ -20,12 +21,16 @@ EVALUATION_BATCH = 128
 
 
 def image_errors(
-    module: nn.Module, images_NCHW: Tensor, precision: Precision = "float32", batch_size: int = EVALUATION_BATCH
+    module: nn.Module,
+    images_NCHW: Tensor,
+    precision: Precision = "float32",
+    batch_size: int = EVALUATION_BATCH,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Return the mean squared error of each image, (N,), float64, on the host: evaluation mode, clean input.
 
     Summed in float64, so that neither it nor its mean, the score, depends on `batch_size`. What the network is
-    compared with never passes through its hands.
+    compared with never passes through its hands. The network is on `device`, else on that of the images.
 
     Raises:
         ContractError: a reconstruction is not of its image's shape.
@@ -35,7 +40,7 @@ def image_errors(
     errors_N = torch.empty(len(images_NCHW), dtype=torch.float64)
     with torch.no_grad():
         for pixels, errors_B in zip(
-            torch.split(images_NCHW, batch_size), torch.split(errors_N, batch_size), strict=True
+            chunks(images_NCHW, batch_size, device), torch.split(errors_N, batch_size), strict=True
         ):
             with arithmetic(precision, pixels.device.type):
                 reconstruction = module(to_float(pixels))
@@ -49,11 +54,13 @@ def image_errors(
     return errors_N
 
 
-def active_units(encode: Half, images_NCHW: Tensor, precision: Precision = "float32") -> float:
+def active_units(
+    encode: Half, images_NCHW: Tensor, precision: Precision = "float32", device: torch.device | str | None = None
+) -> float:
     """Return how many numbers of an image's latent are not 0, on average: evaluation mode, clean input."""
     total = 0
     with torch.no_grad():
-        for pixels in torch.split(images_NCHW, EVALUATION_BATCH):
+        for pixels in chunks(images_NCHW, EVALUATION_BATCH, device):
             with arithmetic(precision, pixels.device.type):
                 total += int(torch.count_nonzero(encode(to_float(pixels))))
     return total / len(images_NCHW)
@@ -61,7 +68,7 @@ def active_units(encode: Half, images_NCHW: Tensor, precision: Precision = "floa
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork:
-    """A trained network, its images, uint8 (N, C, H, W), on the device, and their labels, empty where there are none.
+    """A trained network, its images, uint8 (N, C, H, W), and their labels, empty where there are none.
 
     `aezoo.contract.metric.Evaluation` describes what it offers.
     """
@@ -75,7 +82,7 @@ class TrainedNetwork:
     def batches(self, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and their reconstructions, each (B, C, H, W), float32."""
         self.module.eval()
-        for pixels in torch.split(self.images[part], EVALUATION_BATCH):
+        for pixels in chunks(self.images[part], EVALUATION_BATCH, self.device):
             # A generator must not leave its caller without gradients, so that is said for each batch anew.
             with torch.no_grad(), arithmetic(self.precision, self.device):
                 reconstruction = self.module(to_float(pixels))
@@ -83,7 +90,7 @@ class TrainedNetwork:
 
     def latents(self, part: Part) -> Tensor:
         """Return the latents of all images, (N, latent_size), float32."""
-        pair = halves(self.module, to_float(self.images[part][:8]))
+        pair = halves(self.module, to_float(self.images[part][:8].to(self.device)))
         if pair is None:
             raise AezooError("the network has no encoder and decoder, and so no latent")
         encode, _ = pair
@@ -91,7 +98,7 @@ class TrainedNetwork:
         with torch.no_grad(), arithmetic(self.precision, self.device):
             parts = [
                 encode(to_float(pixels)).flatten(1).float()
-                for pixels in torch.split(self.images[part], EVALUATION_BATCH)
+                for pixels in chunks(self.images[part], EVALUATION_BATCH, self.device)
             ]
         return torch.cat(parts)
 

@@ -1,0 +1,365 @@
+"""Arrays of images, with or without names, as the images of a data set: what people have in memory, or in a file."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aezoo.contract.dataset import Images, Part
+from aezoo.contract.pixels import STREAMED_ABOVE, FilePixels, GatheredPixels, Pixels, Subset, array_chunks
+from aezoo.contract.preprocessing import (
+    Layout,
+    Preprocessing,
+    Range,
+    as_numbers,
+    as_pixels,
+    counted,
+    range_of,
+    with_channels,
+)
+from aezoo.contract.split import choose_test, pixel_hash
+from aezoo.errors import AezooError, reason_of
+
+Array = NDArray[Any]
+Labels = NDArray[np.int64]
+TEST = 0.2
+"""The share of the images that test, where a data set does not say which."""
+_PARTS: dict[str, Part] = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation",
+}  # fmt: skip
+_LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
+_IMAGES = {"x", "image", "images", "img", "imgs", "data", "pixels", "arr"}
+Role = Literal["pixels", "labels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arranged:
+    """How arrays become the images of a data set.
+
+    Args:
+        test: The share of the images that test, where no array is called so.
+        seed: Chooses them, beside their pixels.
+        values: What floats mean; None to tell it by their range.
+        layout: Where the channels are; None to tell it by the shape.
+        image_shape: (channels, height, width) of what is written in a row each; None for rows of numbers.
+    """
+
+    test: float = TEST
+    seed: int = 0
+    values: Range | None = None
+    layout: Layout | None = None
+    image_shape: tuple[int, int, int] | None = None
+
+    def images(self, arrays: Mapping[str, Any]) -> Images:
+        """Return the images of arrays that are named as people do: ``x_train``, ``y_test``, ``images``, ``labels``.
+
+        One array of images, by whatever name, is split; two are the parts that their names say.
+
+        Raises:
+            AezooError: it is unclear which array is what, or what its numbers mean, or they do not fit one another.
+        """
+        roles = roles_of(arrays)
+        parts: dict[Part, Array] = {}
+        labels: dict[Part, Any] = {}
+        notes: list[str] = []
+        for (part, role), name in roles.items():
+            (parts if role == "pixels" else labels)[part or "train"] = as_array(arrays[name], name)
+        left = sorted(set(arrays) - set(roles.values()))
+        if left:
+            notes.append(f"left out: {', '.join(left)}")
+        if "test" not in parts and "validation" in parts:
+            raise AezooError("there are validation images and no test images: call those that test x_test")
+        if "train" not in parts:
+            raise AezooError("there are test images and none to train on: call those x_train")
+        labels.pop("validation", None)
+        if any(len(labels[part]) != len(parts[part]) for part in labels if part in parts):
+            counts = ", ".join(f"{len(parts[part])} and {len(labels[part])}" for part in labels if part in parts)
+            raise AezooError(f"there must be a label for each image, but there are {counts}")
+        if labels and "test" in parts and set(labels) != {"train", "test"}:
+            notes.append("labels for one part alone were left out")
+            labels = {}
+        numbers, names = as_labels(labels)
+        return self.arrange(parts, numbers, names, notes)
+
+    def arrange(
+        self, parts: Mapping[Part, Array], labels: Mapping[Part, Labels], label_names: Sequence[str], notes: list[str]
+    ) -> Images:
+        """Return images from the arrays of each part; where there are none that test, some of the others do.
+
+        Raises:
+            AezooError: it is unclear what an array's numbers mean, or the parts do not fit one another.
+        """
+        if self.image_shape is not None:
+            parts = {part: _as_shaped(array, self.image_shape) for part, array in parts.items()}
+        if any(len(array.shape) == 2 and array.dtype != np.uint8 for array in parts.values()):
+            return self._rows(parts, labels, label_names, notes)
+        pixels = self._pixels(parts, notes)
+        if "test" in pixels:
+            return Images(
+                train=pixels["train"], test=pixels["test"], validation=pixels.get("validation"),
+                train_labels=labels.get("train"), test_labels=labels.get("test"),
+                notes=tuple(notes), label_names=label_names,
+            )  # fmt: skip
+        whole = pixels["train"]
+        hashes = [pixel_hash(image) for chunk in array_chunks(whole) for image in chunk]
+        images = self.split(whole, hashes, labels.get("train"), notes)
+        return replace(images, label_names=label_names)
+
+    def split(
+        self, pixels: Pixels, hashes: Sequence[bytes], labels: Labels | None, notes: Iterable[str] = ()
+    ) -> Images:
+        """Return images of which a share tests, chosen by their pixels and the seed, of each label alike.
+
+        Args:
+            pixels: All of them, (N, C, H, W); an array, or what can be indexed by one.
+            hashes: What tells each from the others.
+            labels: (N,), or None.
+            notes: What was done to them so far.
+
+        Raises:
+            AezooError: they are too few.
+        """
+        tests = choose_test(hashes, labels, self.test, self.seed)
+        if not tests.any():
+            raise AezooError(
+                f"{counted(len(pixels), 'image')} cannot be split: a share of {self.test:g} to test is none of them"
+            )
+        chosen = np.flatnonzero(~tests), np.flatnonzero(tests)
+        shape = "x".join(map(str, pixels.shape[1:]))
+        of_each = "" if labels is None else ", of each label alike"
+        note = (
+            f"{counted(int(tests.sum()), 'image', len(tests))} ({shape}) test{of_each}: no split is given, so that their pixels "
+            f"and the seed {self.seed} choose; equal images stay together"
+        )
+        train, test = (
+            pixels[indices] if isinstance(pixels, np.ndarray) and pixels.nbytes <= STREAMED_ABOVE
+            else Subset(pixels, indices) for indices in chosen
+        )  # fmt: skip
+        return Images(
+            train=train, test=test, notes=(*notes, note),
+            train_labels=None if labels is None else labels[chosen[0]],
+            test_labels=None if labels is None else labels[chosen[1]],
+            names={"train": [str(place) for place in chosen[0]], "test": [str(place) for place in chosen[1]]},
+        )  # fmt: skip
+
+    def _pixels(self, parts: Mapping[Part, Any], notes: list[str]) -> dict[Part, Pixels]:
+        """Return the arrays of all parts as (N, C, H, W), uint8; what they mean is told by the training part."""
+        done: dict[Part, Pixels] = {}
+        values = self.values
+        if values is None and all(map(_is_float, parts.values())):
+            # One rule for all of them: a part of dark images alone would be told for another range.
+            ends = [
+                end for array in parts.values() for chunk in array_chunks(array) for end in (chunk.min(), chunk.max())
+            ]
+            values = range_of(as_numbers(np.asarray(ends)))
+        for part, array in parts.items():
+            done[part], lines = _converted(array, values if _is_float(array) else None, self.layout)
+            notes += [line for line in lines if line not in notes]
+        shapes = {tuple(array.shape[1:]) for array in done.values()}
+        if len(shapes) > 1:
+            raise AezooError(f"the images of all parts must be of one shape, but are {', '.join(map(str, shapes))}")
+        return done
+
+    def _rows(
+        self, parts: Mapping[Part, Array], labels: Mapping[Part, Labels], label_names: Sequence[str], notes: list[str]
+    ) -> Images:
+        """Return rows of numbers as images of 1x1xD, scaled by the training part's range alone, a column each."""
+        columns = {array.shape[1:] for array in parts.values()}
+        if len(columns) > 1 or any(array.ndim != 2 for array in parts.values()):
+            raise AezooError(f"all rows must have as many columns, but there are {', '.join(map(str, columns))}")
+        numbers = {part: as_numbers(array) for part, array in parts.items()}
+        whole = numbers["train"]
+        if "test" in numbers:
+            train, test = whole, numbers["test"]
+            images = Images(train=_as_images(train), test=_as_images(test))
+        else:
+            images = self.split(_as_images(whole), [row.tobytes() for row in whole], labels.get("train"))
+            train, test = (np.asarray(part)[:, 0, 0] for part in (images.train, images.test))
+            labels = {"train": images.train_labels, "test": images.test_labels} if labels else {}  # type: ignore[dict-item]
+        low, high = train.min(axis=0), train.max(axis=0)
+        preprocessing = Preprocessing(image_shape=(1, 1, train.shape[1]), low=low.tolist(), high=high.tolist())
+        outside = int(np.count_nonzero((test < low) | (test > high)))
+        constant = int(np.count_nonzero(low == high))
+        notes.append(
+            f"{counted(train.shape[1], 'column')} scaled to 0 to 255, 8 bits, each by its range in the training rows"
+            + (f"; {counted(outside, 'number', test.size)} of the test rows clipped to it" if outside else "")
+            + (f"; {counted(constant, 'column')} the same in all training rows" if constant else "")
+        )
+        return replace(
+            images, train=preprocessing.of_rows(train), test=preprocessing.of_rows(test),
+            validation=preprocessing.of_rows(numbers["validation"]) if "validation" in numbers else None,
+            train_labels=labels.get("train"), test_labels=labels.get("test"), label_names=label_names,
+            notes=(*notes, *images.notes), preprocessing=preprocessing,
+        )  # fmt: skip
+
+
+def images_of(given: Any) -> Images:
+    """Return what is given from Python as the images of a data set.
+
+    Args:
+        given: `Images`; an array or a tensor of images; arrays by name, as an npz holds them; a data set of torch,
+            each item an image, with a label or without; or two of these, those to train on and those that test.
+
+    Raises:
+        AezooError: it is none of these, or it is unclear what it means.
+    """
+    if isinstance(given, Images):
+        return given
+    if isinstance(given, Mapping):
+        return Arranged().images(given)
+    if isinstance(given, tuple) and len(given) == 2:
+        named = {f"{role}_{part}": array for part, each in zip(("train", "test"), given, strict=True)
+                 for role, array in _gathered(each).items()}  # fmt: skip
+        return Arranged().images(named)
+    return Arranged().images(_gathered(given))
+
+
+def _gathered(given: Any) -> dict[str, Array]:
+    """Return the images, and the labels where there are some, of an array or of a data set of torch."""
+    if isinstance(given, list) or hasattr(given, "shape") or not hasattr(given, "__getitem__"):
+        return {"images": as_array(given, "the data set")}
+    try:
+        items = [given[place] for place in range(len(given))]
+    except Exception as error:
+        raise AezooError(f"the data set cannot be read item by item: {reason_of(error)}") from error
+    if not items:
+        raise AezooError("the data set is empty")
+    if isinstance(items[0], Mapping):
+        keys = roles_of(items[0])
+        names = [keys[None, role] for role in ("pixels", "labels") if (None, role) in keys]
+        items = [tuple(item[name] for name in names) for item in items]
+    pairs = [tuple(item) if isinstance(item, tuple | list) else (item,) for item in items]
+    images = [as_array(pair[0], "an image of the data set") for pair in pairs]
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) > 1:
+        raise AezooError(
+            f"the images of the data set must be of one shape, but are {', '.join(map(str, shapes[:3]))}; resize them, "
+            "or give them as a folder of files"
+        )
+    gathered = {"images": np.stack(images)}
+    if len(pairs[0]) > 1:
+        gathered["labels"] = np.asarray([as_array(pair[1], "a label") for pair in pairs])
+    return gathered
+
+
+def _as_images(rows: Array) -> Array:
+    return rows[:, None, None, :]
+
+
+def _is_float(array: Pixels) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def _converted(array: Any, values: Range | None, layout: Layout | None) -> tuple[Pixels, list[str]]:
+    """Return images as uint8, (N, C, H, W), and what was done to them; large ones go to a file, a part at a time."""
+    if isinstance(array, np.ndarray) and array.nbytes <= STREAMED_ABOVE:
+        pixels, note = as_pixels(array, values)
+        placed, moved = with_channels(pixels, layout)
+        return placed, [line for line in (note, moved) if line]
+    gathered, notes = None, []
+    if np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8:
+        # What whole numbers mean, their greatest says.
+        greatest = max(int(chunk.max()) for chunk in array_chunks(array))
+        if greatest > 255:
+            raise AezooError(f"whole numbers up to {greatest} of images that are streamed: make them uint8 beforehand")
+    for chunk in array_chunks(array):
+        images, lines = _converted(chunk, values, layout)
+        gathered = gathered or GatheredPixels(images.shape[1:])
+        gathered.extend(images[0:])
+        notes += [line for line in lines if line not in notes]
+    if gathered is None:
+        raise AezooError(f"there are no images: {array.shape}")
+    return gathered, notes
+
+
+def _as_shaped(array: Array, image_shape: tuple[int, int, int]) -> Array:
+    if len(array.shape) < 2 or math.prod(array.shape[1:]) != math.prod(image_shape):
+        wanted = "x".join(map(str, image_shape))
+        raise AezooError(f"images of {wanted} are asked for, but there is an array of {array.shape}")
+    if not isinstance(array, np.ndarray):
+        raise AezooError("image_shape is for arrays that are held in memory")
+    return array.reshape(-1, *image_shape)
+
+
+def roles_of(arrays: Mapping[str, Any]) -> dict[tuple[Part | None, Role], str]:
+    """Return which array holds the images, and which the labels, of each part; None stands for all of them.
+
+    Raises:
+        AezooError: it is unclear.
+    """
+    roles: dict[tuple[Part | None, Role], list[str]] = {}
+    for name in arrays:
+        words = set(re.split(r"[^a-z]+", name.lower()))
+        part = next((_PARTS[word] for word in sorted(words) if word in _PARTS), None)
+        role: Role = "labels" if words & _LABELS else "pixels"
+        roles.setdefault((part, role), []).append(name)
+    known: dict[tuple[Part | None, Role], str] = {}
+    named = {part for part, _ in roles if part is not None}
+    for (part, role), names in roles.items():
+        if named and part is None:
+            continue
+        chosen = names if len(names) == 1 else [name for name in names if _words(name) & (_IMAGES | {"y", "labels"})]
+        if len(chosen) != 1:
+            raise AezooError(
+                f"it is unclear which array holds the {'images' if role == 'pixels' else role}: {', '.join(names)}; "
+                "call it images or labels, or x_train, y_train, x_test and y_test"
+            )
+        known[part, role] = chosen[0]
+    if not any(role == "pixels" for _, role in known):
+        raise AezooError(
+            f"no array of images among {', '.join(arrays) or 'none'}: call it images, or x_train and x_test"
+        )
+    return known
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.lower()))
+
+
+def as_array(value: Any, name: str = "array") -> Array:
+    """Return an array of whatever is one: numpy's, torch's, a list of numbers.
+
+    Raises:
+        AezooError: it is none, or holds objects.
+    """
+    if isinstance(value, FilePixels):
+        return cast("Array", value)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise AezooError(f"{name} is no array: {type(error).__name__}: {error}") from error
+    if array.dtype == object:
+        raise AezooError(f"{name} holds Python objects, or images of several shapes: give an array of numbers")
+    return array
+
+
+def as_labels(labels: Mapping[Part, Array]) -> tuple[dict[Part, Labels], tuple[str, ...]]:
+    """Return labels as whole numbers, and what each is called where they came as text.
+
+    Raises:
+        AezooError: they are no labels: neither whole numbers nor texts, nor one-hot.
+    """
+    flat = {part: _one_each(array) for part, array in labels.items()}
+    if not any(array.dtype.kind in "US" for array in flat.values()):
+        return {part: array.astype(np.int64) for part, array in flat.items()}, ()
+    texts = {part: array.astype(str) for part, array in flat.items()}
+    names = sorted({name for array in texts.values() for name in array.tolist()})
+    return {part: np.searchsorted(names, array).astype(np.int64) for part, array in texts.items()}, tuple(names)
+
+
+def _one_each(array: Array) -> Array:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and ((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all():
+        array = array.argmax(axis=1)
+    whole = array.dtype.kind in "iubUS" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
+    if array.ndim != 1 or not whole:
+        raise AezooError(f"labels are whole numbers or texts, one for each image, but are {array.dtype} {array.shape}")
+    return array

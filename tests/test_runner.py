@@ -69,14 +69,14 @@ def test_trials_that_see_nothing_of_the_bench_but_bytes_come_to_the_same_table(t
     here = bench(tmp_path / "here", recipe=recipe)
     # Whoever looks for the images that the bench shares, or for its run, fails.
     seen = []
-    real = call.share
+    real = call.prepared
 
-    def share(images):
-        manager = real(images)
+    def prepared(*arguments, **options):
+        manager = real(*arguments, **options)
         seen.append(manager)
         return manager
 
-    monkeypatch.setattr(call, "share", share)
+    monkeypatch.setattr(call, "prepared", prepared)
     there = bench(tmp_path / "there", recipe=recipe, executor="elsewhere")
     assert len(seen) == 1
     table = here.table()

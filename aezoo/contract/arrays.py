@@ -133,8 +133,8 @@ class Arranged:
         shape = "x".join(map(str, pixels.shape[1:]))
         of_each = "" if labels is None else ", of each label alike"
         note = (
-            f"{counted(int(tests.sum()), 'image', len(tests))} ({shape}) test{of_each}: no split is given, so that their "
-            f"pixels and the seed {self.seed} choose; equal images stay together"
+            f"{counted(int(tests.sum()), 'image', len(tests))} ({shape}) test{of_each}: no split is given, so that "
+            f"their pixels and the seed {self.seed} choose; equal images stay together"
         )
         train, test = (
             pixels[indices] if isinstance(pixels, np.ndarray) and pixels.nbytes <= STREAMED_ABOVE

@@ -37,6 +37,8 @@ from aezoo.contract.pixels import (
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, ContractError, reason_of
 
+SKIP = "skip_bad"
+"""The hyperparameter by which a data set leaves out what cannot be read."""
 FOLDER = "folder"
 """What a data set takes that is read from a folder."""
 Part = Literal["train", "test", "validation"]
@@ -185,6 +187,16 @@ class DatasetVariant:
         return canonical(
             self.label, {name: value for name, value in self._changed().items() if not declared[name].is_location}
         )
+
+    def skipping(self) -> "DatasetVariant":
+        """Return the same with files that cannot be read left out.
+
+        Raises:
+            AezooError: it has no such files.
+        """
+        if SKIP not in self.dataset.hyperparameters:
+            raise AezooError(f"data set {self.label} has no files to leave out (--skip-bad): it has no {SKIP}")
+        return replace(self, hyperparameters={**self.hyperparameters, SKIP: True})
 
     def _changed(self) -> dict[str, Any]:
         return changed(self.dataset.hyperparameters, self.hyperparameters)

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pydantic
 
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.arrays import images_of
-from aezoo.contract.dataset import DatasetVariant, Images, check_images, read, sha256, share, warnings_of, write
+from aezoo.contract.dataset import DatasetVariant, Images, Part, check_images, read, sha256, share, warnings_of, write
 from aezoo.contract.pixels import Shape, SharedImages, no_room, scratch_file
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, StorageError
@@ -45,7 +45,7 @@ class Kept(FrozenModel):
     labelled: bool
     notes: list[str]
     warnings: list[str]
-    names: dict[str, list[str]]
+    names: dict[Part, list[str]]
     label_names: list[str]
     preprocessing: Preprocessing
 
@@ -70,6 +70,13 @@ class Data:
         """(channels, height, width)."""
         channels, height, width = self.shared.train_shape[1:]
         return channels, height, width
+
+    def images(self, file: FileIO) -> Images:
+        """Return the images, read from their open file when they are asked for, with what is known of them."""
+        return replace(
+            read(self.shared, file), notes=self.facts.notes, names=self.facts.names,
+            label_names=self.facts.label_names, preprocessing=self.facts.preprocessing,
+        )  # fmt: skip
 
     @property
     def lines(self) -> list[str]:

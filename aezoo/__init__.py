@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aezoo.contract.split import pixel_hash
     from aezoo.errors import AezooError, DamagedDataError
     from aezoo.harness.call import Run, bench
+    from aezoo.harness.model import Model, load
     from aezoo.harness.observer import Observer
     from aezoo.harness.request import Request
     from aezoo.harness.settle import settle
@@ -43,6 +44,7 @@ _HOME = {
     "ImageShape": "contract.architecture",
     "Images": "contract.dataset",
     "Metric": "contract.metric",
+    "Model": "harness.model",
     "Observer": "harness.observer",
     "Outcome": "contract.executor",
     "Preprocessing": "contract.preprocessing",
@@ -60,6 +62,7 @@ _HOME = {
     "create": "registry.names",
     "hookimpl": "contract.hooks",
     "list_architectures": "registry.names",
+    "load": "harness.model",
     "open_image": "contract.preprocessing",
     "pixel_hash": "contract.split",
     "read_head": "contract.preprocessing",
@@ -84,6 +87,7 @@ __all__ = [
     "ImageShape",
     "Images",
     "Metric",
+    "Model",
     "Observer",
     "Outcome",
     "Preprocessing",
@@ -102,6 +106,7 @@ __all__ = [
     "create",
     "hookimpl",
     "list_architectures",
+    "load",
     "open_image",
     "pixel_hash",
     "read_head",

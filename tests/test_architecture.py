@@ -131,8 +131,8 @@ def test_the_public_names_are_these():
     assert sorted(aezoo.__all__) == [
         "API_VERSION", "AezooError", "Architecture", "Arranged", "Autoencoder", "DamagedDataError", "Dataset",
         "Evaluation", "Executor", "FilePixels", "Flat", "GatheredPixels", "ImageHead", "ImageShape", "Images", "Metric",
-        "Observer", "Outcome", "Preprocessing", "Recipe", "Request", "Run", "Subset", "Task", "TrainingOutput",
+        "Model", "Observer", "Outcome", "Preprocessing", "Recipe", "Request", "Run", "Subset", "Task", "TrainingOutput",
         "TrialRecord", "Variant", "Work", "__version__", "bench", "chunks", "create", "hookimpl", "list_architectures",
-        "open_image", "pixel_hash", "read_head", "read_recipe", "settle",
+        "load", "open_image", "pixel_hash", "read_head", "read_recipe", "settle",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)

@@ -5,12 +5,12 @@ import sys
 import warnings
 
 # Each of these adds its commands, in the order in which the help lists them.
-from aezoo.cli import bench, settle, listing, look, data, author  # isort: skip
+from aezoo.cli import bench, settle, listing, look, data, use, author  # isort: skip
 from aezoo.cli.app import app
 from aezoo.errors import AezooError
 from aezoo.machine import require_posix
 
-__all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle"]
+__all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle", "use"]
 
 
 def main() -> None:

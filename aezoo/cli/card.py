@@ -1,9 +1,7 @@
 """The card of a variant of a run, for a terminal: its figures, its learning curve, and what it does to images."""
 
-import contextlib
 import math
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from aezoo.contract.hyperparameters import parse_variant
-from aezoo.errors import AezooError, did_you_mean, plain
+from aezoo.errors import plain
+from aezoo.run.model import find_variant
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes, visible
 from aezoo.run.store import RunDirectory, Snapshot
@@ -48,34 +46,12 @@ def print_card(console: Console, path: Path, variant: str) -> None:
     run = RunDirectory(path).require().load()
     table = rows.summarise(run)
     by_variant = rows.records_by_variant(run)
-    variant = _found(path, variant, by_variant)
+    variant = find_variant(path, variant, by_variant)
     row, records = table.iloc[list(table["variant"]).index(variant)], by_variant[variant]
     console.print(Text(plain(variant), "bold"), soft_wrap=True)
     for name, text in _facts(path, row, records):
         console.print(Text(f"  {name:<26}  {plain(text)}"), soft_wrap=True)
     _print_images(console, run, records)
-
-
-def _found(path: Path, text: str, by_variant: Mapping[str, Sequence[TrialRecord]]) -> str:
-    """Return the variant of a run that a text means: in any order, and with defaults left out or not.
-
-    Raises:
-        AezooError: there is none.
-    """
-    if text in by_variant:
-        return text
-    with contextlib.suppress(AezooError):
-        wanted = parse_variant(text)
-        given = wanted.settings or {}
-        for variant, records in by_variant.items():
-            own = parse_variant(variant)
-            hyperparameters = records[0].hyperparameters if records else own.settings or {}
-            alike = own.name == wanted.name and (own.settings or {}).keys() <= given.keys()
-            if alike and all(hyperparameters.get(name) == value for name, value in given.items()):
-                return variant
-    raise AezooError(
-        f"no variant {text!r} in {path}; `aezoo table {path}` shows those that are." + did_you_mean(text, by_variant)
-    )
 
 
 def _facts(path: Path, row: "pd.Series[Any]", records: list[TrialRecord]) -> list[tuple[str, str]]:

@@ -105,6 +105,30 @@ class Preprocessing(FrozenModel):
         """
         if self.low is not None:
             return self.of_rows(array)
+        pixels: Bytes = self._placed(as_pixels(array, values)[0])
+        return pixels
+
+    def floats_of(self, array: NDArray[Any], *, values: Range | None = None) -> NDArray[np.float32]:
+        """Return an array of images as a network takes them, (N, C, H, W), float32, in [0, 1].
+
+        Floats are moved into that range, and not rounded; all else is what `of_array` makes of it, over 255.
+
+        Raises:
+            AezooError: as `of_array`.
+        """
+        if self.low is not None or not np.issubdtype(array.dtype, np.floating):
+            return self.of_array(array).astype(np.float32) / np.float32(255)
+        numbers = as_numbers(array)
+        low, high = _RANGES[_checked(values or range_of(numbers), numbers)]
+        placed = self._placed(numbers if (low, high) == (0, 1) else (numbers - low) / (high - low))
+        return placed.astype(np.float32)
+
+    def _placed(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of images as (N, C, H, W); one image may come without N, grey without C.
+
+        Raises:
+            AezooError: they are of another shape.
+        """
         channels, height, width = self.image_shape
         accepted: list[tuple[int, ...]] = [(channels, height, width), (height, width, channels)]
         accepted += [(height, width)] if channels == 1 else []
@@ -114,10 +138,10 @@ class Preprocessing(FrozenModel):
             raise AezooError(
                 f"the network takes images of shape {channels}x{height}x{width}, but got an array of {array.shape}"
             )
-        pixels = as_pixels(array, values)[0].reshape(-1, *shape)
+        images = array.reshape(-1, *shape)
         if len(shape) == 3 and shape != accepted[0]:
-            pixels = pixels.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(pixels.reshape(-1, channels, height, width))
+            images = images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(images.reshape(-1, channels, height, width))
 
     def of_rows(self, rows: NDArray[Any]) -> Bytes:
         """Return rows (N, D), or one (D,), as pixels (N, 1, 1, D), uint8, scaled and clipped as the training part says.
@@ -316,15 +340,22 @@ def as_pixels(array: NDArray[Any], values: Range | None = None) -> tuple[Bytes, 
             return array.astype(np.uint8), None
         return _of_16_bits(array), f"16 bits became 8: divided by 257 (the greatest was {high})"
     numbers = as_numbers(array)
-    kind = values or range_of(numbers)
-    low_end, high_end = _RANGES[kind]
-    least, greatest = float(numbers.min()), float(numbers.max())
-    if least < low_end or greatest > high_end:
-        raise AezooError(
-            f"values={kind} are from {low_end:g} to {high_end:g}, but these are {least:.6g} to {greatest:.6g}"
-        )
+    low_end, high_end = _RANGES[_checked(values or range_of(numbers), numbers)]
     scaled = (numbers - low_end) * (255 / (high_end - low_end))
     return np.rint(scaled).astype(np.uint8), f"floats in [{low_end:g}, {high_end:g}] became 0 to 255, rounded"
+
+
+def _checked(kind: Range, numbers: NDArray[np.float64]) -> Range:
+    """Return what floats are said to be.
+
+    Raises:
+        AezooError: they are no such numbers.
+    """
+    low, high = _RANGES[kind]
+    least, greatest = float(numbers.min()), float(numbers.max())
+    if least < low or greatest > high:
+        raise AezooError(f"values={kind} are from {low:g} to {high:g}, but these are {least:.6g} to {greatest:.6g}")
+    return kind
 
 
 def with_channels(array: NDArray[Any], layout: Layout | None = None) -> tuple[NDArray[Any], str | None]:

@@ -156,6 +156,22 @@ class RunDirectory:
         """
         return self._artifact(record, WEIGHTS, record.weights_sha256)[1]
 
+    def keeps_weights(self, record: TrialRecord) -> bool:
+        """Say whether the weights of a trial are there."""
+        return self.weights_path(record.trial_id).is_file()
+
+    def drop_weights(self, trial_id: str) -> None:
+        """Remove the weights of a trial.
+
+        Raises:
+            StorageError: they cannot be removed.
+        """
+        path = self.weights_path(trial_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove {path}: {system_reason(error)}") from error
+
     def weights_path(self, trial_id: str) -> Path:
         """Return where the weights of a trial lie."""
         return self._inside("artifacts", trial_id, WEIGHTS)

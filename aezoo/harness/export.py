@@ -151,8 +151,9 @@ def export_pt2(model: Model, out: Path) -> dict[str, float]:
                 ),
                 f"{name} by torch.export",
             )
+            run = program.module()
             differences[name] = _difference(
-                name, graph, example, lambda array, run=program.module(): run(torch.from_numpy(array)).numpy()
+                name, graph, example, lambda array, run=run: run(torch.from_numpy(array)).numpy()
             )
             torch.export.save(program, path)
             contents[f"{name}.pt2"] = path.read_bytes()
@@ -217,24 +218,19 @@ def card(model: Model, source: Path) -> Callable[[Path], str]:
 
 def _card(model: Model, source: Path, folder: Path) -> str:
     config = model.config
+    data, made = config.dataset, config.environment
     shape = "x".join(map(str, config.image_shape))
     latent = "none" if config.latent_shape is None else "x".join(map(str, config.latent_shape))
     rate = config.recipe.rate if config.lr is None else config.lr
     facts = [
         ("variant", f"`{config.variant}`"),
         ("plugin", f"{config.plugin.distribution} {config.plugin.version}, source {config.plugin.source_sha256[:12]}"),
-        (
-            "images",
-            f"{shape}, {config.dataset.name}, {config.dataset.num_train:,} to train, {config.dataset.num_test:,} to test",
-        ),
+        ("images", f"{shape}, {data.name}, {data.num_train:,} to train, {data.num_test:,} to test"),
         ("latent", latent),
         ("parameters", f"{config.num_params:,}"),
         ("test MSE", f"{config.test_mse:.6g} (this seed, {config.seed})"),
         ("recipe", f"{config.recipe.name} ({config.fingerprint}), {config.recipe.optimizer} at {rate:g}"),
-        (
-            "made with",
-            f"aezoo {config.environment.aezoo}, torch {config.environment.torch}, {config.environment.device_name}",
-        ),
+        ("made with", f"aezoo {made.aezoo}, torch {made.torch}, {made.device_name}"),
     ]
     lines = [f"# {config.variant}", "", "| | |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts)]
     if (source / "run.json").is_file():

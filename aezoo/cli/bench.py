@@ -68,6 +68,12 @@ def bench(
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="Whose weights are kept: all, the best seed's of each variant (best), or none.")
+    ] = "all",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files of the data that cannot be read.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
@@ -111,7 +117,7 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "threads": threads, "compiled": compiled,
-        "timeout": timeout, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
+        "timeout": timeout, "weights": weights, "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
         "strict": strict,
     })  # fmt: skip
     interrupted = False

@@ -16,6 +16,8 @@ from aezoo.errors import AezooError, plain
 if TYPE_CHECKING:
     from aezoo.harness.model import Model
 
+LISTED = 20
+"""Images whose scores a terminal shows, at the most."""
 BATCH = 128
 """Images between two looks at the progress."""
 ModelArgument = Annotated[
@@ -173,7 +175,10 @@ def score(
     table = pd.concat(tables, ignore_index=True).assign(path=names)
     if out is not None:
         write_text(out, render(table, "csv"))
-    print_table(table.sort_values("mse", ascending=False), fmt)
+    worst = table.sort_values("mse", ascending=False, ignore_index=True)
+    print_table(worst if fmt in ("csv", "json") else worst.head(LISTED), fmt)
+    if len(worst) > LISTED and fmt not in ("csv", "json"):
+        print(f"the worst {LISTED} of {len(worst)}; --out writes all of them")
     if normal is not None:
         wanted = [name.strip() for name in normal.split(",")]
         unknown = [name for name in wanted if name not in labels]

@@ -106,6 +106,7 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
         try:
             runner.run_trials()
             runner.measure_metrics()
+            runner.drop_weights()
             if request.timing:
                 runner.measure_throughput()
         finally:
@@ -217,6 +218,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
     dataset = registry.dataset(recipe.dataset if request.dataset is None else dataset_text(request.dataset, registry))
+    dataset = dataset.skipping() if request.skip_bad else dataset
     plugin = registry.dataset_plugin(dataset.text)
     recipe = recipe.change(dataset=dataset.text)
     data_dir = find_data_dir(request.data_dir)

@@ -151,14 +151,18 @@ class Model(nn.Module):
                 pixels = self.preprocessing.of_file(Path(image))
             except AezooError as error:
                 raise AezooError(f"{image}: {error}") from error
-            return to_float(torch.from_numpy(pixels[None])).numpy()
+            return _floats(pixels)
         if hasattr(image, "convert"):
-            return to_float(torch.from_numpy(self.preprocessing.of_image(image)[None])).numpy()
+            return _floats(self.preprocessing.of_image(image))
         if isinstance(image, Tensor):
             image = image.detach().cpu().numpy()
         if not isinstance(image, np.ndarray):
             raise AezooError(f"an image is a tensor, an array, a PIL image or a path, but got {type(image).__name__}")
         return self.preprocessing.floats_of(image, values=values)
+
+
+def _floats(pixels_CHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(to_float(torch.tensor(pixels_CHW[None])).numpy())
 
 
 def load(

@@ -244,8 +244,35 @@ class Grid:
             choice=self.choice,
             environment=self.environment if self.executor.shares_files else None,
             versions=(self.environment.aezoo, self.environment.torch),
+            # Metrics are computed from them: what is not wanted is dropped when that is done.
+            keeps_weights=self.request.weights != "none" or bool(self.metrics),
         )
         return self.task(plans[0].trial_id, work, output)
+
+    def weights_bytes(self) -> int:
+        """Return about how many bytes the weights take that this call adds to the run, by the preflights."""
+        if self.request.weights == "none":
+            return 0
+        counts: dict[str, int] = {}
+        for plan in self.plans:
+            preflight = self.preflights.get(plan.variant)
+            if isinstance(preflight, Preflight) and self.is_missing(plan):
+                seeds = 1 if self.request.weights == "best" and plan.variant in counts else 0
+                counts[plan.variant] = counts.get(plan.variant, 0) + (0 if seeds else 4 * preflight.num_params)
+        return sum(counts.values())
+
+    def superfluous_weights(self) -> list[TrialRecord]:
+        """Return the trials of this call whose weights are not to be kept."""
+        records = [self.records[plan.trial_id] for plan in self.plans if self.succeeded(plan)]
+        if self.request.weights == "all":
+            return []
+        best: dict[str, TrialRecord] = {}
+        for record in records:
+            standing = best.get(record.variant)
+            if standing is None or (record.test_mse or 0.0) < (standing.test_mse or 0.0):
+                best[record.variant] = record
+        keeps_best = self.request.weights == "best"
+        return [record for record in records if not (keeps_best and best[record.variant] is record)]
 
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""

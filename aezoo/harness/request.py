@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -37,6 +37,9 @@ class Request(pydantic.BaseModel):
         description="In place of the recipe's data set: another one's text, `images[path=photos,size=64]`; a path, "
         "`./photos` or `./x.npz`; an array or a tensor of images; arrays by name; a data set of torch; two of these, "
         "those to train on and those that test; or Images.",
+    )
+    skip_bad: bool = pydantic.Field(
+        default=False, description="Whether files of the data set that cannot be read are left out."
     )
     latent_dims: tuple[Positive, ...] = pydantic.Field(
         default=(), description="Replaces `latent_dim` of each architecture that has it."
@@ -78,6 +81,11 @@ class Request(pydantic.BaseModel):
     timeout: float | None = pydantic.Field(default=None, gt=0, description="Seconds after which a trial is killed.")
     timing: bool = pydantic.Field(default=True, description="Whether to measure throughput at the end.")
     report: bool = pydantic.Field(default=True, description="Whether to write the page of the run, report.html.")
+    weights: Literal["all", "best", "none"] = pydantic.Field(
+        default="all",
+        description="Whose weights are kept in the run: of all trials; of the best seed of each variant, by its test "
+        "MSE; or of none. What is not kept can be loaded, exported and measured no more.",
+    )
     retry_failed: bool = pydantic.Field(
         default=False, description="Whether to run trials again whose records say that they failed."
     )

@@ -20,6 +20,8 @@ from aezoo.run.claim import Claim
 from aezoo.run.files import slug
 from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
 
+TOLD_BYTES = 2**26
+"""Weights that take more than this are told of before."""
 WAIT_SECONDS = 1.0
 """Between looks at what other processes do with the same run."""
 
@@ -48,6 +50,9 @@ class Runner:
             # With the rates that were chosen, the trials have their names.
             grid.choose_rates()
             self._request()
+        size = grid.weights_bytes()
+        if size > TOLD_BYTES:
+            grid.observer.chosen([f"the weights take about {size / 1e6:,.0f} MB (--weights {grid.request.weights})"])
         self._run_all(grid.missing())
 
     def _run_all(self, plans: list[TrialPlan]) -> None:
@@ -79,6 +84,11 @@ class Runner:
             if len(measured) == before:
                 # Another process computes what is left.
                 time.sleep(WAIT_SECONDS)
+
+    def drop_weights(self) -> None:
+        """Remove the weights that the call does not want kept."""
+        for record in self.grid.superfluous_weights():
+            self.grid.run.drop_weights(record.trial_id)
 
     def measure_throughput(self) -> None:
         """Time each variant that trained and has no timing yet, alone on the device: one process a machine."""

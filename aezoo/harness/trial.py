@@ -68,6 +68,7 @@ class TrainAndScore:
     choice: Choice
     environment: Environment | None
     versions: tuple[str, str]
+    keeps_weights: bool = True
 
     def run(self, report: Report) -> tuple[TrialResult, ...]:
         """Return a result for each plan, whatever became of it."""
@@ -126,7 +127,10 @@ class TrainAndScore:
         peaks = {"peak_memory_bytes": host, "peak_device_memory_bytes": memory.device()}
         files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
         try:
-            files[WEIGHTS] = pack(module)
+            if self.keeps_weights:
+                files[WEIGHTS] = pack(module)
+            else:
+                facts["weights_missing"] = "none were to be kept (--weights none)"
         except AezooError as error:
             facts["weights_missing"] = str(error)
         active = _active_units(module, test_NCHW, plan)

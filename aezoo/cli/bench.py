@@ -117,8 +117,8 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "threads": threads, "compiled": compiled,
-        "timeout": timeout, "weights": weights, "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
-        "strict": strict,
+        "timeout": timeout, "weights": weights, "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report,
+        "retry_failed": retry_failed, "strict": strict,
     })  # fmt: skip
     interrupted = False
     # Nothing is drawn before all options are read.

@@ -1,14 +1,19 @@
 """A trained network leaves its run: a folder that stands alone, ONNX, or what torch.export writes."""
 
+import contextlib
+import io
+import logging
 import shlex
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo.contract.network import Half, halves, to_float
@@ -21,7 +26,10 @@ from aezoo.run.weights import pack
 from aezoo.table.render import render
 from aezoo.table.rows import summarise
 
-Format = Literal["folder", "onnx", "pt2"]
+Run = Callable[[NDArray[Any]], NDArray[Any]]
+"""Runs an exported graph on a batch."""
+Write = Callable[[nn.Module, Tensor, Path], Run]
+"""Writes a graph, with an input of it, to a file, and returns what runs it."""
 TOLERANCE = 1e-4
 """The greatest difference of a number, pixels in [0, 1], at which an exported graph is the same network."""
 PICTURE = "reconstructions.png"
@@ -114,24 +122,11 @@ def export_onnx(model: Model, out: Path) -> dict[str, float]:
         AezooError: the extra is not installed, the network cannot be exported, or what was exported is another network.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise AezooError(f"{error.name} is not installed: pip install 'aezoo[onnx]'") from error
-    differences: dict[str, float] = {}
-    contents: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="aezoo-onnx-") as scratch:
-        for name, (graph, example) in graphs(model).items():
-            path = Path(scratch) / f"{name}.onnx"
-            _quietly(lambda graph=graph, example=example, path=path: _to_onnx(graph, example, path), f"{name} to ONNX")
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            differences[name] = _difference(
-                name, graph, example, lambda array, session=session: session.run(None, {"input": array})[0]
-            )
-            contents[f"{name}.onnx"] = path.read_bytes()
-    for name, content in contents.items():
-        write_bytes(out / name, content)
-    return differences
+    return _export(model, out, "onnx", _onnx)
 
 
 def export_pt2(model: Model, out: Path) -> dict[str, float]:
@@ -140,54 +135,52 @@ def export_pt2(model: Model, out: Path) -> dict[str, float]:
     Raises:
         AezooError: the network cannot be exported, or what was exported is another network.
     """
+    return _export(model, out, "pt2", _pt2)
+
+
+def _export(model: Model, out: Path, ending: str, write: Write) -> dict[str, float]:
+    """Write each graph of a network, and nothing where one is not the network that it was made of."""
     differences: dict[str, float] = {}
     contents: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="aezoo-pt2-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="aezoo-export-") as scratch:
         for name, (graph, example) in graphs(model).items():
-            path = Path(scratch) / f"{name}.pt2"
-            program = _quietly(
-                lambda graph=graph, example=example: torch.export.export(
-                    graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-                ),
-                f"{name} by torch.export",
-            )
-            run = program.module()
-            differences[name] = _difference(
-                name, graph, example, lambda array, run=run: run(torch.from_numpy(array)).numpy()
-            )
-            torch.export.save(program, path)
-            contents[f"{name}.pt2"] = path.read_bytes()
+            path = Path(scratch) / f"{name}.{ending}"
+            try:
+                with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                    # What exporters say on the way is for those who write them.
+                    warnings.simplefilter("ignore")
+                    run = write(graph, example, path)
+            except Exception as error:
+                raise AezooError(f"{name} cannot be exported: {reason_of(error)[:500]}") from error
+            differences[name] = _difference(name, graph, example, run)
+            contents[path.name] = path.read_bytes()
     for name, content in contents.items():
         write_bytes(out / name, content)
     return differences
 
 
-def _to_onnx(graph: nn.Module, example: Tensor, path: Path) -> None:
+def _onnx(graph: nn.Module, example: Tensor, path: Path) -> Run:
+    import onnxruntime
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
     assert program is not None
     program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda array: np.asarray(session.run(None, {"input": array})[0])
 
 
-def _quietly(export: Callable[[], Any], what: str) -> Any:
-    """Export, and turn whatever the exporter raises into a line."""
-    import contextlib
-    import io
-    import logging
-    import warnings
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            return export()
-    except Exception as error:
-        raise AezooError(f"{what} cannot be exported: {reason_of(error)[:500]}") from error
+def _pt2(graph: nn.Module, example: Tensor, path: Path) -> Run:
+    program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path)
+    run = program.module()
+    return lambda array: np.asarray(run(torch.from_numpy(array)).numpy())
 
 
-def _difference(name: str, graph: nn.Module, example: Tensor, run: Callable[[Any], Any]) -> float:
+def _difference(name: str, graph: nn.Module, example: Tensor, run: Run) -> float:
     """Return the greatest difference between what a graph gives and the original, over batches of several sizes.
 
     Raises:

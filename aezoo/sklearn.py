@@ -131,7 +131,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Return minus the mean squared error of each scaled sample, (n_samples,): the greater, the more as fitted."""
         x = to_float(self._images(X))
         difference = self._run(self.module_, x) - x.numpy()
-        return -np.square(difference.reshape(len(x), -1).astype(np.float64)).mean(axis=1)
+        errors: Floats = np.square(difference.reshape(len(x), -1).astype(np.float64)).mean(axis=1)
+        return -errors
 
     def score(self, X: ArrayLike, y: Any = None) -> float:  # noqa: ARG002
         """Return minus the mean squared error of scaled samples: what a search over parameters makes greatest."""

@@ -67,9 +67,9 @@ def places(tmp_path: Path) -> dict[str, object]:
 def test_the_same_images_give_bit_equal_losses_in_whatever_form_they_come(places, tmp_path):
     recipe = aezoo.Recipe(name="t", steps=10, batch_size=16)
     losses = {}
-    for name, given in places.items():
+    for name, images in places.items():
         run = aezoo.bench(
-            ["linear[latent_dim=2]"], recipe=recipe, dataset=given, out=tmp_path / name, timing=False, device="cpu",
+            ["linear[latent_dim=2]"], recipe=recipe, dataset=images, out=tmp_path / name, timing=False, device="cpu",
             report=False, observer=aezoo.Observer(),
         )  # fmt: skip
         records = run.records()
@@ -444,8 +444,8 @@ def hostile(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("object.npy", "Python objects"), ("huge.npy", "truncated"), ("cut.npy", "truncated"), ("text.npy", "no npy file"),
-        ("pickle.npy", "no npy file"), ("huge.npz", "truncated"), ("pickle.npz", "no array of numbers"),
+        ("object.npy", "Python objects"), ("huge.npy", "truncated"), ("cut.npy", "truncated"),
+        ("text.npy", "no npy file"), ("pickle.npy", "no npy file"), ("huge.npz", "truncated"), ("pickle.npz", "no array of numbers"),
         ("cut.npz", "no whole npz file"), ("text.npz", "no whole npz file"),
     ],
 )  # fmt: skip

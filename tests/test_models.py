@@ -1,0 +1,331 @@
+"""Trained networks: loaded, used, exported; and refused where they are not what was trained."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import aezoo
+from aezoo.check.suite import sample_images
+from aezoo.errors import AezooError, StorageError
+from aezoo.harness.export import card, export_folder, export_onnx, export_pt2
+from aezoo.harness.model import Model, image_paths
+from aezoo.harness.scoring import auc, percentiles
+from aezoo.registry.names import discover
+from aezoo.run.model import CONFIG, WEIGHTS
+from aezoo.run.store import RunDirectory
+
+VARIANT = "mlp[latent_dim=2]"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A folder of images of two labels."""
+    rng = np.random.RandomState(0)
+    folder = tmp_path_factory.mktemp("photos")
+    for place in range(60):
+        label = ("good", "bad")[place % 5 == 0]
+        pixels = (rng.rand(8, 8) * 40 + (200 if label == "bad" else 60)).astype(np.uint8)
+        path = folder / label / f"{place}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> aezoo.Run:
+    return aezoo.bench(
+        [VARIANT], recipe=aezoo.Recipe(name="t", steps=30, batch_size=16, seeds=2), dataset=photos, timing=False,
+        device="cpu", out=tmp_path_factory.mktemp("runs") / "run", observer=aezoo.Observer(), report=False,
+    )  # fmt: skip
+
+
+def test_a_loaded_network_scores_every_test_image_as_its_trial_did(run, photos):
+    directory = RunDirectory(run.path)
+    for record in run.records():
+        model = aezoo.load(run.path, record.variant, record.seed)
+        assert not model.training
+        images = discover().dataset(str(photos)).checked(Path()).test[0:]
+        assert np.array_equal(model.errors(images), directory.read_test_errors(record))
+
+
+def test_a_network_takes_tensors_arrays_pictures_paths_and_lists_of_them(run, photos):
+    model = aezoo.load(run.path, VARIANT, 0)
+    paths = image_paths([photos])[:5]
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    expected = model.reconstruct(pixels)
+    assert (expected.shape, expected.dtype) == ((5, 1, 8, 8), np.float32)
+    floats = pixels.astype(np.float32) / 255
+    for given in (paths, [str(path) for path in paths], [Image.open(path) for path in paths], pixels[:, None], floats,
+                  list(floats), pixels[..., None], iter(paths)):  # fmt: skip
+        assert np.array_equal(model.reconstruct(given), expected)
+    tensor = model.reconstruct(torch.from_numpy(floats[:, None]))
+    assert isinstance(tensor, torch.Tensor)
+    assert np.array_equal(tensor.numpy(), expected)
+    assert np.array_equal(model.reconstruct(paths[0]), expected[:1])
+    assert np.array_equal(model.reconstruct(pixels, batch_size=2), expected)
+    signed = model.reconstruct(floats * 2 - 1, values="signed")
+    assert np.allclose(signed, expected, atol=1e-5)
+    assert torch.equal(model(torch.from_numpy(floats[:, None])).detach(), torch.from_numpy(expected))
+
+
+def test_latents_come_and_go(run, photos):
+    model = aezoo.load(run.path, VARIANT)
+    latents = model.encode(image_paths([photos])[:7])
+    assert latents.shape == (7, 2)
+    assert np.array_equal(model.decode(latents), model.reconstruct(image_paths([photos])[:7]))
+    with pytest.raises(AezooError, match=r"latents of .* are \(N, 2\), but got \(7, 3\)"):
+        model.decode(np.zeros((7, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (np.zeros((2, 3, 9, 9), np.uint8), "the network takes images of shape 1x8x8"), ("no/such.png", "no such file"),
+        (np.full((1, 8, 8), 30.0), "it is unclear what floats"), ([3], "an image is a tensor, an array"),
+        ([], "no images were given"), (np.full((1, 8, 8), np.nan), "NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_for_a_network_is_one_line(given, told, run):
+    with pytest.raises(AezooError, match=told):
+        aezoo.load(run.path, VARIANT).reconstruct(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((None, None), "is a run: say which variant"), (("mlp[latent_dim=3]", None), "no variant 'mlp"),
+        ((VARIANT, 7), "has no trained .* seed 7; there are seeds 0, 1"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_not_there_is_one_line(arguments, told, run):
+    with pytest.raises(AezooError, match=told):
+        aezoo.load(run.path, *arguments)
+
+
+def exported(run: aezoo.Run, out: Path, variant: str = VARIANT) -> Path:
+    model = aezoo.load(run.path, variant, device="cpu")
+    return export_folder(model, out, card(model, run.path))
+
+
+def test_an_exported_folder_stands_alone_and_is_the_same_network(run, photos, tmp_path):
+    folder = exported(run, tmp_path / "model")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", CONFIG, WEIGHTS, "reconstructions.png",
+    ]  # fmt: skip
+    paths = image_paths([photos])
+    alone = aezoo.load(folder)
+    assert np.array_equal(alone.reconstruct(paths), aezoo.load(run.path, VARIANT).reconstruct(paths))
+    config = json.loads((folder / CONFIG).read_text())
+    assert config["variant"] == VARIANT
+    assert config["preprocessing"]["image_shape"] == [1, 8, 8]
+    assert config["plugin"]["source_sha256"]
+    text = (folder / "README.md").read_text()
+    assert "aezoo reproduce" in text
+    assert f"| {VARIANT} " in text
+    with pytest.raises(AezooError, match="holds one network"):
+        aezoo.load(folder, VARIANT)
+    with pytest.raises(AezooError, match="is there already"):
+        exported(run, folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "pickle", "no weights", "config", "shape", "huge header"])
+def test_a_damaged_or_hostile_folder_is_one_line(damage, run, tmp_path):
+    folder = exported(run, tmp_path / "model")
+    weights, config = folder / WEIGHTS, folder / CONFIG
+    content = weights.read_bytes()
+    if damage == "cut":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "pickle":
+        torch.save({"a": torch.zeros(1)}, weights)
+    elif damage == "huge header":
+        weights.write_bytes((2**60).to_bytes(8, "little") + content[8:])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "config":
+        config.write_text(config.read_text().replace(VARIANT, "mlp[latent_dim=3]"))
+    else:
+        config.write_text("{" + config.read_text())
+    with pytest.raises(StorageError | AezooError) as caught:
+        aezoo.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_whose_plugin_is_another_one_now_is_refused_unless_told(tmp_path, photos):
+    plugin = tmp_path / "mine.py"
+    text = """
+import aezoo
+from torch import nn
+
+def build(image_shape, *, latent_dim: int = 2):
+    return aezoo.Autoencoder(nn.Sequential(nn.Flatten(), nn.Linear(64, latent_dim)),
+                             nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(1, image_shape)))
+
+@aezoo.hookimpl
+def aezoo_architectures():
+    yield aezoo.Architecture(name="mine", build=build, summary="s", reference="r")
+"""
+    plugin.write_text(text)
+    run = aezoo.bench(
+        [str(plugin)], recipe=aezoo.Recipe(name="t", steps=5, batch_size=16), dataset=photos, timing=False, device="cpu",
+        out=tmp_path / "run", observer=aezoo.Observer(), report=False,
+    )  # fmt: skip
+    assert aezoo.load(run.path, "mine", plugins=[plugin]).config.variant == "mine"
+    plugin.write_text(text + "\n# another line\n")
+    with pytest.raises(AezooError, match="but the code of .* is another"):
+        aezoo.load(run.path, "mine", plugins=[plugin])
+    told = aezoo.load(run.path, "mine", plugins=[plugin], any_source=True)
+    assert told.reconstruct(np.zeros((1, 8, 8), np.uint8)).shape == (1, 1, 8, 8)
+    with pytest.raises(AezooError, match="no architecture 'mine'"):
+        aezoo.load(run.path, "mine")
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("all", 2), ("best", 1), ("none", 0)])
+def test_weights_are_kept_of_all_of_the_best_seed_or_of_none(policy, kept, photos, tmp_path):
+    run = aezoo.bench(
+        [VARIANT], recipe=aezoo.Recipe(name="t", steps=10, batch_size=16, seeds=2), dataset=photos, timing=False,
+        device="cpu", out=tmp_path / "run", observer=aezoo.Observer(), report=False, weights=policy,
+    )  # fmt: skip
+    directory = RunDirectory(run.path)
+    records = [record for record in run.records() if record.variant == VARIANT]
+    there = [record for record in records if directory.keeps_weights(record)]
+    assert len(there) == kept
+    if policy == "best":
+        assert there[0].test_mse == min(record.test_mse for record in records)
+        assert aezoo.load(run.path, VARIANT).config.seed == there[0].seed
+    if policy == "none":
+        with pytest.raises(AezooError, match="keeps no weights of .*--weights none"):
+            aezoo.load(run.path, VARIANT)
+
+
+def test_metrics_are_computed_of_a_finished_run_and_nothing_is_trained(run, photos):
+    before = {record.trial_id: record.finished_at for record in run.records()}
+    again = aezoo.bench(
+        [VARIANT], recipe=aezoo.Recipe(name="t", steps=30, batch_size=16, seeds=2, metrics=["psnr"]), dataset=photos,
+        timing=False, device="cpu", out=run.path, observer=aezoo.Observer(), report=False,
+    )  # fmt: skip
+    assert {record.trial_id: record.finished_at for record in again.records()} == before
+    assert again.table().set_index("variant").loc[VARIANT, "psnr"] > 0
+
+
+def test_percentiles_count_the_images_of_no_greater_error():
+    quantiles = np.linspace(0, 1, 11)
+    assert percentiles(np.array([-1.0, 0.0, 0.55, 1.0, 9.0]), quantiles).round(6).tolist() == [
+        0.0, 9.090909, 54.545455, 100.0, 100.0,
+    ]  # fmt: skip
+
+
+def test_an_auc_is_how_often_the_abnormal_image_has_the_greater_error():
+    errors, abnormal = np.array([1.0, 2.0, 3.0, 2.0]), np.array([False, True, True, False])
+    assert auc(errors, abnormal) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    with pytest.raises(AezooError, match="all 2 are normal"):
+        auc(errors[:2], np.array([False, False]))
+
+
+def commands(*arguments: str) -> tuple[int, str]:
+    from typer.testing import CliRunner
+
+    from aezoo import cli
+
+    result = CliRunner().invoke(cli.app, [*arguments], standalone_mode=False)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path):
+    folder = tmp_path / "model"
+    assert commands("export", str(run.path), VARIANT, "-o", str(folder)) == (0, f"{folder}\n")
+    for model in ([str(run.path), VARIANT], [str(folder)]):
+        code, _ = commands("reconstruct", *model, str(photos), "-o", str(tmp_path / "seen"))
+        assert code == 0
+        seen = np.asarray(Image.open(tmp_path / "seen" / "good" / "1.png"))
+        expected = aezoo.load(folder).reconstruct(photos / "good" / "1.png")[0, 0]
+        assert np.abs(seen / 255 - expected).max() <= 0.5 / 255 + 1e-6
+        code, _ = commands("encode", *model, str(photos), "-o", str(tmp_path / "z.npz"))
+        latents = np.load(tmp_path / "z.npz")
+        assert (latents["latents"].shape, len(latents["paths"])) == ((60, 2), 60)
+        code, out = commands(
+            "score", *model, str(photos), "--normal", "good", "-o", str(tmp_path / "scores.csv"), "--format", "csv"
+        )
+        rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+        assert len(rows) == 60
+        assert {row["label"] for row in rows} == {"good", "bad"}
+        assert all(0 <= float(row["test_percentile"]) <= 100 for row in rows)
+        assert "12 abnormal against 48 normal images" in out
+    with pytest.raises(AezooError, match="no label 'fine' among the images; there are bad, good"):
+        commands("score", str(folder), str(photos), "--normal", "fine")
+    with pytest.raises(AezooError, match="ends in .npz or .parquet"):
+        commands("encode", str(folder), str(photos), "-o", str(tmp_path / "z.txt"))
+    with pytest.raises(AezooError, match="no file or folder"):
+        commands("reconstruct", str(folder), str(tmp_path / "nowhere"), "-o", str(tmp_path / "seen"))
+
+
+VARIANTS = sorted({variant.label: variant.text for variant in discover().select(["*"])}.values())
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory) -> aezoo.Run:
+    """Every architecture of the zoo, trained for a step."""
+    pixels = sample_images((1, 28, 28), count=40).numpy()
+    return aezoo.bench(
+        [text if "[" in text else f"{text}[]" for text in VARIANTS], dataset=pixels, timing=False, device="cpu",
+        recipe=aezoo.Recipe(name="t", steps=1, batch_size=4), out=tmp_path_factory.mktemp("zoo") / "run",
+        observer=aezoo.Observer(), report=False, weights="all",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_architecture_exports_and_loads_bit_equal_from_its_folder(variant, zoo, tmp_path):
+    images = sample_images((1, 28, 28), count=6).numpy()
+    folder = exported(zoo, tmp_path / "model", variant)
+    assert np.array_equal(aezoo.load(folder).reconstruct(images), aezoo.load(zoo.path, variant).reconstruct(images))
+
+
+def test_a_network_goes_to_onnx_and_back_whole_and_in_halves(run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    differences = export_onnx(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path)
+    assert sorted(differences) == ["autoencoder", "decoder", "encoder"]
+    assert all(difference <= 1e-4 for difference in differences.values())
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "autoencoder.onnx")
+    pixels = np.random.RandomState(1).randint(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+    expected = aezoo.load(run.path, VARIANT).reconstruct(pixels)
+    assert np.abs(session.run(None, {"input": pixels})[0] - expected).max() <= 1e-4
+
+
+def test_a_network_goes_to_pt2(run, tmp_path):
+    differences = export_pt2(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path)
+    assert all(difference <= 1e-4 for difference in differences.values())
+    program = torch.export.load(tmp_path / "encoder.pt2")
+    pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    expected = aezoo.load(run.path, VARIANT).encode(pixels)
+    assert torch.allclose(program.module()(pixels), expected, atol=1e-5)
+
+
+def test_a_graph_that_is_another_network_is_refused(run, tmp_path, monkeypatch):
+    from aezoo.harness import export
+
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(AezooError, match="the exported graph differs by"):
+        export_pt2(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_exported_is_one_line(run, tmp_path):
+    model = aezoo.load(run.path, VARIANT, device="cpu")
+
+    class Branches(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(AezooError, match="autoencoder cannot be exported") as caught:
+        export_pt2(Model(Branches(), model.config), tmp_path)
+    assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -329,3 +330,80 @@ def test_what_cannot_be_exported_is_one_line(run, tmp_path):
     with pytest.raises(AezooError, match="autoencoder cannot be exported") as caught:
         export_pt2(Model(Branches(), model.config), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's interface by which a folder is uploaded; it notes what it was sent."""
+
+    sent: ClassVar[list[tuple[str, str | None, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.sent.append((self.path, self.headers.get("Authorization"), body))
+        if self.path.endswith("/repos/create"):
+            answer: object = {"url": "http://here/me/model", "id": "me/model", "name": "me/model"}
+        elif "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            answer = {
+                "files": [{"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files]
+            }
+        else:
+            answer = {"commitUrl": "http://here/me/model/commit/" + "0" * 40, "commitOid": "0" * 40}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine, and the user's token where the hub's library keeps it."""
+    pytest.importorskip("huggingface_hub")
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    real = huggingface_hub.HfApi
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: real(endpoint=address))
+    Hub.sent.clear()
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_exported_folder_is_pushed_whole_and_its_token_is_written_nowhere(run, hub, tmp_path):
+    folder = exported(run, tmp_path / "model")
+    (folder / "private.txt").write_text("not for others")
+    code, out = commands("push", str(folder), "me/model")
+    assert (code, out.strip()) == (0, "http://here/me/model/commit/" + "0" * 40)
+    commit = next(body for path, _, body in hub.sent if "/commit/" in path)
+    names = {
+        line["value"]["path"] for line in map(json.loads, commit.splitlines()) if line["key"] in ("file", "lfsFile")
+    }
+    assert names == {"README.md", CONFIG, WEIGHTS, "reconstructions.png"}
+    assert all(token == "Bearer hf_secret" for _, token, _ in hub.sent)
+    assert not any(b"hf_secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_what_was_not_exported_is_not_pushed(run, tmp_path):
+    with pytest.raises(AezooError, match="is no folder that `aezoo export` wrote"):
+        commands("push", str(run.path), "me/model")
+    folder = exported(run, tmp_path / "model")
+    (folder / WEIGHTS).write_bytes(b"other")
+    with pytest.raises(AezooError, match="its hash is another"):
+        commands("push", str(folder), "me/model")

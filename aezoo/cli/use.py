@@ -225,6 +225,21 @@ def export(
     print(exporting.export_folder(network, out, exporting.card(network, model)))
 
 
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="that `aezoo export` wrote")],
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="on the Hugging Face hub")],
+    private: Annotated[bool, typer.Option("--private", help="Where it is made: for you alone.")] = False,
+) -> None:
+    """Upload an exported network to the Hugging Face hub, with the token that `hf auth login` keeps.
+
+    Example: aezoo push my-model me/my-autoencoder
+    """
+    from aezoo.harness.hub import push as upload
+
+    print(upload(folder, repository, private=private))
+
+
 def _open(
     source: Path, rest: Sequence[str], seed: int | None, device: str, any_source: bool,
     plugin: list[str] | None, no_plugin: list[str] | None,

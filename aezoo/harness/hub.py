@@ -1,0 +1,40 @@
+"""An exported network goes to the Hugging Face hub, by the hub's own library, which has the token; none is kept here."""
+
+import hashlib
+from pathlib import Path
+
+from aezoo.errors import AezooError, reason_of
+from aezoo.run.files import content_of, read
+from aezoo.run.model import CONFIG, WEIGHTS, ModelConfig
+
+FILES = [CONFIG, WEIGHTS, "README.md", "*.png", "*.onnx", "*.pt2"]
+"""What is uploaded of a folder: what `aezoo export` writes, and nothing that lies beside it."""
+
+
+def push(folder: Path, repository: str, *, private: bool = False) -> str:
+    """Upload an exported network, and return its address.
+
+    Raises:
+        AezooError: it is no such folder, the extra is not installed, or the hub refuses.
+    """
+    if not (folder / CONFIG).is_file():
+        raise AezooError(f"{folder} is no folder that `aezoo export` wrote: it has no {CONFIG}")
+    config = read(folder / CONFIG, ModelConfig)
+    if hashlib.sha256(content_of(folder / WEIGHTS)).hexdigest() != config.weights_sha256:
+        raise AezooError(f"{folder / WEIGHTS} is not the file that was exported: its hash is another")
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise AezooError("huggingface_hub is not installed: pip install 'aezoo[hub]'") from error
+    try:
+        interface = huggingface_hub.HfApi()
+        interface.create_repo(repository, private=private, exist_ok=True)
+        done = interface.upload_folder(
+            repo_id=repository, folder_path=folder, allow_patterns=FILES,
+            commit_message=f"{config.variant}, by aezoo {config.environment.aezoo}",
+        )  # fmt: skip
+    except Exception as error:
+        raise AezooError(
+            f"{repository} was not uploaded: {reason_of(error)[:400]}; `hf auth login` gives the hub's library a token"
+        ) from error
+    return str(done.commit_url)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,8 +176,8 @@ def aezoo_architectures():
 """
     plugin.write_text(text)
     run = aezoo.bench(
-        [str(plugin)], recipe=aezoo.Recipe(name="t", steps=5, batch_size=16), dataset=photos, timing=False, device="cpu",
-        out=tmp_path / "run", observer=aezoo.Observer(), report=False,
+        [str(plugin)], recipe=aezoo.Recipe(name="t", steps=5, batch_size=16), dataset=photos, timing=False,
+        device="cpu", out=tmp_path / "run", observer=aezoo.Observer(), report=False,
     )  # fmt: skip
     assert aezoo.load(run.path, "mine", plugins=[plugin]).config.variant == "mine"
     plugin.write_text(text + "\n# another line\n")

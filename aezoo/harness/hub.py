@@ -1,4 +1,4 @@
-"""An exported network goes to the Hugging Face hub, by the hub's own library, which has the token; none is kept here."""
+"""An exported network goes to the Hugging Face hub by the hub's own library, which has the token."""
 
 import hashlib
 from pathlib import Path

@@ -445,7 +445,8 @@ def hostile(path: Path) -> None:
     ("name", "told"),
     [
         ("object.npy", "Python objects"), ("huge.npy", "truncated"), ("cut.npy", "truncated"),
-        ("text.npy", "no npy file"), ("pickle.npy", "no npy file"), ("huge.npz", "truncated"), ("pickle.npz", "no array of numbers"),
+        ("text.npy", "no npy file"), ("pickle.npy", "no npy file"), ("huge.npz", "truncated"),
+        ("pickle.npz", "no array of numbers"),
         ("cut.npz", "no whole npz file"), ("text.npz", "no whole npz file"),
     ],
 )  # fmt: skip

@@ -53,7 +53,7 @@ class Pixels(Protocol):
         """N."""
         ...
 
-    def __getitem__(self, index: slice) -> NDArray[np.uint8]:
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
         """Return some images that follow each other, as an array."""
         ...
 
@@ -275,6 +275,26 @@ def chunks(images: "Tensor", size: int, device: "torch.device | str | None" = No
 def resident(images: "Tensor", device: "torch.device | str") -> "Tensor":
     """Return images on a device; those that are streamed stay where they are, and come to it a part at a time."""
     return images if is_streamed(images) else images.to(device)
+
+
+class TensorPixels:
+    """Images of a tensor on the host as arrays, copies: of those that are streamed nothing stays in memory."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, images: "Tensor") -> None:
+        self._images = images
+        self.shape: Shape = tuple(images.shape)
+
+    def __len__(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        """Return some of them as an array."""
+        images = np.array(self._images[index].numpy())
+        let_go(self._images)
+        return images
 
 
 def own_copy(images: "Tensor") -> "Tensor":

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from aezoo.contract.pixels import SharedImages
+from aezoo.contract.pixels import SharedImages, TensorPixels
 from aezoo.errors import AezooError
 from aezoo.harness.prepare import prepared
 from aezoo.registry.names import Registry
@@ -86,7 +86,7 @@ def _shared(images: DatasetImages) -> SharedImages:
 
 def choose_images(source: ImageSource) -> Choice:
     """Choose the test images that every trial of a run shows, by the rule of `aezoo.train.samples.choose`."""
-    train_NCHW, test_NCHW = (pixels.numpy() for pixels in source.load())
+    train_NCHW, test_NCHW = map(TensorPixels, source.load())
     labels = source.load_labels()
     chosen, pair = choose(train_NCHW, test_NCHW, labels[1].numpy() if labels else None)
     return Choice(

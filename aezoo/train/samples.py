@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo.contract.network import Half, discrete, halves, is_sparse, to_float
+from aezoo.contract.pixels import Pixels
 from aezoo.contract.recipe import Precision
 from aezoo.errors import AezooError, reason_of
 from aezoo.train.engine import arithmetic
@@ -44,7 +45,7 @@ def spaced(count: int, total: int) -> list[int]:
 
 
 def choose(
-    train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8], test_labels: NDArray[np.integer[Any]] | None
+    train_NCHW: Pixels, test_NCHW: Pixels, test_labels: NDArray[np.integer[Any]] | None
 ) -> tuple[list[tuple[int, str]], tuple[int, int]]:
     """Choose the test images that every trial shows, and the two between which it interpolates.
 
@@ -77,7 +78,7 @@ def choose(
     return list(chosen.items()), pair
 
 
-def _pca_errors(train_NCHW: NDArray[np.uint8], test_NCHW: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _pca_errors(train_NCHW: Pixels, test_NCHW: Pixels) -> NDArray[np.float64]:
     """Return the mean squared error of each test image as a small PCA reconstructs it, (M,)."""
     pixels = math.prod(train_NCHW.shape[1:])
     fitted = train_NCHW[spaced(min(FITTED, max(FEWEST_FITTED, NUMBERS // pixels)), len(train_NCHW))]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from aezoo import AezooError, Autoencoder, ImageShape
+from aezoo import AezooError, Autoencoder, ImageShape, chunks
 
 Body = Literal["mlp", "conv"]
 """The networks that an objective may be put on: those of the architectures `mlp` and `conv`."""
@@ -299,7 +299,7 @@ def body_of(body: Body, image_shape: ImageShape, latent_dim: int, width: int | N
 
 def float_chunks(images: Tensor) -> Iterator[Tensor]:
     """Yield flat images (N, C·H·W), float64, from uint8 (N, C, H, W), as float32 has them: what a network sees."""
-    for chunk in images.split(CHUNK):
+    for chunk in chunks(images, CHUNK):
         yield (chunk.flatten(1) / 255).double()
 
 

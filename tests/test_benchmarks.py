@@ -45,7 +45,7 @@ def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
         "against.py", "calibrate.py", "overhead.py", "pages.py", "peers.py", "pictures.py", "publish.py", "scaling.py",
-        "simulate.py", "steps.py", "reproduce/run.py",
+        "simulate.py", "steps.py", "streaming.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -100,6 +100,15 @@ def test_overhead(program, tmp_path, capsys):
     assert 0 < figures["bench"]["share"] < 1
     assert 10_000 < figures["samples_bytes"] < 40_000
     assert "a bench of 3 variants, core-seconds:" in capsys.readouterr().out
+
+
+def test_streaming(program, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    program("streaming.py", "--gigabytes", 0.002, "--rounds", 1, "--steps", 2, "--variants", "linear[]")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("162 images of 3x64x64")
+    assert any(line.startswith("linear[]") for line in lines)
+    assert [line.split()[0] for line in lines[-2:]] == ["rss", "pss"]
 
 
 def test_peers(program, tmp_path, capsys, monkeypatch):

@@ -76,8 +76,8 @@ def rates(path: Path, count: int, variant: str, rounds: int, steps: int) -> list
 def memory(path: Path, variants: list[str], steps: int, folder: Path) -> list[tuple[str, float, float]]:
     """Bench the file, and return, of what it held, the most of one process and the most of all, in MB."""
     command = [
-        sys.executable, "-m", "aezoo", "bench", *variants, "--dataset", str(path), "--steps", str(steps), "--seeds", "1",
-        "--jobs", "1", "--no-timing", "--device", "cpu", "--out", str(folder / "run"),
+        sys.executable, "-m", "aezoo", "bench", *variants, "--dataset", str(path), "--steps", str(steps),
+        "--seeds", "1", "--jobs", "1", "--no-timing", "--device", "cpu", "--out", str(folder / "run"),
     ]  # fmt: skip
     one = {"rss": 0, "pss": 0}
     everyone = {"rss": 0, "pss": 0}

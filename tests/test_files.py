@@ -242,7 +242,7 @@ def test_every_bad_file_is_named_and_can_be_left_out(tmp_path):
     assert len(images.train) + len(images.test) == 20
     notes = " | ".join(images.notes)
     assert "5 of 25 files left out, which cannot be decoded" in notes
-    assert "1 files left out, no images by their names: notes.txt" in notes
+    assert "1 of 26 files left out, whose names end as no image's: notes.txt" in notes
 
 
 def test_what_was_left_out_stands_in_the_table(tmp_path):

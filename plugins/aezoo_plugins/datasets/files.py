@@ -61,7 +61,10 @@ def load_images(
     )
     notes = []
     if ignored:
-        notes.append(f"{len(ignored):,} files left out, no images by their names: {listed([(n, '') for n in ignored])}")
+        notes.append(
+            f"{len(ignored):,} of {len(files) + len(ignored):,} files left out, whose names end as no image's: "
+            + listed([(name, "") for name in ignored])
+        )
     return decoder.images(path, files, notes)
 
 

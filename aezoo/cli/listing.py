@@ -144,7 +144,13 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
         return [_variant_row(variant, image_shape) for variant in registry.select(["*"])]
     if kind == "datasets":
         return [
-            {"dataset": each.name, "summary": each.summary, "reference": each.reference, "origin": owner.distribution}
+            {
+                "dataset": each.name,
+                "summary": each.summary,
+                "hyperparameters": _hyperparameters(each.hyperparameters.values()),
+                "reference": each.reference,
+                "origin": owner.distribution,
+            }
             for each, owner in registry.contributed("aezoo_datasets")
         ]
     if kind == "metrics":
@@ -168,16 +174,17 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
             "architecture": label,
             "summary": architecture.summary,
             **({"objective": _objective(registry, label, image_shape)} if built else {}),
-            "hyperparameters": ", ".join(
-                f"{hyperparameter.name}={_default(hyperparameter)}"
-                for hyperparameter in architecture.hyperparameters.values()
-            ),
+            "hyperparameters": _hyperparameters(architecture.hyperparameters.values()),
             "variants": len(architecture.variants),
             "reference": architecture.reference,
             "origin": f"{owner.distribution} {owner.version}",
         }
         for label, (architecture, owner) in registry.architectures.items()
     ]
+
+
+def _hyperparameters(declared: "Iterable[Hyperparameter]") -> str:
+    return ", ".join(f"{hyperparameter.name}={_default(hyperparameter)}" for hyperparameter in declared)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import inspect
 import math
 import os
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,11 +52,7 @@ class Hyperparameter:
     @cached_property
     def accepted(self) -> str:
         """What it accepts, in words: ``int``, ``'mlp' or 'conv'``."""
-        if typing.get_origin(self.annotation) is Literal:
-            return " or ".join(map(repr, typing.get_args(self.annotation)))
-        if self.is_location:
-            return "a path"
-        return self.annotation.__name__ if isinstance(self.annotation, type) else str(self.annotation)
+        return _in_words(self.annotation)
 
     def check(self, value: Any, owner: str) -> Any:
         """Return `value` as the annotation has it (an int becomes a float, a text a path, where one is asked for).
@@ -83,6 +80,20 @@ class Hyperparameter:
                 + did_you_mean(str(value), choices)
             )
         return checked
+
+
+def _in_words(annotation: Any) -> str:
+    """Return what an annotation stands for, in words."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_in_words, parts))
+    if origin is tuple and ... not in parts:
+        return f"({', '.join(map(_in_words, parts))})"
+    if annotation in (type(None), Path):
+        return "none" if annotation is not Path else "a path"
+    return annotation.__name__ if isinstance(annotation, type) and not parts else str(annotation)
 
 
 def declared_by(function: Callable[..., Any], owner: str, *, called: str, first: str) -> dict[str, Hyperparameter]:

@@ -22,7 +22,7 @@ GROUP = "aezoo"
 BLOCKING = "AEZOO_NO_PLUGINS"
 """The environment variable that names plugins, or distributions, to be left out."""
 Rows = list[dict[str, Any]]
-FORMAT = 1
+FORMAT = 2
 """Raised whenever what is kept has other columns than before."""
 
 

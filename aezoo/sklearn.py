@@ -90,7 +90,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if self.latent_dim is not None:
                 values = chosen.architecture.check({**chosen.hyperparameters, "latent_dim": self.latent_dim})
                 chosen = type(chosen)(architecture=chosen.architecture, hyperparameters=values, label=chosen.label)
-            recipe = Recipe(name="sklearn").change(steps=self.steps, batch_size=self.batch_size, lr=float(self.lr))
+            recipe = Recipe(name="sklearn", steps=1).change(
+                steps=self.steps, batch_size=self.batch_size, lr=float(self.lr)
+            )
             device = machine.choose_device(self.device)
             with machine.configured(1):
                 module = build(chosen, pixels, seed, device)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import aezoo
 from aezoo.check.suite import sample_images
-from aezoo.errors import AezooError, StorageError
+from aezoo.errors import AezooError
 from aezoo.harness.export import card, export_folder, export_onnx, export_pt2
 from aezoo.harness.model import Model, image_paths
 from aezoo.harness.scoring import auc, percentiles
@@ -69,8 +69,9 @@ def test_a_network_takes_tensors_arrays_pictures_paths_and_lists_of_them(run, ph
     tensor = model.reconstruct(torch.from_numpy(floats[:, None]))
     assert isinstance(tensor, torch.Tensor)
     assert np.array_equal(tensor.numpy(), expected)
-    assert np.array_equal(model.reconstruct(paths[0]), expected[:1])
-    assert np.array_equal(model.reconstruct(pixels, batch_size=2), expected)
+    # Another size of a batch rounds otherwise.
+    assert np.allclose(model.reconstruct(paths[0]), expected[:1], atol=1e-6)
+    assert np.allclose(model.reconstruct(pixels, batch_size=2), expected, atol=1e-6)
     signed = model.reconstruct(floats * 2 - 1, values="signed")
     assert np.allclose(signed, expected, atol=1e-5)
     assert torch.equal(model(torch.from_numpy(floats[:, None])).detach(), torch.from_numpy(expected))
@@ -155,7 +156,7 @@ def test_a_damaged_or_hostile_folder_is_one_line(damage, run, tmp_path):
         config.write_text(config.read_text().replace(VARIANT, "mlp[latent_dim=3]"))
     else:
         config.write_text("{" + config.read_text())
-    with pytest.raises(StorageError | AezooError) as caught:
+    with pytest.raises(AezooError) as caught:
         aezoo.load(folder)
     assert "\n" not in str(caught.value)
 
@@ -343,14 +344,14 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.sent.append((self.path, self.headers.get("Authorization"), body))
         if self.path.endswith("/repos/create"):
-            answer: object = {"url": "http://here/me/model", "id": "me/model", "name": "me/model"}
+            answer: object = {"url": "https://huggingface.co/me/model", "id": "me/model", "name": "me/model"}
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             answer = {
                 "files": [{"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files]
             }
         else:
-            answer = {"commitUrl": "http://here/me/model/commit/" + "0" * 40, "commitOid": "0" * 40}
+            answer = {"commitUrl": "https://huggingface.co/me/model/commit/" + "0" * 40, "commitOid": "0" * 40}
         content = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -392,7 +393,7 @@ def test_an_exported_folder_is_pushed_whole_and_its_token_is_written_nowhere(run
     folder = exported(run, tmp_path / "model")
     (folder / "private.txt").write_text("not for others")
     code, out = commands("push", str(folder), "me/model")
-    assert (code, out.strip()) == (0, "http://here/me/model/commit/" + "0" * 40)
+    assert (code, out.strip()) == (0, "https://huggingface.co/me/model/commit/" + "0" * 40)
     commit = next(body for path, _, body in hub.sent if "/commit/" in path)
     names = {
         line["value"]["path"] for line in map(json.loads, commit.splitlines()) if line["key"] in ("file", "lfsFile")

@@ -177,7 +177,7 @@ def _pt2(graph: nn.Module, example: Tensor, path: Path) -> Run:
     program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(program, path)
     run = program.module()
-    return lambda array: np.asarray(run(torch.from_numpy(array)).numpy())
+    return lambda array: np.asarray(run(torch.from_numpy(array)).detach().numpy())
 
 
 def _difference(name: str, graph: nn.Module, example: Tensor, run: Run) -> float:

@@ -45,8 +45,9 @@ class Model(nn.Module):
 
     def __init__(self, module: nn.Module, config: ModelConfig) -> None:
         super().__init__()
-        self.module = module.eval()
+        self.module = module
         self.config = config
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W), float32, in [0, 1]."""

@@ -40,7 +40,7 @@ def with_errors(model: Model, registry: Registry, data_dir: Path | None) -> Mode
 
 def percentiles(errors: NDArray[np.float64], quantiles: Sequence[float]) -> NDArray[np.float64]:
     """Return how many percent of a part of the data have no greater an error than each of `errors`, (N,)."""
-    if not quantiles:
+    if not len(quantiles):
         return np.full(len(errors), np.nan)
     # Where several quantiles are equal, the share up to the last of them counts.
     places = np.searchsorted(np.asarray(quantiles), errors, side="right") / len(quantiles)

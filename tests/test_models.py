@@ -15,7 +15,8 @@ from PIL import Image
 import aezoo
 from aezoo.check.suite import sample_images
 from aezoo.errors import AezooError
-from aezoo.harness.export import card, export_folder, export_onnx, export_pt2
+from aezoo.harness import graphs
+from aezoo.harness.export import export_folder
 from aezoo.harness.model import Model, image_paths
 from aezoo.harness.scoring import auc, percentiles
 from aezoo.registry.names import discover
@@ -113,7 +114,7 @@ def test_a_network_that_is_not_there_is_one_line(arguments, told, run):
 
 def exported(run: aezoo.Run, out: Path, variant: str = VARIANT) -> Path:
     model = aezoo.load(run.path, variant, device="cpu")
-    return export_folder(model, out, card(model, run.path))
+    return export_folder(model, out, run.path)
 
 
 def test_an_exported_folder_stands_alone_and_is_the_same_network(run, photos, tmp_path):
@@ -293,46 +294,48 @@ def test_every_architecture_exports_and_loads_bit_equal_from_its_folder(variant,
 
 
 def test_a_network_goes_to_onnx_and_back_whole_and_in_halves(run, tmp_path):
-    pytest.importorskip("onnxruntime")
-    differences = export_onnx(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path)
-    assert sorted(differences) == ["autoencoder", "decoder", "encoder"]
-    assert all(difference <= 1e-4 for difference in differences.values())
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(tmp_path / "autoencoder.onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    code, out = commands("export", str(run.path), VARIANT, "-o", str(tmp_path / "model"), "--format", "onnx")
+    assert code == 0
+    assert [line.split(".onnx: at most")[0].rpartition("/")[2] for line in out.splitlines()[1:]] == [
+        "autoencoder", "encoder", "decoder",
+    ]  # fmt: skip
+    session = onnxruntime.InferenceSession(tmp_path / "model" / "autoencoder.onnx")
     pixels = np.random.RandomState(1).randint(0, 256, (5, 1, 8, 8), dtype=np.uint8)
-    expected = aezoo.load(run.path, VARIANT).reconstruct(pixels)
+    expected = aezoo.load(tmp_path / "model").reconstruct(pixels)
     assert np.abs(session.run(None, {"input": pixels})[0] - expected).max() <= 1e-4
+    assert "- `autoencoder.onnx`: " in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_a_network_goes_to_pt2(run, tmp_path):
-    differences = export_pt2(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path)
-    assert all(difference <= 1e-4 for difference in differences.values())
+    exported = graphs.export(aezoo.load(run.path, VARIANT, device="cpu"), "pt2")
+    assert all(difference <= 1e-4 for difference in exported.differences.values())
+    (tmp_path / "encoder.pt2").write_bytes(exported.contents["encoder.pt2"])
     program = torch.export.load(tmp_path / "encoder.pt2")
     pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     expected = aezoo.load(run.path, VARIANT).encode(pixels)
     assert torch.allclose(program.module()(pixels), expected, atol=1e-5)
 
 
-def test_a_graph_that_is_another_network_is_refused(run, tmp_path, monkeypatch):
-    from aezoo.harness import export
-
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(AezooError, match="the exported graph differs by"):
-        export_pt2(aezoo.load(run.path, VARIANT, device="cpu"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_a_graph_that_is_another_network_is_refused(run, monkeypatch):
+    monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
+    exported = graphs.export(aezoo.load(run.path, VARIANT, device="cpu"), "pt2")
+    assert exported.contents == {}
+    assert "autoencoder: the exported graph differs by" in exported.reason
 
 
-def test_what_cannot_be_exported_is_one_line(run, tmp_path):
-    model = aezoo.load(run.path, VARIANT, device="cpu")
-
+def test_what_cannot_be_exported_is_one_line_and_stands_on_the_card(run, tmp_path):
     class Branches(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if float(x.sum()) > 0 else -x
 
-    with pytest.raises(AezooError, match="autoencoder cannot be exported") as caught:
-        export_pt2(Model(Branches(), model.config), tmp_path)
-    assert "\n" not in str(caught.value)
+    model = Model(Branches(), aezoo.load(run.path, VARIANT, device="cpu").config)
+    exported = graphs.export(model, "pt2")
+    assert exported.reason.startswith("autoencoder: ")
+    assert "\n" not in exported.reason
+    folder = export_folder(model, tmp_path / "model", run.path, exported)
+    assert "Not exported as pt2: autoencoder: " in (folder / "README.md").read_text()
+    assert not list(folder.glob("*.pt2"))
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -195,7 +195,7 @@ def export(
     model: ModelArgument,
     variant: Annotated[str | None, typer.Argument(metavar="[VARIANT]", help="of a run")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder.")] = Path("model"),
-    fmt: Annotated[str, typer.Option("--format", help="folder, onnx or pt2.")] = "folder",
+    fmt: Annotated[str, typer.Option("--format", help="folder; or with graphs in it: onnx or pt2.")] = "folder",
     seed: SeedOption = None,
     any_source: AnyOption = False,
     data_dir: DataDirOption = None,
@@ -207,22 +207,24 @@ def export(
     Example: aezoo export results/my-run 'conv[latent_dim=16]' -o my-model
     """
     from aezoo.cli.app import registry_of
-    from aezoo.harness import export as exporting
+    from aezoo.harness import graphs as graphing
     from aezoo.harness import scoring
+    from aezoo.harness.export import export_folder
 
     if fmt not in ("folder", "onnx", "pt2"):
         raise AezooError(f"--format takes folder, onnx or pt2, but got {fmt!r}")
     network, _ = _open(model, [variant] if variant else [], seed, "cpu", any_source, plugin, no_plugin)
-    if fmt != "folder":
-        write = exporting.export_onnx if fmt == "onnx" else exporting.export_pt2
-        for name, difference in write(network, out).items():
-            print(f"{out / name}.{fmt}: at most {difference:.2g} from the network")
-        return
     try:
         network = scoring.with_errors(network, registry_of(plugin, no_plugin), data_dir)
     except AezooError as error:
         print(f"warning: no percentiles in it: {error}", file=sys.stderr)
-    print(exporting.export_folder(network, out, exporting.card(network, model)))
+    graphs = None if fmt == "folder" else graphing.export(network, "onnx" if fmt == "onnx" else "pt2")
+    print(export_folder(network, out, model, graphs))
+    if graphs is not None:
+        for name, difference in graphs.differences.items():
+            print(f"{out / name}.{fmt}: at most {difference:.2g} from the network")
+        if graphs.reason is not None:
+            raise AezooError(f"{out} holds no {fmt}: {graphs.reason}")
 
 
 @app.command()

@@ -1,0 +1,157 @@
+"""A trained network as a graph that needs no aezoo: ONNX, or what torch.export writes, held against the original."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aezoo.contract.network import Half, halves, to_float
+from aezoo.errors import AezooError, reason_of
+from aezoo.harness.model import Model
+
+Kind = Literal["onnx", "pt2"]
+Run = Callable[[NDArray[Any]], NDArray[Any]]
+"""Runs an exported graph on a batch."""
+Write = Callable[[nn.Module, Tensor, Path], Run]
+"""Writes a graph, with an input of it, to a file, and returns what runs it."""
+TOLERANCE = 1e-4
+"""The greatest difference of a number, pixels in [0, 1], at which an exported graph is the same network."""
+BATCHES = (1, 3, 8)
+"""Sizes of a batch on which it is held against the original."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """The graphs of a network, whole and its halves, or why there are none.
+
+    `contents` holds the files, by name; `differences` how far each is, at the most, from the network.
+    """
+
+    kind: Kind
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    differences: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+
+class FromBytes(nn.Module):
+    """A network, or a half of it, that takes images as bytes, (B, C, H, W), uint8: the scaling is in it."""
+
+    def __init__(self, module: nn.Module, call: Half) -> None:
+        super().__init__()
+        self.module = module
+        self._call = call
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return what is computed of images, uint8."""
+        return self._call(pixels.to(torch.float32) / 255)
+
+
+class FromLatents(nn.Module):
+    """The decoder of a network, that takes latents, (B, ...)."""
+
+    def __init__(self, module: nn.Module, call: Half) -> None:
+        super().__init__()
+        self.module = module
+        self._call = call
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return images, float32."""
+        return self._call(latents)
+
+
+def graphs(model: Model) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Return what of a network is exported, by name, each with an input: the whole, and its two halves where it has."""
+    channels, height, width = model.config.image_shape
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (max(BATCHES), channels, height, width), generator=generator, dtype=torch.uint8)
+    module = model.module.cpu().eval()
+    exported: dict[str, tuple[nn.Module, Tensor]] = {"autoencoder": (FromBytes(module, module), pixels)}
+    pair = halves(module, to_float(pixels[:2]))
+    if pair is not None:
+        with torch.no_grad():
+            latents = pair[0](to_float(pixels))
+        exported["encoder"] = (FromBytes(module, pair[0]), pixels)
+        exported["decoder"] = (FromLatents(module, pair[1]), latents)
+    return exported
+
+
+def export(model: Model, kind: Kind) -> Graphs:
+    """Return a network as graphs: images go in as bytes, (B, C, H, W), uint8, in batches of any size.
+
+    Each graph is run, an ONNX one in onnxruntime, and held against the network. Where one cannot be exported, or is
+    another network, there are none, and the reason.
+
+    Raises:
+        AezooError: the extra is not installed.
+    """
+    if kind == "onnx":
+        try:
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401 - torch's exporter needs it
+        except ImportError as error:
+            raise AezooError(f"{error.name} is not installed: pip install 'aezoo[onnx]'") from error
+    contents: dict[str, bytes] = {}
+    differences: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="aezoo-export-") as scratch:
+        for name, (graph, example) in graphs(model).items():
+            path = Path(scratch) / f"{name}.{kind}"
+            try:
+                with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                    # What exporters say on the way is for those who write them.
+                    warnings.simplefilter("ignore")
+                    run = (_onnx if kind == "onnx" else _pt2)(graph, example, path)
+                    differences[name] = _difference(graph, example, run)
+            except Exception as error:  # noqa: BLE001 - exporters raise whatever they like
+                return Graphs(kind=kind, reason=f"{name}: {reason_of(error)[:500]}")
+            contents[path.name] = path.read_bytes()
+    return Graphs(kind=kind, contents=contents, differences=differences)
+
+
+def _onnx(graph: nn.Module, example: Tensor, path: Path) -> Run:
+    import onnxruntime
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
+    assert program is not None
+    program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda array: np.asarray(session.run(None, {"input": array})[0])
+
+
+def _pt2(graph: nn.Module, example: Tensor, path: Path) -> Run:
+    program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path)
+    run = program.module()
+    return lambda array: np.asarray(run(torch.from_numpy(array)).detach().numpy())
+
+
+def _difference(graph: nn.Module, example: Tensor, run: Run) -> float:
+    """Return the greatest difference between what a graph gives and the original, over batches of several sizes.
+
+    Raises:
+        AezooError: it is above `TOLERANCE`.
+    """
+    greatest = 0.0
+    for size in BATCHES:
+        with torch.no_grad():
+            expected = graph(example[:size]).numpy()
+        got = np.asarray(run(example[:size].numpy()))
+        if got.shape != expected.shape:
+            raise AezooError(f"the exported graph gives {got.shape}, and the network {expected.shape}")
+        greatest = max(greatest, float(np.abs(got.astype(np.float64) - expected).max()))
+    if not greatest <= TOLERANCE:
+        raise AezooError(f"the exported graph differs by {greatest:.2g} from the network, more than {TOLERANCE:g}")
+    return greatest

@@ -16,6 +16,7 @@ import altair as alt
 import pandas as pd
 import tabulate
 
+from aezoo.contract.hyperparameters import without_folders
 from aezoo.page import charts, page
 from aezoo.page.contents import kind
 from aezoo.run.store import RunDirectory
@@ -158,7 +159,7 @@ def main() -> None:
         text.write_text(f"{text.read_text()}\n{section}\n")
     info = run.info()
     tuned = ", each at its own learning rate" if info.recipe.rates else ""
-    title = f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps{tuned}: variants whose codes are of one size"
+    title = f"{without_folders(info.recipe.dataset)}, {info.loss_settings['steps']:,} steps{tuned}: variants whose codes are of one size"
     chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aezoo.contract.columns import column
+from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import BUILT_IN, Recipe, read_recipe
 from aezoo.errors import plain
 from aezoo.page import charts, looks
@@ -99,7 +100,7 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
         keep({each["place"] for some in places.values() for each in some})
     pictures = looks.looks(run, ids)
     data = {
-        "title": info.recipe.dataset,
+        "title": without_folders(info.recipe.dataset),
         "columns": columns,
         "rows": rows,
         "largest": max(comparable, key=lambda group: len(members[group]), default=ALL),
@@ -111,7 +112,7 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
         "atlas": looks.atlas(run.read_images(), places, ids, pictures["size"]),
     }
     texts = {
-        "title": f"{info.recipe.dataset}, {info.loss_settings['steps']:,} steps",
+        "title": f"{without_folders(info.recipe.dataset)}, {info.loss_settings['steps']:,} steps",
         "headline": [
             short(line, LONG_LINE).replace(" %", "\u00a0%").replace("± ", "±\u00a0") for line in headline(run, flat)
         ],
@@ -299,7 +300,7 @@ def made(run: Snapshot) -> tuple[str, str]:
         else f"learning rate {recipe.rate:g}"
     )
     first = (
-        f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of {data.name} "
+        f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of {without_folders(data.name)} "
         f"({data.num_train:,} to train, {data.num_test:,} to test, {channels}x{height}x{width}), {recipe.optimizer}, "
         f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
         f"{recipe.name}, fingerprint {info.fingerprint}."

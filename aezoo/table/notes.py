@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
+from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import plain
 from aezoo.run.store import RunDirectory
@@ -37,8 +38,10 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     info = run.info()
     recipe = info.recipe
     lines = [
-        f"recipe {recipe.name} ({info.fingerprint}): {recipe.dataset}, {info.loss_settings['steps']} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer} {_rates(recipe)}, {recipe.loss}, {recipe.precision}",
+        f"recipe {recipe.name} ({info.fingerprint}): {without_folders(recipe.dataset)}, "
+        f"{info.loss_settings['steps']} steps of {recipe.batch_size}, {recipe.optimizer} {_rates(recipe)}, "
+        f"{recipe.loss}, {recipe.precision}",
+        *(f"data: {note}" for note in info.dataset.notes),
         *_environment_notes(run),
         "rank: within its group, from the best to the worst that the evidence allows, Holm-corrected at 5 % over the "
         "group's pairs; --view flat has one rank over all, which is secondary",

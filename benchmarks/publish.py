@@ -159,7 +159,8 @@ def main() -> None:
         text.write_text(f"{text.read_text()}\n{section}\n")
     info = run.info()
     tuned = ", each at its own learning rate" if info.recipe.rates else ""
-    title = f"{without_folders(info.recipe.dataset)}, {info.loss_settings['steps']:,} steps{tuned}: variants whose codes are of one size"
+    name, steps = without_folders(info.recipe.dataset), info.loss_settings["steps"]
+    title = f"{name}, {steps:,} steps{tuned}: variants whose codes are of one size"
     chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)
 
 

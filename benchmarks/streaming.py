@@ -44,9 +44,9 @@ def make(path: Path, gigabytes: float) -> int:
     pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *SHAPE))
     for start in range(0, count, 1000):
         stop = min(start + 1000, count)
-        mixed = random.rand(stop - start, SHAPE[0], 64).astype(np.float32) @ waves.reshape(64, -1).astype(np.float32)
-        mixed = mixed.reshape(stop - start, *SHAPE) * 6 + random.rand(stop - start, *SHAPE) * 20
-        pixels[start:stop] = np.clip(mixed, 0, 255).astype(np.uint8)
+        mixed = random.rand(stop - start, SHAPE[0], 64) @ waves.reshape(64, -1)
+        noisy = mixed.reshape(stop - start, *SHAPE) * 6 + random.rand(stop - start, *SHAPE) * 20
+        pixels[start:stop] = np.clip(noisy, 0, 255).astype(np.uint8)
     pixels.flush()
     return count
 

@@ -359,8 +359,12 @@ def _environments(records: dict[str, list[TrialRecord]]) -> list[dict[str, Any]]
 def _line(variant: str, records: Sequence[TrialRecord], recipe: Recipe) -> str:
     """Return the line that makes a variant's trials again: with the recipe by its name where it is a built-in one."""
     text = variant if "[" in variant else f"{variant}[]"
-    named = recipe.name in BUILT_IN and read_recipe(recipe.name) == recipe
+    own = read_recipe(recipe.name) if recipe.name in BUILT_IN else None
+    named = own is not None and own.change(dataset=recipe.dataset, seeds=recipe.seeds) == recipe
     parts = ["aezoo", "bench", text, "--recipe", recipe.name if named else "recipe.toml"]
+    if named and own is not None:
+        parts += ["--dataset", recipe.dataset] if own.dataset != recipe.dataset else []
+        parts += ["--seeds", str(recipe.seeds)] if own.seeds != recipe.seeds else []
     if records:
         parts += ["--device", records[0].device]
         parts += ["--threads", str(records[0].threads)] if records[0].threads != 1 else []

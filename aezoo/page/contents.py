@@ -301,7 +301,8 @@ def made(run: Snapshot) -> tuple[str, str]:
     )
     first = (
         f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of "
-        f"{without_folders(data.name)} ({data.num_train:,} to train, {data.num_test:,} to test, {channels}x{height}x{width}), {recipe.optimizer}, "
+        f"{without_folders(data.name)} ({data.num_train:,} to train, {data.num_test:,} to test, "
+        f"{channels}x{height}x{width}), {recipe.optimizer}, "
         f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
         f"{recipe.name}, fingerprint {info.fingerprint}."
     )

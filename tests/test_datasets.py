@@ -1,8 +1,10 @@
 """Data: the same images on every machine, and one clear line where something is wrong."""
 
+import socket
 import struct
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from aezoo.contract.dataset import Images, check_images, sha256, share
 from aezoo.errors import AezooError
 from aezoo.registry.names import discover
+from aezoo_plugins.datasets import photo_patches
 
 NOWHERE = Path("nowhere-at-all")
 
@@ -28,9 +31,24 @@ def load(name: str, folder: Path = NOWHERE) -> Images:
             "4fb6c5ed4aa551362524a4e0cdce908e2f99b40b020d85260e031d8416e47710",
         ),
         ("digits", (1433, 1, 8, 8), (364, 1, 8, 8), "db60653b47c7d7d6cec8d24b758ee30ebc411e7a6a81f591e01887131c2ea4e7"),
+        (
+            "photo-patches",
+            (4000, 3, 32, 32),
+            (250, 3, 32, 32),
+            "8b87862ca0c4417e2191d14de0865119242132c0258ad339a513c622f5c49dfc",
+        ),
     ],
 )
-def test_packaged_data_are_the_same_on_every_machine(name, train, test, digest):
+def test_packaged_data_are_the_same_on_every_machine_without_a_network_or_a_home(
+    name, train, test, digest, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError("not here")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(Path, "home", refuse)
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     images = load(name)
     assert (images.train.shape, images.test.shape) == (train, test)
     assert (images.train.dtype, images.train.min(), images.train.max()) == (np.uint8, 0, 255)
@@ -48,6 +66,51 @@ def test_mnist_5k_is_split_by_class():
     }
     assert counts["train"].tolist() == [400] * 10
     assert counts["test"].tolist() == [100] * 10
+
+
+@pytest.mark.parametrize("sides", [(300, 451), (427, 640), (512, 512), (400, 600)], ids=str)
+def test_no_pixel_of_a_photograph_is_in_both_parts_and_test_patches_do_not_overlap(sides):
+    """Cut from a picture each of whose pixels says where it is: row · 1024 + column, in its three bytes."""
+    rows, columns = np.indices(sides)
+    where = 1024 * rows + columns
+    picture = np.stack([where >> 16, where >> 8, where], axis=2).astype(np.uint8)
+    train, test = ((part.astype(int) * [[[65536]], [[256]], [[1]]]).sum(1) for part in photo_patches.cut(picture))
+    assert (train.shape, test.shape) == ((800, 32, 32), (50, 32, 32))
+    for patches in (train, test):
+        square = 1024 * np.arange(32)[:, None] + np.arange(32)
+        assert (patches - patches[:, :1, :1] == square).all()
+        assert len(np.unique(patches[:, 0, 0])) == len(patches)
+    assert len(np.unique(test)) == test.size
+    trained, tested = (np.unique(patches % 1024) for patches in (train, test))
+    assert np.abs(trained[:, None] - tested).min() > photo_patches.GAP
+    # On both sides of either strip there is something to learn.
+    assert [int(trained[0]), int(trained[-1])] == [0, sides[1] - 1]
+    assert (np.diff(np.union1d(trained, tested)) > 1).sum() == 4
+
+
+def test_photographs_give_as_many_patches_each_and_none_that_is_plain():
+    images = load("photo-patches")
+    assert np.bincount(images.train_labels).tolist() == [800] * 5
+    assert np.bincount(images.test_labels).tolist() == [50] * 5
+    for part in (images.train, images.test):
+        deviation = np.sqrt(part.astype(float).var(axis=(2, 3)).mean(1))
+        assert 6 <= deviation.min() < 7
+        assert np.median(deviation) > 15
+
+
+@pytest.mark.parametrize("content", [None, b"another picture"])
+def test_a_photograph_that_is_not_there_or_another_one_is_told_in_one_line(content, tmp_path, monkeypatch):
+    (tmp_path / "skimage" / "data").mkdir(parents=True)
+    path = tmp_path / "skimage" / "data" / "astronaut.png"
+    if content:
+        path.write_bytes(content)
+    monkeypatch.setattr(
+        photo_patches, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[tmp_path / name])
+    )
+    what = "is not the photograph that it was" if content else "is not there"
+    with pytest.raises(AezooError) as caught:
+        load("photo-patches")
+    assert str(caught.value) == f"data set photo-patches: {path} {what}; install scikit-image anew, from its wheel"
 
 
 def write_idx(path: Path, pixels: np.ndarray) -> None:

@@ -19,6 +19,10 @@ MLP_WIDTH = 128
 MLP_WIDTHS = (128, 64, 12)
 """The hidden layers of the tutorial's autoencoder, between the 784 pixels and the bottleneck of 3."""
 CONV_WIDTH = 8
+CONV_SIDE = 8
+"""What convolutions with a dense bottleneck bring an image's side near to, by two strides of 2 or more."""
+SPATIAL_SIDE = 4
+"""The same of those whose latent is a map, by three strides or more."""
 CHUNK = 1024
 """Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
 
@@ -145,7 +149,30 @@ def halved(image_shape: ImageShape, strides: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def conv_down(channels: int, width: int, strides: int = 2) -> list[nn.Module]:
+def strides_to(side: int, image_shape: ImageShape, *, at_least: int) -> int:
+    """Return how many strides of 2 bring the shorter side of an image nearest to `side`, in ratio; `at_least` so many.
+
+    So a network is deeper for a larger image, and its narrowest map stays of one size.
+    """
+    return max(at_least, round(math.log2(min(image_shape[1:]) / side)))
+
+
+def conv_strides(image_shape: ImageShape) -> int:
+    """Return the strides of a network with a dense bottleneck: 2 from 28x28 pixels to 7x7, 3 from 64x64 to 8x8."""
+    return strides_to(CONV_SIDE, image_shape, at_least=2)
+
+
+def spatial_strides(image_shape: ImageShape, strides: int | None = None) -> int:
+    """Return the strides of a network whose latent is a map: 3 from 28x28 pixels to 4x4, 4 from 64x64, or as given."""
+    return strides_to(SPATIAL_SIDE, image_shape, at_least=3) if strides is None else strides
+
+
+def maps_after(image_shape: ImageShape, width: int, strides: int) -> ImageShape:
+    """Return the shape of the maps (channels, height, width) that `conv_down` gives."""
+    return (width * 2 ** (strides - 1), *halved(image_shape, strides)[-1])
+
+
+def conv_down(channels: int, width: int, strides: int) -> list[nn.Module]:
     """Return 3x3 convolutions of stride 2, each with a ReLU: to `width` channels, then twice as many, and so on."""
     widths = [channels, *(width * 2**number for number in range(strides))]
     layers: list[nn.Module] = []
@@ -154,7 +181,7 @@ def conv_down(channels: int, width: int, strides: int = 2) -> list[nn.Module]:
     return layers
 
 
-def conv_up(image_shape: ImageShape, width: int, strides: int = 2) -> list[nn.Module]:
+def conv_up(image_shape: ImageShape, width: int, strides: int) -> list[nn.Module]:
     """Return transposed convolutions that undo `conv_down`, ReLU between them, a sigmoid at the end.
 
     Any image size fits: each layer gives back the very size that its convolution took.
@@ -262,15 +289,16 @@ class Maps(nn.Module):
 
 
 def conv_body(image_shape: ImageShape, latent_dim: int, width: int = CONV_WIDTH) -> Autoencoder:
-    """Return two convolutions of stride 2, a dense bottleneck, and the same transposed; ReLU, sigmoid output.
+    """Return convolutions of stride 2, a dense bottleneck, and the same transposed; ReLU, sigmoid output.
 
-    Channels: `width`, then twice that.
+    Two of them, or of larger images more: see `conv_strides`. Channels: `width`, then twice that, and so on.
     """
     check_at_least_one(width=width)
-    into, out_of = dense_bottleneck((2 * width, *halved(image_shape, 2)[-1]), latent_dim)
+    strides = conv_strides(image_shape)
+    into, out_of = dense_bottleneck(maps_after(image_shape, width, strides), latent_dim)
     return Autoencoder(
-        nn.Sequential(*conv_down(image_shape[0], width), *into),
-        nn.Sequential(*out_of, *conv_up(image_shape, width)),
+        nn.Sequential(*conv_down(image_shape[0], width, strides), *into),
+        nn.Sequential(*out_of, *conv_up(image_shape, width, strides)),
     )
 
 

@@ -1,5 +1,7 @@
 """Images cut into what fits: padding and cropping, patches, and a transformer over them."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,6 +34,14 @@ class Crop(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Crop to (B, C, H, W)."""
         return x[..., : self.height, : self.width]
+
+
+def patch_of(image_shape: ImageShape, patch: int | None = None) -> int:
+    """Return the side of a patch where none is given: so that about 4x4 of them make an image, and at least 7 pixels.
+
+    7 of 28x28 pixels, 8 of 32x32, 16 of 64x64.
+    """
+    return max(7, math.ceil(math.sqrt(image_shape[1] * image_shape[2]) / 4)) if patch is None else patch
 
 
 class ToPatches(nn.Module):

@@ -34,7 +34,7 @@ class Paint(nn.ConvTranspose2d):
     """A transposed convolution whose patches do not overlap: a linear layer in each pixel, and a shuffle."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width, H, W) to (B, C, 4H, 4W)."""
+        """Map (B, width, H, W) to (B, C, 4H, 4W), for a stride of 4."""
         each = math.prod(self.kernel_size)
         weight = self.weight.flatten(1).T[:, :, None, None]
         return F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(each)), self.stride[0])
@@ -43,16 +43,18 @@ class Paint(nn.ConvTranspose2d):
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 16, depth: int = 1) -> aezoo.Autoencoder:
     """Build the network: patches of 4x4 pixels to `width` channels, `depth` blocks, the latent, and the same back.
 
-    An image whose sides 4 does not divide is padded with zeros, and its reconstruction cropped.
+    Of larger images than 32x32 the patches are larger, so that there are about 8x8 of them: 8x8 pixels of 64x64. An
+    image whose sides a patch's does not divide is padded with zeros, and its reconstruction cropped.
     """
     check_at_least_one(width=width, depth=depth)
-    pad = Pad(image_shape, 4)
+    patch = max(4, math.ceil(math.sqrt(image_shape[1] * image_shape[2]) / 8))
+    pad = Pad(image_shape, patch)
     channels, height, breadth = pad.image_shape
-    into, out_of = dense_bottleneck((width, height // 4, breadth // 4), latent_dim)
+    into, out_of = dense_bottleneck((width, height // patch, breadth // patch), latent_dim)
     return aezoo.Autoencoder(
         nn.Sequential(
             pad,
-            nn.Conv2d(channels, width, 4, stride=4),
+            nn.Conv2d(channels, width, patch, stride=patch),
             *(Block(width) for _ in range(depth)),
             nn.GroupNorm(1, width),
             *into,
@@ -61,7 +63,7 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 1
             *out_of,
             *(Block(width) for _ in range(depth)),
             nn.GroupNorm(1, width),
-            Paint(width, channels, 4, stride=4),
+            Paint(width, channels, patch, stride=patch),
             Crop(image_shape),
             nn.Sigmoid(),
         ),
@@ -75,6 +77,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="convnext",
         seed_spread="narrow",
         build=build,
-        summary="4x4 patches, depthwise 7x7 convolutions with an MLP in each pixel, on both sides of the latent",
+        summary="Small patches, depthwise 7x7 convolutions with an MLP in each pixel, on both sides of the latent",
         reference="Liu et al. 2022, arXiv:2201.03545",
     )

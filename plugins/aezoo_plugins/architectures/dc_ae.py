@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import check_at_least_one, halved
+from aezoo_plugins.blocks import check_at_least_one, halved, spatial_strides
 from aezoo_plugins.patches import Crop, Pad
 
 
@@ -71,14 +71,21 @@ def to_channels(x: Tensor, count: int) -> Tensor:
 
 
 def build(
-    image_shape: aezoo.ImageShape, *, latent_channels: int = 4, width: int = 4, strides: int = 3, depth: int = 1
+    image_shape: aezoo.ImageShape,
+    *,
+    latent_channels: int = 4,
+    width: int = 4,
+    strides: int | None = None,
+    depth: int = 1,
 ) -> aezoo.Autoencoder:
     """Build the network: `width` channels at half of the resolution, doubled at each further halving, no dense layer.
 
-    The latent is (latent_channels, h, w), the sides halved `strides` times: 4x4 for 28x28 pixels. An image whose sides
-    2**strides does not divide is padded with zeros, and its reconstruction cropped. The paper's largest halves seven
-    times, and takes more channels and blocks of attention too.
+    The latent is (latent_channels, h, w), the sides halved `strides` times; by default so often that they come near to
+    4, and at least three times: 4x4 for 28x28, 32x32 (three) and 64x64 pixels (four). An image whose sides 2**strides
+    does not divide is padded with zeros, and its reconstruction cropped. The paper's largest halves seven times, and
+    takes more channels and blocks of attention too.
     """
+    strides = spatial_strides(image_shape, strides)
     check_at_least_one(latent_channels=latent_channels, width=width, strides=strides, depth=depth)
     halved(image_shape, strides)  # refuses an image that there is nothing left of
     pad = Pad(image_shape, 2**strides)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import check_at_least_one
-from aezoo_plugins.patches import FromPatches, ToPatches, Transformer
+from aezoo_plugins.patches import FromPatches, ToPatches, Transformer, patch_of
 
 
 class Masked(aezoo.Autoencoder):
@@ -91,13 +91,18 @@ def build(
     image_shape: aezoo.ImageShape,
     *,
     token_dim: int = 4,
-    patch: int = 7,
+    patch: int | None = None,
     mask: float = 0.75,
     width: int = 32,
     depth: int = 1,
     heads: int = 4,
 ) -> Masked:
-    """Build the network; the paper hides 75 % of 16x16 patches from 24 layers of width 1024."""
+    """Build the network; the paper hides 75 % of 16x16 patches from 24 layers of width 1024.
+
+    By default about 4x4 patches make an image, each of at least 7x7 pixels: so the latent has 64 numbers, whatever the
+    image's size.
+    """
+    patch = patch_of(image_shape, patch)
     return Masked(image_shape, token_dim=token_dim, patch=patch, mask=mask, width=width, depth=depth, heads=heads)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
-from aezoo_plugins.patches import FromPatches, ToPatches
+from aezoo_plugins.patches import FromPatches, ToPatches, patch_of
 
 
 class Mixer(nn.Module):
@@ -25,14 +25,16 @@ class Mixer(nn.Module):
 
 
 def build(
-    image_shape: aezoo.ImageShape, *, latent_dim: int = 16, patch: int = 7, width: int = 32, depth: int = 2
+    image_shape: aezoo.ImageShape, *, latent_dim: int = 16, patch: int | None = None, width: int = 32, depth: int = 2
 ) -> aezoo.Autoencoder:
     """Build the network: `depth` mixers on either side of the latent, a sigmoid at the output.
 
-    An image whose sides `patch` does not divide is padded with zeros, and its reconstruction cropped.
+    By default about 4x4 patches make an image, each of at least 7x7 pixels. An image whose sides `patch` does not
+    divide is padded with zeros, and its reconstruction cropped.
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth)
+    patch = patch_of(image_shape, patch)
     cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
     return aezoo.Autoencoder(
         nn.Sequential(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, halved, spatial_body
+from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, halved, spatial_body, spatial_strides
 
 DECAY = 0.99
 """Of the running means that are the codebooks: the authors' (van den Oord et al., appendix A.1)."""
@@ -22,8 +22,8 @@ MOST_CODES = 2**16
 class Quantised(aezoo.Autoencoder):
     """The network of `conv_spatial`, whose map of vectors is rounded, vector by vector, to codes.
 
-    By default each of the four gives an image of 28x28 pixels 16 places of 8 bits (FSQ 7.9). The latent is what the
-    decoder gets: the rounded vectors, (B, D, h, w). Gradients pass the rounding as if it were not there.
+    By default each of the four gives an image of 28x28, 32x32 or 64x64 pixels 16 places of 8 bits (FSQ 7.9). The latent
+    is what the decoder gets: the rounded vectors, (B, D, h, w). Gradients pass the rounding as if it were not there.
 
     Args:
         body: The autoencoder; its latent is (D, h, w).
@@ -96,7 +96,7 @@ def build_vq(
     code_dim: int = 16,
     commitment: float = 0.25,
     width: int = CONV_WIDTH,
-    strides: int = 3,
+    strides: int | None = None,
 ) -> Quantised:
     """Build the VQ-VAE: the nearest of K vectors, which are running means of what chose them.
 
@@ -115,7 +115,7 @@ def build_residual(
     code_dim: int = 16,
     commitment: float = 0.25,
     width: int = CONV_WIDTH,
-    strides: int = 3,
+    strides: int | None = None,
 ) -> Quantised:
     """Build the residual VQ: each of `parts` codebooks rounds what the ones before it left."""
     check_at_least_one(parts=parts)
@@ -128,7 +128,7 @@ def _vector_quantised(
     code_dim: int,
     commitment: float,
     width: int,
-    strides: int,
+    strides: int | None,
     parts: int,
 ) -> Quantised:
     # Whoever builds none of these need not import as much again as torch.
@@ -136,6 +136,7 @@ def _vector_quantised(
 
     check_at_least_one(codebook_size=codebook_size, code_dim=code_dim)
     check_weight(commitment=commitment)
+    strides = spatial_strides(image_shape, strides)
     body = spatial_body(image_shape, code_dim, width, strides)
     settings = {
         "codebook_size": codebook_size,
@@ -164,7 +165,7 @@ def build_fsq(
     *,
     levels: tuple[int, ...] = (8, 6, 5),
     width: int = CONV_WIDTH,
-    strides: int = 3,
+    strides: int | None = None,
 ) -> Quantised:
     """Build the FSQ: each number of a vector, bounded, is rounded to one of its levels; no codebook, no penalty.
 
@@ -176,6 +177,7 @@ def build_fsq(
         raise aezoo.AezooError(f"levels must be one number or more, each at least 3, but are {levels}")
     if math.prod(levels) > MOST_CODES:
         raise aezoo.AezooError(f"levels must be such that they multiply to at most {MOST_CODES}, but are {levels}")
+    strides = spatial_strides(image_shape, strides)
     body = spatial_body(image_shape, len(levels), width, strides)
     # Ours, not the paper's: without a spread to begin with, every vector is rounded to one code, and stays there.
     body.encoder.append(nn.BatchNorm2d(len(levels)))
@@ -248,7 +250,7 @@ def build_lfq(
     entropy: float = 1e-3,
     commitment: float = 1e-2,
     width: int = CONV_WIDTH,
-    strides: int = 3,
+    strides: int | None = None,
 ) -> Quantised:
     """Build the LFQ: each number of a vector is rounded to its sign. `code_bits` numbers make a code of as many bits.
 
@@ -260,6 +262,7 @@ def build_lfq(
             f"code_bits must be 1 to 16, as each of 2**code_bits codes is looked at, but is {code_bits}"
         )
     check_weight(entropy=entropy, commitment=commitment)
+    strides = spatial_strides(image_shape, strides)
     body = spatial_body(image_shape, code_bits, width, strides)
     quantiser = Signs(code_bits, entropy, commitment)
     return Quantised(

@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_latent_dim, conv_down, dense_bottleneck, halved
+from aezoo_plugins.blocks import (
+    CONV_WIDTH,
+    check_at_least_one,
+    check_latent_dim,
+    conv_down,
+    conv_strides,
+    dense_bottleneck,
+    maps_after,
+)
 
 
 class Broadcast(nn.Module):
@@ -44,12 +52,13 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8
     check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth)
     channels, *sides = image_shape
-    into, _ = dense_bottleneck((2 * CONV_WIDTH, *halved(image_shape, 2)[-1]), latent_dim)
+    strides = conv_strides(image_shape)
+    into, _ = dense_bottleneck(maps_after(image_shape, CONV_WIDTH, strides), latent_dim)
     layers = [Broadcast(latent_dim, width, (sides[0], sides[1])), nn.ReLU()]
     for _ in range(depth - 1):
         layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
     return aezoo.Autoencoder(
-        nn.Sequential(*conv_down(channels, CONV_WIDTH), *into),
+        nn.Sequential(*conv_down(channels, CONV_WIDTH, strides), *into),
         # No sigmoid: one that all pixels share is soon saturated where most of them are black.
         nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1)),
     )

@@ -6,25 +6,27 @@ from torch import nn
 
 import aezoo
 from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
-from aezoo_plugins.patches import FromPatches, ToPatches, Transformer
+from aezoo_plugins.patches import FromPatches, ToPatches, Transformer, patch_of
 
 
 def build(
     image_shape: aezoo.ImageShape,
     *,
     latent_dim: int = 16,
-    patch: int = 7,
+    patch: int | None = None,
     width: int = 32,
     depth: int = 1,
     heads: int = 4,
 ) -> aezoo.Autoencoder:
     """Build the network: `depth` transformer layers on either side of the latent, a sigmoid at the output.
 
-    The paper classifies with 16x16 patches, 12 layers of width 768. An image whose sides `patch` does not divide is
-    padded with zeros, and its reconstruction cropped.
+    The paper classifies with 16x16 patches, 12 layers of width 768. By default about 4x4 patches make an image, each of
+    at least 7x7 pixels. An image whose sides `patch` does not divide is padded with zeros, and its reconstruction
+    cropped.
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth, heads=heads)
+    patch = patch_of(image_shape, patch)
     cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
     return aezoo.Autoencoder(
         nn.Sequential(

@@ -12,6 +12,7 @@ from aezoo.check import checks
 from aezoo.check.case import Case
 from aezoo.check.suite import CHECKS, IMAGE_SHAPES, examine, sample_images
 from aezoo.contract.architecture import EXCUSABLE, Architecture, Variant
+from aezoo.contract.network import num_params
 from aezoo.errors import AezooError, ContractError
 from aezoo.registry.names import discover
 
@@ -484,9 +485,28 @@ def test_a_small_leak_shows_though_an_untrained_network_hardly_depends_on_its_in
         checks.check_halves(Case(variant, sample_images((1, 28, 28))))
 
 
+ZOO = [name for name in discover().architectures if name != "unet"]
+
+
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
-@pytest.mark.parametrize("name", [name for name in discover().architectures if name != "unet"])
+@pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_meets_the_contract(name, shape):
     for variant in discover().select([f"{name}[]"]):
         statuses = {one.check: one for one in examine(Case(variant, sample_images(shape)))}
         assert [one for one in statuses.values() if one.status not in ("ok", "note", "skipped")] == []
+
+
+DICTIONARIES = ("batch_topk", "gated", "jumprelu", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
+"""The longer the more entries they have: a few will do here."""
+
+
+@pytest.mark.parametrize("text", [f"{name}[width=32]" if name in DICTIONARIES else f"{name}[]" for name in ZOO])
+def test_the_zoo_takes_images_of_64_pixels_with_latents_as_large_as_at_28(text):
+    """So that there is something to be ranked against. Colour of 32 pixels, and odd sizes, are in the test above."""
+    (variant,) = discover().select([text])
+    small, large = (Case(variant, sample_images(shape)) for shape in ((1, 28, 28), (3, 64, 64)))
+    findings = {one.check: one for one in examine(large, quick=True)}
+    assert [one for one in findings.values() if one.status not in ("ok", "note", "skipped")] == []
+    assert findings["latent"].detail == checks.check_latent(small)
+    # Parameters grow no faster than pixels: 15.7 times as many.
+    assert num_params(large.module()) < 16 * num_params(small.module())

@@ -20,7 +20,7 @@ from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.architectures.vae import divergence
 from aezoo_plugins.blocks import LastConvTranspose, UpsampleConv
-from aezoo_plugins.patches import FromPatches, ToPatches
+from aezoo_plugins.patches import FromPatches, ToPatches, patch_of
 
 SHAPE = (1, 8, 8)
 
@@ -155,10 +155,29 @@ def test_patches_are_those_of_unfold():
 
 
 @pytest.mark.parametrize("text", ["conv_spatial", "dc_ae"])
-def test_a_spatial_latent_grows_with_the_image(text):
-    for side, latent in ((32, 4), (64, 8)):
-        module = create(text, (3, side, side)).eval()
-        assert module.encode(torch.zeros(1, 3, side, side)).shape == (1, 4, latent, latent)
+def test_a_spatial_latent_keeps_its_size_or_with_strides_that_are_given_grows_with_the_image(text):
+    for side, kept, grown in ((28, 4, 4), (32, 4, 4), (64, 4, 8), (96, 3, 12)):
+        x = torch.zeros(1, 3, side, side)
+        for strides, latent in (("", kept), ("[strides=3]", grown)):
+            assert create(text + strides, (3, side, side)).eval().encode(x).shape == (1, 4, latent, latent)
+
+
+@pytest.mark.parametrize("text", ["conv", "conv_resize", "resnet", "spatial_broadcast"])
+@pytest.mark.parametrize(
+    ("shape", "widths"), [((1, 28, 28), [8, 16]), ((3, 32, 32), [8, 16]), ((3, 64, 70), [8, 16, 32])]
+)
+def test_convolutions_bring_a_larger_image_down_in_more_strides(text, shape, widths):
+    layers = [one for one in create(text, shape).encoder.modules() if isinstance(one, nn.Conv2d)]
+    assert [one.out_channels for one in layers if one.stride == (2, 2)] == widths
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch"), [((1, 8, 8), 7), ((1, 28, 28), 7), ((3, 32, 32), 8), ((3, 64, 64), 16), ((1, 16, 100), 10)]
+)
+def test_patches_grow_with_the_image_so_that_about_4_by_4_make_it(shape, patch):
+    assert patch_of(shape) == patch
+    assert create("mae", shape).encoder["cut"][0].patch == patch
+    assert patch_of(shape, 5) == create("vit[patch=5]", shape).encoder[0].patch == 5
 
 
 def test_a_coordinate_decoder_paints_each_pixel_by_itself():

@@ -471,10 +471,13 @@ def test_pixels_of_another_kind_are_refused_with_the_remedy(pixels, remedy):
 def test_pca_of_few_large_images_takes_no_matrix_of_pixels_by_pixels(monkeypatch):
     """12 images of 64x64 in three colours: their covariance would be 1.2 GB."""
 
-    def eigh(matrix):
-        raise AssertionError(f"eigenvectors of {tuple(matrix.shape)}")
+    eigh = torch.linalg.eigh
 
-    monkeypatch.setattr(torch.linalg, "eigh", eigh)
+    def small(matrix):
+        assert len(matrix) <= 12
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", small)
     few = sample_images((3, 64, 64), count=12)
     module = aezoo.create("pca[latent_dim=64]", image_shape=(3, 64, 64))
     with torch.no_grad():
@@ -491,6 +494,20 @@ def test_a_preview_knows_what_closed_forms_cost_and_need(tiny, tmp_path):
     assert facts["pca[latent_dim=2]"].peak_memory_bytes > 0
     assert facts["Whole"].fit_seconds is None
     assert all(row.seconds > 0 for row in found.rows)
+
+
+class Needy(Whole):
+    objective = "mse, closed form"
+
+    def fit(self, images):
+        assert len(images) > RECIPE.batch_size
+
+
+def test_a_bench_has_an_idea_of_what_closed_forms_take():
+    """From a fit to a batch; one that cannot be fitted to so few is not refused for that."""
+    assert preflight(discover().resolve("pca"), IMAGES, RECIPE).fit_seconds > 0
+    found = tried(Needy)
+    assert (found.closed_form, found.fit_seconds) == (True, None)
 
 
 def test_nothing_is_held_against_pca_where_it_is_exact(tmp_path):

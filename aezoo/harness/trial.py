@@ -234,7 +234,7 @@ def _value(name: str, origin: Origin, network: TrainedNetwork, seed: int) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """Build a variant and step it, without training it; fit a closed form, where `fits` says so."""
+    """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`."""
 
     variant: str
     origin: Origin
@@ -282,7 +282,8 @@ def preflight(
 ) -> Preflight:
     """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
 
-    A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial.
+    A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial. Otherwise it is
+    fitted to a batch, and its seconds are estimated from that.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -306,9 +307,11 @@ def preflight(
     if failure is not None:
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
     facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
-    if not (fits and facts.closed_form):
+    if not facts.closed_form:
         return facts
-    return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
+    if fits:
+        return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
+    return facts.model_copy(update={"fit_seconds": _estimate_fit(variant, images_NCHW, len(train_NCHW))})
 
 
 def _measure(
@@ -360,6 +363,15 @@ def _measure_fit(variant: Variant, images_NCHW: Tensor, device: str) -> dict[str
         "peak_memory_bytes": memory.host(),
         "peak_device_memory_bytes": memory.device(),
     }
+
+
+def _estimate_fit(variant: Variant, images_NCHW: Tensor, num_train: int) -> float | None:
+    """Fit a closed form to a few images, and return the seconds of all, if each takes as long; None where it fails."""
+    try:
+        seconds = min(fit(build(variant, images_NCHW, seed=0), images_NCHW, seed=0).seconds for _ in range(STEPS))
+    except Exception:  # noqa: BLE001 - a plugin may raise anything: so few images may be none that can be fitted
+        return None
+    return seconds * num_train / len(images_NCHW)
 
 
 def _latent_kind(module: nn.Module, shape: tuple[int, ...] | None, bits: float | None) -> LatentKind | None:

@@ -171,9 +171,9 @@ class TrialRecord(TrialPlan):
 class Preflight(FrozenModel):
     """What building a variant, without training it, tells about it.
 
-    `step_seconds` is the fastest of a few real steps, `fit_seconds` what the fit of a closed form took, where it was
-    tried; `peak_memory_bytes` is what they added to the process's resident memory, `peak_device_memory_bytes` what they
-    held on an accelerator; what stands in a record is described there.
+    `step_seconds` is the fastest of a few real steps, `fit_seconds` what the fit of a closed form took, or, in a bench,
+    would take by its fit to a batch; `peak_memory_bytes` is what they added to the process's resident memory,
+    `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
     """
 
     objective: str

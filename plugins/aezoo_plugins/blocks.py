@@ -25,6 +25,8 @@ SPATIAL_SIDE = 4
 """The same of those whose latent is a map, by three strides or more."""
 CHUNK = 1024
 """Images turned to float64 at a time, so that a large data set is in memory once, as bytes."""
+CHUNK_PIXELS = 2**22
+"""Pixels of these, together, at the most: of large images there are fewer."""
 
 
 # Dense ---------------------------------------------------------------------------------------------------------------
@@ -327,7 +329,7 @@ def body_of(body: Body, image_shape: ImageShape, latent_dim: int, width: int | N
 
 def float_chunks(images: Tensor) -> Iterator[Tensor]:
     """Yield flat images (N, C·H·W), float64, from uint8 (N, C, H, W), as float32 has them: what a network sees."""
-    for chunk in chunks(images, CHUNK):
+    for chunk in chunks(images, max(1, min(CHUNK, CHUNK_PIXELS // math.prod(images.shape[1:])))):
         yield (chunk.flatten(1) / 255).double()
 
 

@@ -13,7 +13,7 @@ import aezoo
 from aezoo.check.case import Case
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Variant
-from aezoo.contract.dataset import Images, warnings_of
+from aezoo.contract.dataset import DatasetVariant, Images, warnings_of
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
@@ -465,7 +465,7 @@ def test_data_that_are_well_formed_and_hardly_meant_are_warned_of(pixels, remedy
 def test_pixels_of_another_kind_are_refused_with_the_remedy(pixels, remedy):
     data = aezoo.Dataset(name="mine", load=lambda _: images(pixels), summary="s", reference="r")
     with pytest.raises(AezooError, match=f"mine: the train images must be uint8.*{remedy}"):
-        data.checked(None)
+        DatasetVariant.of(data, {}, "mine").checked(None)
 
 
 def test_pca_of_few_large_images_takes_no_matrix_of_pixels_by_pixels(monkeypatch):

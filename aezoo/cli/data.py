@@ -46,6 +46,8 @@ def check(
 
     Example: aezoo data check ./photos
     """
+    from aezoo.contract.preprocessing import counted
+
     try:
         survey = _survey(dataset, skip_bad, data_dir, plugin, no_plugin)
     except DamagedDataError as error:
@@ -61,21 +63,27 @@ def check(
         shape = "x".join(map(str, survey.images.shape))
         print(f"{part.name}: {part.count:,} images of {shape}, mean {mean}, deviation {deviation}{labels}")
     print(f"pixels: {survey.sha256}")
-    across = survey.across
-    within = len(survey.duplicates) - len(across)
-    for groups, what in ((across, "on both sides of the split"), (survey.duplicates, "")):
-        for group in groups[:LISTED] if what or not across else []:
-            print(plain(f"equal{', ' + what if what else ''}: {' = '.join(f'{part} {name}' for part, name in group)}"))
-        if what and len(groups) > LISTED:
-            print(f"and {len(groups) - LISTED} more {what}")
-    if within:
-        print(f"{within} images are there more than once within a part")
-    for warning in survey.warnings:
+    _print_duplicates(survey)
+    warnings = [*survey.warnings]
+    if survey.across:
+        warnings.append(f"{counted(len(survey.across), 'image')} on both sides of the split")
+    for warning in warnings:
         print(f"warning: {plain(warning)}", file=sys.stderr)
-    if across:
-        print(f"warning: {len(across)} images lie on both sides of the split", file=sys.stderr)
-    if survey.warnings or across:
+    if warnings:
         raise typer.Exit(1)
+
+
+def _print_duplicates(survey: "Survey") -> None:
+    """Name the images that are on both sides of the split, and count those that are there twice in a part."""
+    from aezoo.contract.preprocessing import counted
+
+    for group in survey.across[:LISTED]:
+        print(plain(f"equal: {' = '.join(f'{part} {name}' for part, name in group)}"))
+    if len(survey.across) > LISTED:
+        print(f"and {len(survey.across) - LISTED} more")
+    within = len(survey.duplicates) - len(survey.across)
+    if within:
+        print(f"{counted(within, 'image')} more than once in a part")
 
 
 @data.command()

@@ -220,7 +220,7 @@ def _reading(source: Path | IO[bytes]) -> "Iterator[Image.Image]":
     except UnidentifiedImageError as error:
         raise AezooError("it is no image that Pillow knows") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise AezooError(f"it has more pixels than an image of good faith: {str(error).split(',')[0]}") from error
+        raise AezooError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that is decoded") from error
     except Exception as error:
         # Decoders raise OSError, SyntaxError, struct.error and more for what is damaged.
         raise AezooError(f"it is damaged: {reason_of(error)}") from error

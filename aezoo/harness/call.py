@@ -190,10 +190,10 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
     with _open(request, observer) as (grid, selected):
         grid.fits = fits
         grid.add(selected)
-        refusals = [line for variants in grid.named.values() for line in grid.refusals(variants)]
+        refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape
-            raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(dict.fromkeys(refusals))}")
+            raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(refusals)}")
         yield grid
 
 

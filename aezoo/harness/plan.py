@@ -69,13 +69,12 @@ class Grid:
         self._add(variants)
         self._add(self._baselines())
 
-    def refusals(self, variants: Iterable[str]) -> list[str]:
-        """Return what the build functions of variants, all of which refused, said; none where one did not."""
+    def refusal(self, variants: Iterable[str]) -> str:
+        """Return what the build functions of variants said, each line once, where all of them refused; else nothing."""
         outcomes = [self.preflights.get(variant) for variant in variants]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Outcome) and outcome.refused]
-        return (
-            [f"{outcome.task.id}: {outcome.reason}" for outcome in refusals] if len(refusals) == len(outcomes) else []
-        )
+        reasons = dict.fromkeys(outcome.reason for outcome in refusals)
+        return "; ".join(reasons) if len(refusals) == len(outcomes) else ""
 
     def missing(self) -> list[TrialPlan]:
         """Return the trials that are to run, in the order in which they are to start."""

@@ -115,6 +115,10 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 6
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width)
+    if image_shape[1] < 2:
+        raise aezoo.AezooError(
+            f"it reads an image row by row, and needs two rows at least; these have {image_shape[1]}"
+        )
     return Recurrent(image_shape, latent_dim, max(width, latent_dim))
 
 

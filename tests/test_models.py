@@ -14,6 +14,7 @@ from PIL import Image
 
 import aezoo
 from aezoo.check.suite import sample_images
+from aezoo.contract.recipe import read_recipe
 from aezoo.errors import AezooError
 from aezoo.harness import graphs
 from aezoo.harness.export import export_folder
@@ -130,7 +131,10 @@ def test_an_exported_folder_stands_alone_and_is_the_same_network(run, photos, tm
     assert config["preprocessing"]["image_shape"] == [1, 8, 8]
     assert config["plugin"]["source_sha256"]
     text = (folder / "README.md").read_text()
-    assert "aezoo reproduce" in text
+    assert f"Trained again by `aezoo bench '{VARIANT}' --recipe recipe.toml --device cpu --out again`" in text
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    assert read_recipe(recipe) == RunDirectory(run.path).info().recipe
     assert f"| {VARIANT} " in text
     with pytest.raises(AezooError, match="holds one network"):
         aezoo.load(folder, VARIANT)

@@ -1,6 +1,5 @@
 """A trained network leaves its run: a folder that stands alone, with a card, and graphs of it where they are wanted."""
 
-import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from aezoo.errors import AezooError, StorageError, plain, system_reason
 from aezoo.harness.graphs import Graphs
 from aezoo.harness.model import Model, as_image
+from aezoo.run.again import again
 from aezoo.run.files import write_bytes, write_json, write_text
 from aezoo.run.model import CONFIG, WEIGHTS
 from aezoo.run.store import RunDirectory
@@ -105,8 +105,11 @@ def _of_run(model: Model, path: Path, folder: Path) -> list[str]:
         top, bottom = (np.concatenate(list(part), axis=2) for part in (originals / 255.0, seen))
         as_image(np.concatenate([top, bottom], axis=1)).save(folder / PICTURE)
         lines += [f"![test images, and below them their reconstructions]({PICTURE})", ""]
-    again = shlex.join(["aezoo", "reproduce", str(path), model.config.trial_id])
-    return [*lines, f"Trained again from its record by `{plain(again)}`."]
+    how = again(model.config.variant, run.info().recipe, run.records().get(model.config.trial_id))
+    if how.recipe_file is None:
+        return [*lines, f"Trained again by `{plain(how.line)}`."]
+    told = f"Trained again by `{plain(how.line)}`, with this `recipe.toml`:"
+    return [*lines, told, "", "```toml", how.recipe_file.strip(), "```"]
 
 
 def _of_graphs(graphs: Graphs) -> list[str]:

@@ -1,7 +1,6 @@
 """What is on the page of a run, read from its records: texts for its template, and data for its scripts. No torch."""
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ import pandas as pd
 
 from aezoo.contract.columns import column
 from aezoo.contract.hyperparameters import without_folders
-from aezoo.contract.recipe import BUILT_IN, Recipe, read_recipe
 from aezoo.errors import plain
 from aezoo.page import charts, looks
+from aezoo.run.again import again
 from aezoo.run.records import RunInfo, TrialRecord
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import groups, render
@@ -140,7 +139,7 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
         ],
         "anchors": [short(anchor.line, LONG) for anchor in run.anchors()],
         "again": [
-            {"variant": short(variant), "line": short(_line(variant, some, info.recipe), LONG)}
+            {"variant": short(variant), "line": short(again(variant, info.recipe, next(iter(some), None)).line, LONG)}
             for variant, some in ((name, records[name]) for name in table["variant"])
         ],
         "run": plain(run.path.absolute().name),
@@ -355,23 +354,6 @@ def _environments(records: dict[str, list[TrialRecord]]) -> list[dict[str, Any]]
         }
         for environment, count in counts.most_common()
     ]
-
-
-def _line(variant: str, records: Sequence[TrialRecord], recipe: Recipe) -> str:
-    """Return the line that makes a variant's trials again: with the recipe by its name where it is a built-in one."""
-    text = variant if "[" in variant else f"{variant}[]"
-    own = read_recipe(recipe.name) if recipe.name in BUILT_IN else None
-    named = own is not None and own.change(dataset=recipe.dataset, seeds=recipe.seeds) == recipe
-    parts = ["aezoo", "bench", text, "--recipe", recipe.name if named else "recipe.toml"]
-    if named and own is not None:
-        parts += ["--dataset", recipe.dataset] if own.dataset != recipe.dataset else []
-        parts += ["--seeds", str(recipe.seeds)] if own.seeds != recipe.seeds else []
-    if records:
-        parts += ["--device", records[0].device]
-        parts += ["--threads", str(records[0].threads)] if records[0].threads != 1 else []
-        parts += ["--compile"] if records[0].compiled else []
-    # A folder of its own: where the run is, its trials are done.
-    return shlex.join([*parts, "--out", "again"])
 
 
 def _number(value: Any) -> float | int | None:

@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,9 @@ from aezoo.cli.app import BlockOption, DataDirOption, FormatOption, PluginOption
 from aezoo.errors import AezooError, plain
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from aezoo.harness.model import Model
 
 LISTED = 20
@@ -33,6 +38,7 @@ RestArgument = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of a run: from which seed; by default the first.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and name them.")]
 AnyOption = Annotated[
     bool, typer.Option("--any-source", help="Also where the plugin's code is another than it was trained with.")
 ]
@@ -43,6 +49,7 @@ def reconstruct(
     model: ModelArgument,
     rest: RestArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the reconstructions, a PNG each.")],
+    skip_bad: SkipOption = False,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     any_source: AnyOption = False,
@@ -58,20 +65,19 @@ def reconstruct(
     from aezoo.harness.model import as_image
 
     network, places = _open(model, rest, seed, device, any_source, plugin, no_plugin)
-    paths, names = _images(places)
-    clipped = 0.0
-    with _progress("reconstructing", len(paths)) as advance:
-        for start in range(0, len(paths), BATCH):
-            batch = paths[start : start + BATCH]
-            images = network.reconstruct(batch)
-            clipped += float(np.mean((images < -0.5 / 255) | (images > 1 + 0.5 / 255))) * len(batch)
-            for name, image in zip(names[start : start + BATCH], images, strict=True):
-                target = (out / name).with_suffix(".png")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                as_image(image).save(target)
-            advance(len(batch))
-    share = f"; {clipped / len(paths):.2%} of the numbers lie outside [0, 1], and are clipped" if clipped else ""
-    print(f"{len(paths)} images in {out}{share}")
+    given = _files(places)
+    targets = _as_png([file.name for file in given])
+    count, clipped = 0, 0.0
+    for files, pixels in _batches(network, given, "reconstructing", skip_bad=skip_bad):
+        images = network.reconstruct(pixels)
+        clipped += float(np.mean((images < -0.5 / 255) | (images > 1 + 0.5 / 255))) * len(images)
+        count += len(images)
+        for file, image in zip(files, images, strict=True):
+            target = out / targets[file.name]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            as_image(image).save(target)
+    share = f"; {clipped / count:.2%} of the numbers lie outside [0, 1], and are clipped" if clipped else ""
+    print(f"{count} images in {out}{share}")
 
 
 @app.command()
@@ -79,6 +85,7 @@ def encode(
     model: ModelArgument,
     rest: RestArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="latents.npz or latents.parquet")],
+    skip_bad: SkipOption = False,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     any_source: AnyOption = False,
@@ -94,12 +101,10 @@ def encode(
     if out.suffix.lower() not in (".npz", ".parquet"):
         raise AezooError(f"--out takes a file that ends in .npz or .parquet, but got {out}")
     network, places = _open(model, rest, seed, device, any_source, plugin, no_plugin)
-    paths, names = _images(places)
-    parts = []
-    with _progress("encoding", len(paths)) as advance:
-        for start in range(0, len(paths), BATCH):
-            parts.append(network.encode(paths[start : start + BATCH]))
-            advance(len(paths[start : start + BATCH]))
+    names, parts = [], []
+    for files, pixels in _batches(network, _files(places), "encoding", skip_bad=skip_bad):
+        names += [file.name for file in files]
+        parts.append(network.encode(pixels))
     latents = np.concatenate(parts)
     _write_latents(out, latents, names)
     print(f"{len(latents)} latents of {'x'.join(map(str, latents.shape[1:]))} in {out}")
@@ -137,6 +142,7 @@ def score(
     normal: Annotated[
         str | None, typer.Option(metavar="LABEL,...", help="The labels, which are folders, that are normal: an AUC.")
     ] = None,
+    skip_bad: SkipOption = False,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     any_source: AnyOption = False,
@@ -164,15 +170,14 @@ def score(
         network = scoring.with_errors(network, registry_of(plugin, no_plugin), data_dir)
     except AezooError as error:
         print(f"warning: no percentiles: {error}", file=sys.stderr)
-    paths, names = _images(places)
-    labels = [Path(name).parts[0] if len(Path(name).parts) > 1 else None for name in names]
     tables = []
-    with _progress("scoring", len(paths)) as advance:
-        for start in range(0, len(paths), BATCH):
-            end = start + BATCH
-            tables.append(scoring.score(network, paths[start:end], labels[start:end]))
-            advance(len(paths[start:end]))
-    table = pd.concat(tables, ignore_index=True).assign(path=names)
+    for files, pixels in _batches(network, _files(places), "scoring", skip_bad=skip_bad):
+        table = scoring.score(network, pixels)
+        table.insert(0, "path", [file.name for file in files])
+        table.insert(1, "label", [file.path.absolute().parent.name for file in files])
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    labels = set(table["label"])
     if out is not None:
         write_text(out, render(table, "csv"))
     worst = table.sort_values("mse", ascending=False, ignore_index=True)
@@ -183,9 +188,9 @@ def score(
         wanted = [name.strip() for name in normal.split(",")]
         unknown = [name for name in wanted if name not in labels]
         if unknown:
-            there = ", ".join(sorted({label for label in labels if label})) or "none: give a folder of folders"
-            raise AezooError(f"no label {unknown[0]!r} among the images; there are {there}")
-        abnormal = np.asarray([label not in wanted for label in labels])
+            there = ", ".join(sorted(labels))
+            raise AezooError(f"no label {unknown[0]!r}, which is a folder, among the images; there are {there}")
+        abnormal = np.asarray(~table["label"].isin(wanted))
         area = scoring.auc(table["mse"].to_numpy(), abnormal)
         print(f"AUC {area:.4f}: {int(abnormal.sum())} abnormal against {int((~abnormal).sum())} normal images")
 
@@ -261,19 +266,70 @@ def _open(
     return network, list(rest if exported else rest[1:])
 
 
-def _images(places: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the images of paths, and what each is called: within its folder, or by its own name."""
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image file, and what it is called: within the folder that was given, or by its own name."""
+
+    path: Path
+    name: str
+
+
+def _batches(
+    network: "Model", files: Sequence[ImageFile], what: str, *, skip_bad: bool
+) -> "Iterator[tuple[list[ImageFile], NDArray[np.uint8]]]":
+    """Yield image files, a batch of them at a time, with their pixels, and show how far it is.
+
+    Raises:
+        AezooError: one cannot be decoded, and is not to be left out; or none is left.
+    """
+    left_out = 0
+    with _progress(what, len(files)) as advance:
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            pixels, bad = network.read_files([file.path for file in batch])
+            for place, reason in bad.items():
+                line = f"{batch[place].path}: {reason}"
+                if not skip_bad:
+                    raise AezooError(f"{line}; --skip-bad leaves out all that cannot be read")
+                print(f"left out: {plain(line)}", file=sys.stderr)
+            left_out += len(bad)
+            if len(pixels):
+                yield [file for place, file in enumerate(batch) if place not in bad], pixels
+            advance(len(batch))
+    if left_out == len(files):
+        raise AezooError("no image is left: none of them can be read")
+    if left_out:
+        print(f"{left_out} of {len(files)} files left out", file=sys.stderr)
+
+
+def _files(places: Sequence[str]) -> list[ImageFile]:
+    """Return the image files of paths.
+
+    Raises:
+        AezooError: there are none, or two would have one name.
+    """
     from aezoo.harness.model import image_paths
 
-    paths: list[Path] = []
-    names: list[str] = []
-    for place in map(Path, places):
-        inside = image_paths([place])
-        paths += inside
-        names += [str(path.relative_to(place)) if place.is_dir() else path.name for path in inside]
-    if not paths:
+    if not places:
         raise AezooError("give images: files, or folders of them")
-    return paths, names
+    files: dict[str, ImageFile] = {}
+    for place in map(Path, places):
+        if place.suffix.lower() in (".npy", ".npz", ".csv", ".parquet"):
+            raise AezooError(f"{place} is no image; arrays and rows go through aezoo.load(...), in Python")
+        for path in image_paths([place]):
+            file = ImageFile(path=path, name=str(path.relative_to(place)) if place.is_dir() else path.name)
+            other = files.setdefault(file.name, file)
+            if other is not file:
+                raise AezooError(f"{other.path} and {path} would both be called {file.name}: give them one at a time")
+    return list(files.values())
+
+
+def _as_png(names: Sequence[str]) -> dict[str, Path]:
+    """Return where the PNG file of each image goes; those that differ in their endings alone keep them."""
+    counts = Counter(Path(name).with_suffix(".png") for name in names)
+    return {
+        name: target if counts[target := Path(name).with_suffix(".png")] == 1 else Path(f"{name}.png") for name in names
+    }
 
 
 @contextmanager

@@ -96,14 +96,17 @@ def _of_run(model: Model, path: Path, folder: Path) -> list[str]:
     """Return what its run says of it: its row of the table, its reconstructions, and the line that makes it again."""
     run = RunDirectory(path).load()
     table = summarise(run)
-    rows = table[table["variant"] == model.config.variant]
+    rows = table[table["variant"] == model.config.variant].dropna(axis=1, how="all")
     lines = ["Over all seeds of its run, with the 95 % interval:", "", render(rows, "github").strip(), ""]
     images = run.read_images()
     if images is not None:
         originals = np.stack([images.pixels[place] for place in images.choice.images])
         seen = model.reconstruct(originals)
         top, bottom = (np.concatenate(list(part), axis=2) for part in (originals / 255.0, seen))
-        as_image(np.concatenate([top, bottom], axis=1)).save(folder / PICTURE)
+        # Small images as large pixels: each a hundred or so on a side.
+        scale = max(1, round(96 / max(originals.shape[2:])))
+        both = np.concatenate([top, bottom], axis=1).repeat(scale, axis=1).repeat(scale, axis=2)
+        as_image(both).save(folder / PICTURE)
         lines += [f"![test images, and below them their reconstructions]({PICTURE})", ""]
     how = again(model.config.variant, run.info().recipe, run.records().get(model.config.trial_id))
     if how.recipe_file is None:

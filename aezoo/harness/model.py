@@ -111,6 +111,20 @@ class Model(nn.Module):
             errors.append(difference.square().flatten(1).mean(1).numpy())
         return np.concatenate(errors) if errors else np.empty(0)
 
+    def read_files(self, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], dict[int, str]]:
+        """Return the pixels of those image files that can be decoded, (N, C, H, W), and of the others why not.
+
+        The others are named by their places among the paths.
+        """
+        pixels = [np.empty((0, *self.config.image_shape), np.uint8)]
+        bad: dict[int, str] = {}
+        for place, path in enumerate(paths):
+            try:
+                pixels.append(self.preprocessing.of_file(path)[None])
+            except AezooError as error:
+                bad[place] = str(error)
+        return np.concatenate(pixels), bad
+
     def _all(self, images: Given, call: Half, values: Range | None, batch_size: int) -> Any:
         parts = [self._run(call, x_BCHW) for x_BCHW in self._batches(images, values, batch_size)]
         if not parts:

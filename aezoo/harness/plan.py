@@ -73,7 +73,7 @@ class Grid:
         """Return what the build functions of variants said, each line once, where all of them refused; else nothing."""
         outcomes = [self.preflights.get(variant) for variant in variants]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Outcome) and outcome.refused]
-        reasons = dict.fromkeys(outcome.reason for outcome in refusals)
+        reasons = dict.fromkeys(outcome.reason or outcome.status for outcome in refusals)
         return "; ".join(reasons) if len(refusals) == len(outcomes) else ""
 
     def missing(self) -> list[TrialPlan]:

@@ -47,17 +47,11 @@ def percentiles(errors: NDArray[np.float64], quantiles: Sequence[float]) -> NDAr
     return 100 * places
 
 
-def score(model: Model, paths: Sequence[Path], labels: Sequence[str | None]) -> pd.DataFrame:
-    """Return a row for each image: its path, label, error, and its percentiles among its data's.
-
-    Raises:
-        AezooError: an image cannot be read.
-    """
-    errors = model.errors(list(paths))
+def score(model: Model, images: NDArray[np.uint8]) -> pd.DataFrame:
+    """Return a row for each of images (N, C, H, W): its error, and its percentiles among its data's."""
+    errors = model.errors(images)
     return pd.DataFrame(
         {
-            "path": [str(path) for path in paths],
-            "label": list(labels),
             "mse": errors,
             "train_percentile": percentiles(errors, model.config.train_errors),
             "test_percentile": percentiles(errors, model.config.test_errors),

@@ -258,13 +258,42 @@ def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path,
         assert all(0 <= float(row["test_percentile"]) <= 100 for row in rows)
         assert "12 abnormal against 48 normal images" in out
     for arguments, line in (
-        (("score", folder, photos, "--normal", "fine"), "no label 'fine' among the images; there are bad, good"),
+        (
+            ("score", folder, photos, "--normal", "fine"),
+            "no label 'fine', which is a folder, among the images; there are bad, good",
+        ),
         (("encode", folder, photos, "-o", tmp_path / "z.txt"), "ends in .npz or .parquet"),
         (("reconstruct", folder, tmp_path / "nowhere", "-o", tmp_path / "seen"), "no file or folder"),
     ):
         code, _, err = call(*arguments)
         assert (code, err.count("\n")) == (2, 1)
         assert line in err
+
+
+def test_bad_files_are_named_and_left_out_where_that_is_asked_for(run, photos, tmp_path, call):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    pixels = np.asarray(Image.open(photos / "good" / "1.png"))
+    for name in ("a.png", "a.bmp", "b.png"):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "c.png").write_bytes(b"no image")
+    commands = {
+        "score": ("-o", tmp_path / "scores.csv"),
+        "encode": ("-o", tmp_path / "z.npz"),
+        "reconstruct": ("-o", tmp_path / "seen"),
+    }
+    for command, options in commands.items():
+        code, _, err = call(command, run.path, VARIANT, folder, *options)
+        assert (code, err.count("\n"), options[1].exists()) == (2, 1, False)
+        assert "c.png: it is no image that Pillow knows; --skip-bad leaves out" in err
+        code, _, err = call(command, run.path, VARIANT, folder, "--skip-bad", *options)
+        assert (code, "c.png: it is no image" in err, "1 of 4 files left out" in err) == (0, True, True)
+    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["a.bmp.png", "a.png.png", "b.png"]
+    assert list(np.load(tmp_path / "z.npz")["paths"]) == ["a.bmp", "a.png", "b.png"]
+    code, _, err = call("score", run.path, VARIANT, folder / "c.png", "--skip-bad")
+    assert (code, "none of them can be read" in err) == (2, True)
+    code, _, err = call("score", run.path, VARIANT, folder, folder / "a.png")
+    assert (code, "would both be called a.png" in err) == (2, True)
 
 
 ARCHITECTURES = sorted({variant.architecture.name for variant in discover().select(["*"])})

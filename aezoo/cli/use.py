@@ -63,19 +63,21 @@ def reconstruct(
     import numpy as np
 
     from aezoo.harness.model import as_image
+    from aezoo.run.files import new_files
 
     network, places = _open(model, rest, seed, device, any_source, plugin, no_plugin)
     given = _files(places)
     targets = _as_png([file.name for file in given])
     count, clipped = 0, 0.0
-    for files, pixels in _batches(network, given, "reconstructing", skip_bad=skip_bad):
-        images = network.reconstruct(pixels)
-        clipped += float(np.mean((images < -0.5 / 255) | (images > 1 + 0.5 / 255))) * len(images)
-        count += len(images)
-        for file, image in zip(files, images, strict=True):
-            target = out / targets[file.name]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            as_image(image).save(target)
+    with new_files(out) as folder:
+        for files, pixels in _batches(network, given, "reconstructing", skip_bad=skip_bad):
+            images = network.reconstruct(pixels)
+            clipped += float(np.mean((images < -0.5 / 255) | (images > 1 + 0.5 / 255))) * len(images)
+            count += len(images)
+            for file, image in zip(files, images, strict=True):
+                target = folder / targets[file.name]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                as_image(image).save(target)
     share = f"; {clipped / count:.2%} of the numbers lie outside [0, 1], and are clipped" if clipped else ""
     print(f"{count} images in {out}{share}")
 

@@ -1,16 +1,14 @@
 """A trained network leaves its run: a folder that stands alone, with a card, and graphs of it where they are wanted."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from aezoo.errors import AezooError, StorageError, plain, system_reason
+from aezoo.errors import AezooError, plain
 from aezoo.harness.graphs import Graphs
 from aezoo.harness.model import Model, as_image
 from aezoo.run.again import again
-from aezoo.run.files import write_bytes, write_json, write_text
+from aezoo.run.files import new_files, write_bytes, write_json, write_text
 from aezoo.run.model import CONFIG, WEIGHTS
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack
@@ -34,25 +32,12 @@ def export_folder(model: Model, out: Path, source: Path, graphs: Graphs | None =
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AezooError(f"{out} is there already: give another folder, or remove it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".aezoo-export-", dir=out.parent))
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {system_reason(error)}") from error
-    try:
-        write_bytes(scratch / WEIGHTS, pack(model.module))
-        write_json(scratch / CONFIG, model.config)
+    with new_files(out) as folder:
+        write_bytes(folder / WEIGHTS, pack(model.module))
+        write_json(folder / CONFIG, model.config)
         for name, graph in (graphs.contents if graphs else {}).items():
-            write_bytes(scratch / name, graph)
-        write_text(scratch / "README.md", _card(model, source, scratch, graphs))
-        scratch.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()
-        scratch.rename(out)
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {system_reason(error)}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            write_bytes(folder / name, graph)
+        write_text(folder / "README.md", _card(model, source, folder, graphs))
     return out
 
 

@@ -271,7 +271,7 @@ def network(
 
 
 def image_paths(places: Iterable[str | Path]) -> list[Path]:
-    """Return the image files of paths: a file itself, and all within a folder, in natural order.
+    """Return the image files of paths: a file itself, and all within a folder, by name.
 
     Raises:
         AezooError: there is no such path, or no image in it.

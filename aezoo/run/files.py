@@ -87,6 +87,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise StorageError(f"cannot write {path}: {system_reason(error)}; earlier results are untouched") from error
 
 
+@contextlib.contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder; what is written into it goes to `folder` when all went well, and else nothing is left.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder.parent, ignore_cleanup_errors=True) as name:
+            scratch = Path(name)
+            yield scratch
+            if not folder.exists():
+                # mkdtemp makes folders for their owner alone.
+                scratch.chmod(0o755)
+                scratch.rename(folder)
+                return
+            for path in sorted(path for path in scratch.rglob("*") if path.is_file()):
+                target = folder / path.relative_to(scratch)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {system_reason(error)}") from error
+
+
 def content_of(path: Path) -> bytes:
     """Return the bytes of a file.
 

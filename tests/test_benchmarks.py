@@ -44,8 +44,8 @@ def program(monkeypatch):
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
-        "against.py", "calibrate.py", "overhead.py", "pages.py", "pca.py", "peers.py", "pictures.py", "publish.py",
-        "scaling.py", "simulate.py", "steps.py", "streaming.py", "reproduce/run.py",
+        "against.py", "calibrate.py", "graphs.py", "overhead.py", "pages.py", "pca.py", "peers.py", "pictures.py",
+        "publish.py", "scaling.py", "simulate.py", "steps.py", "streaming.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -177,6 +177,14 @@ def test_publish(program, tmp_path):
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
     assert "</html>" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "page.csv").read_bytes() == (run.path / "table.csv").read_bytes()
+
+
+def test_graphs(program, tmp_path):
+    pytest.importorskip("onnxscript")
+    found = tmp_path / "found.json"
+    program("graphs.py", "linear", "--dataset", "digits", "--json", found)
+    (figures,) = json.loads(found.read_text())
+    assert all(0 <= figures[fmt] < 1e-4 for fmt in ("onnx", "pt2"))
 
 
 def test_pca(program, tmp_path):

@@ -49,7 +49,7 @@ def hyperparameters(architecture: Architecture) -> st.SearchStrategy[dict[str, t
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_any_combination_passes_or_is_refused_with_a_clear_reason(data):
     architecture = data.draw(st.sampled_from(WITH_HYPERPARAMETERS))
     given_ = architecture.check(data.draw(hyperparameters(architecture)))

@@ -302,7 +302,7 @@ ARCHITECTURES = sorted({variant.architecture.name for variant in discover().sele
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> aezoo.Run:
     """Every architecture of the zoo, trained for a step."""
-    pixels = sample_images((1, 28, 28), count=40).numpy()
+    pixels = sample_images((1, 12, 12), count=40).numpy()
     return aezoo.bench(
         [f"{name}[]" for name in ARCHITECTURES], dataset=pixels, timing=False, device="cpu", executor="inline",
         recipe=aezoo.Recipe(name="t", steps=1, batch_size=4), out=tmp_path_factory.mktemp("zoo") / "run",
@@ -313,7 +313,7 @@ def zoo(tmp_path_factory) -> aezoo.Run:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_exports_and_loads_bit_equal_from_its_folder(architecture, zoo, tmp_path):
     variant = f"{architecture}[]"
-    images = sample_images((1, 28, 28), count=6).numpy()
+    images = sample_images((1, 12, 12), count=6).numpy()
     folder = exported(zoo, tmp_path / "model", variant)
     assert np.array_equal(aezoo.load(folder).reconstruct(images), aezoo.load(zoo.path, variant).reconstruct(images))
 

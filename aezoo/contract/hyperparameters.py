@@ -190,8 +190,14 @@ def canonical(label: str, settings: Mapping[str, Any]) -> str:
 
 
 def without_folders(text: str) -> str:
-    """Return a variant's text with the last part of each path in it alone: what a title says, on any machine."""
-    parsed = parse_variant(text)
+    """Return a variant's text with the last part of each path in it alone: what a title says, on any machine.
+
+    What is no variant's text is returned as it is.
+    """
+    try:
+        parsed = parse_variant(text)
+    except AezooError:
+        return text
     settings = {
         name: Path(value).name if isinstance(value, str) and "/" in value else value
         for name, value in (parsed.settings or {}).items()

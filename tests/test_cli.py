@@ -160,6 +160,18 @@ def test_a_shell_completes_what_there_is(function, incomplete, expected):
     assert getattr(complete, function)(incomplete) == expected
 
 
+def test_a_shell_completes_the_paths_of_data_and_the_hyperparameters_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    (tmp_path / "photos.npz").write_bytes(b"")
+    (tmp_path / ".hidden").mkdir()
+    assert complete.datasets("./ph") == ["./photos", "./photos.npz"]
+    assert complete.datasets("./") == ["./photos", "./photos.npz"]
+    assert complete.datasets(f"{tmp_path}/photos/") == [f"{tmp_path}/photos/train"]
+    assert complete.datasets("./nowhere/") == []
+    assert complete.datasets("images[path=photos,si") == ["images[path=photos,size="]
+
+
 def test_the_views_that_a_shell_completes_are_those_that_there_are():
     from aezoo.table.rows import VIEWS
 

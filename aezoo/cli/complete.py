@@ -6,20 +6,17 @@ from pathlib import Path
 
 def variants(incomplete: str) -> list[str]:
     """Complete the name of an architecture, or, after its bracket, a hyperparameter."""
-    rows = _installed("architectures")
-    name, bracket, given = incomplete.partition("[")
-    if not bracket:
-        return [row["architecture"] for row in rows if str(row["architecture"]).startswith(name)]
-    known = next((str(row["hyperparameters"]) for row in rows if row["architecture"] == name), "")
-    *before, last = given.split(",")
-    head = f"{name}[{''.join(f'{part},' for part in before)}"
-    settings = [part.split("=")[0].strip() for part in known.split(", ") if "=" in part]
-    return [f"{head}{setting}=" for setting in settings if setting.startswith(last)]
+    return _variants(_installed("architectures"), "architecture", incomplete)
 
 
 def datasets(incomplete: str) -> list[str]:
-    """Complete the name of a data set."""
-    return [row["dataset"] for row in _installed("datasets") if str(row["dataset"]).startswith(incomplete)]
+    """Complete a path, where it begins as one, or the name of a data set, or, after its bracket, a hyperparameter."""
+    folder, slash, begun = incomplete.rpartition("/")
+    if not slash or "[" in incomplete:
+        return _variants(_installed("datasets"), "dataset", incomplete)
+    inside = Path(folder + slash)
+    names = [each.name for each in inside.iterdir()] if inside.is_dir() else []
+    return sorted(f"{folder}{slash}{name}" for name in names if name.startswith(begun) and not name.startswith("."))
 
 
 def metrics(incomplete: str) -> list[str]:
@@ -71,6 +68,18 @@ def _folders(incomplete: str) -> Iterator[Path]:
 
 def _leads_to_a_run(path: Path) -> bool:
     return (path / "run.json").is_file() or next(path.glob("*/run.json"), None) is not None
+
+
+def _variants(rows: list[dict[str, str]], kind: str, incomplete: str) -> list[str]:
+    """Complete the name of one of the rows, or, after its bracket, one of its hyperparameters."""
+    name, bracket, given = incomplete.partition("[")
+    if not bracket:
+        return [row[kind] for row in rows if str(row[kind]).startswith(name)]
+    known = next((str(row["hyperparameters"]) for row in rows if row[kind] == name), "")
+    *before, last = given.split(",")
+    head = f"{name}[{''.join(f'{part},' for part in before)}"
+    settings = [part.split("=")[0].strip() for part in known.split(", ") if "=" in part]
+    return [f"{head}{setting}=" for setting in settings if setting.startswith(last)]
 
 
 def _installed(kind: str) -> list[dict[str, str]]:

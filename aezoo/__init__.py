@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.metric import Evaluation, Metric
     from aezoo.contract.network import Autoencoder, Flat, TrainingOutput
-    from aezoo.contract.pixels import FilePixels, GatheredPixels, Subset, chunks
-    from aezoo.contract.preprocessing import ImageHead, Preprocessing, open_image, read_head
+    from aezoo.contract.pixels import FilePixels, GatheredPixels, Subset, chunks, scratch_folder
+    from aezoo.contract.preprocessing import ImageHead, Preprocessing, list_image_files, open_image, read_head
     from aezoo.contract.recipe import Recipe, read_recipe
     from aezoo.contract.split import pixel_hash
     from aezoo.errors import AezooError, DamagedDataError
@@ -62,11 +62,13 @@ _HOME = {
     "create": "registry.names",
     "hookimpl": "contract.hooks",
     "list_architectures": "registry.names",
+    "list_image_files": "contract.preprocessing",
     "load": "harness.model",
     "open_image": "contract.preprocessing",
     "pixel_hash": "contract.split",
     "read_head": "contract.preprocessing",
     "read_recipe": "contract.recipe",
+    "scratch_folder": "contract.pixels",
     "settle": "harness.settle",
 }
 
@@ -106,11 +108,13 @@ __all__ = [
     "create",
     "hookimpl",
     "list_architectures",
+    "list_image_files",
     "load",
     "open_image",
     "pixel_hash",
     "read_head",
     "read_recipe",
+    "scratch_folder",
     "settle",
 ]
 

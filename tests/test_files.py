@@ -1,6 +1,7 @@
 """Data of one's own: folders, arrays, rows and Python; the rules by which they become images, and what is refused."""
 
 import io
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from aezoo.contract.dataset import find_data_dir, read, sha256
 from aezoo.contract.preprocessing import Preprocessing, as_pixels, range_of, with_channels
 from aezoo.contract.split import choose_test, pixel_hash
 from aezoo.errors import AezooError, DamagedDataError
-from aezoo.harness.prepare import prepared
+from aezoo.harness.prepare import dataset_text, keep, prepared
 from aezoo.registry.names import discover
 
 RNG = np.random.RandomState(0)
@@ -206,8 +207,8 @@ def broken_folder(folder: Path) -> dict[str, str]:
     files = {
         "cut.png": (whole[: len(whole) // 2], "damaged"),
         "cut.jpg": (noise.getvalue()[:400], "damaged"),
-        "text.png": (b"hello", "no image that Pillow knows"),
-        "empty.gif": (b"", "no image that Pillow knows"),
+        "text.png": (b"hello", "no image: none of"),
+        "empty.gif": (b"", "no image: none of"),
         "bomb.png": (bomb(), "more than 89,478,485 pixels"),
     }
     for name, (content, _) in files.items():
@@ -433,6 +434,8 @@ def hostile(path: Path) -> None:
     (path / "pickle.npy").write_bytes(b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.")
     with zipfile.ZipFile(path / "huge.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", header.getvalue() + bytes(10**6))
+    with zipfile.ZipFile(path / "long.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", (path / "good.npy").read_bytes() + bytes(10**7))
     with zipfile.ZipFile(path / "path.npz", "w") as archive:
         archive.writestr("../../pwned.npy", (path / "good.npy").read_bytes())
     with zipfile.ZipFile(path / "pickle.npz", "w") as archive:
@@ -446,28 +449,104 @@ def hostile(path: Path) -> None:
     [
         ("object.npy", "Python objects"), ("huge.npy", "truncated"), ("cut.npy", "truncated"),
         ("text.npy", "no npy file"), ("pickle.npy", "no npy file"), ("huge.npz", "truncated"),
-        ("pickle.npz", "no array of numbers"),
+        ("pickle.npz", "no array of numbers"), ("long.npz", "its head says others"),
         ("cut.npz", "no whole npz file"), ("text.npz", "no whole npz file"),
     ],
 )  # fmt: skip
 def test_a_hostile_file_is_one_line_and_leaves_nothing_behind(name, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for variable in ("XDG_CACHE_HOME", "TMPDIR"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     np.save("good.npy", PIXELS)
     hostile(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
+    before = files_in(tmp_path)
     with pytest.raises(AezooError, match=told) as caught:
         load(f"./{name}")
     assert "\n" not in str(caught.value)
-    assert sorted(tmp_path.rglob("*")) == before
-    assert not list(Path(tmp_path).parent.glob("pwned*"))
+    assert files_in(tmp_path) == before
 
 
-def test_a_path_within_an_npz_leads_nowhere(tmp_path):
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_path_within_an_npz_leads_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b"))
     np.save(tmp_path / "good.npy", PIXELS)
     hostile(tmp_path)
+    before = files_in(tmp_path)
     images = load(f"{tmp_path}/path.npz")
     assert len(images.train) + len(images.test) == 60
-    assert not list(tmp_path.parent.rglob("pwned*"))
+    assert files_in(tmp_path) == before
+
+
+def test_objects_beside_images_are_left_out_and_told(tmp_path):
+    np.savez(tmp_path / "x.npz", images=PIXELS, meta=np.array([{"a": 1}], dtype=object))
+    assert "left out: meta, which holds Python objects: nothing is unpickled" in load(f"{tmp_path}/x.npz").notes
+
+
+def test_a_file_that_is_no_image_by_its_content_starts_no_program(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(AezooError, match="it is no image: none of AVIF"):
+        aezoo.open_image(tmp_path / "x.png")
+
+
+def test_a_file_of_floats_is_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(AezooError, match="its pixels are floats"):
+        aezoo.Preprocessing(image_shape=(1, 8, 8)).of_file(tmp_path / "x.tif")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    folder_of(PIXELS[:30], tmp_path / "photos" / "cat")
+    folder_of(PIXELS[30:], tmp_path / "elsewhere")
+    (tmp_path / "photos" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
+    images = load(f"{tmp_path}/photos")
+    assert (list(images.label_names), len(images.train) + len(images.test)) == (["cat", "dog"], 60)
+
+
+def test_whole_numbers_mean_in_every_part_what_the_greatest_of_all_says(tmp_path):
+    dark, bright = PIXELS.astype(np.uint16), PIXELS.astype(np.uint16) * 257
+    np.savez(tmp_path / "x.npz", x_train=dark, x_test=bright)
+    images = load(f"{tmp_path}/x.npz")
+    assert np.array_equal(images.test[0:], PIXELS)
+    assert int(images.train[0:].max()) <= 1
+
+
+@pytest.mark.parametrize("text", ["photos[size=4", "photos[size=4]x9"])
+def test_a_bracket_that_is_not_closed_is_refused(text, tmp_path):
+    folder_of(PIXELS, tmp_path / "photos")
+    with pytest.raises(AezooError, match="has a bracket that does not end it"):
+        discover().dataset(f"{tmp_path}/{text}")
+
+
+def test_images_from_python_with_other_labels_are_another_data_set():
+    """Of the same pixels: the second ones must not get the labels of the first, nor another scaling of their rows."""
+    registry = discover()
+    first, again = ({"images": PIXELS, "labels": np.full(60, label)} for label in (1, 2))
+    texts = [dataset_text(given, registry) for given in (first, first, again, PIXELS)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+    rows = np.random.RandomState(0).rand(40, 3)
+    scaled = [registry.dataset(dataset_text(given, registry)) for given in (rows, 8 * rows)]
+    source = registry.dataset_plugin(scaled[0].text).source
+    highs = []
+    for variant in scaled:
+        with prepared(variant, HERE, source) as data:
+            highs.append(data.facts.preprocessing.high)
+    assert max(highs[0]) < 1 < min(highs[1])
+
+
+def test_what_another_process_keeps_at_once_changes_nothing(tmp_path):
+    """Both prepare one folder, which changed between: each has the pixels that its hash says."""
+    both = [keep(images_of(pixels), "photos", tmp_path / "key.json") for pixels in (PIXELS, PIXELS[::-1] // 2)]
+    for facts in both:
+        with (tmp_path / facts.file).open("rb", buffering=0) as file:
+            assert sha256(read(facts.shared(tmp_path), file)) == facts.sha256
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -550,14 +629,20 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_next_time(tmp_path
 
 def test_images_that_are_streamed_train_and_score_to_the_bit_as_those_that_are_held(tmp_path, monkeypatch):
     from aezoo.contract import pixels as room
+    from aezoo.train import loop
 
+    reads = []
+    real = loop._read_ahead
+    monkeypatch.setattr(loop, "_read_ahead", lambda *given, **settings: reads.append(given) or real(*given, **settings))
     path = tmp_path / "x.npy"
-    np.save(path, PIXELS)
+    np.save(path, PIXELS.astype(np.uint16) * 257)
     losses = {}
     for streamed in (False, True):
         with monkeypatch.context() as patch:
             if streamed:
                 patch.setattr(room, "STREAMED_ABOVE", 100)
+                patch.setattr("aezoo_plugins.datasets.files.LARGE", 100)
+                patch.setattr(loop, "AHEAD", 3 * 16 * 36)
             run = aezoo.bench(
                 ["linear[latent_dim=2]", "topk[width=8,k=2]"], dataset=path, executor="inline", device="cpu",
                 recipe=aezoo.Recipe(name="t", steps=60, batch_size=16, metrics=["psnr"]), timing=False,
@@ -569,6 +654,7 @@ def test_images_that_are_streamed_train_and_score_to_the_bit_as_those_that_are_h
                 (record.variant, record.test_mse, record.train_mse, record.curve, record.weights_sha256)
                 for record in records
             ]
+        assert bool(reads) is streamed
     assert losses[False] == losses[True]
 
 

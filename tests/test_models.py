@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_an_exported_folder_stands_alone_and_is_the_same_network(run, photos, tm
     assert f"Trained again by `aezoo bench '{VARIANT}' --recipe recipe.toml --device cpu --out again`" in text
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(text.partition("```toml\n")[2].partition("```")[0])
-    assert read_recipe(recipe) == RunDirectory(run.path).info().recipe
+    assert read_recipe(recipe) == RunDirectory(run.path).info().recipe.change(dataset=f"images[path={photos.name}]")
     assert f"| {VARIANT} " in text
     with pytest.raises(AezooError, match="holds one network"):
         aezoo.load(folder, VARIANT)
@@ -241,9 +242,11 @@ def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path,
     folder = tmp_path / "model"
     assert call("export", run.path, VARIANT, "-o", folder)[:2] == (0, f"{folder}\n")
     for model in ([str(run.path), VARIANT], [str(folder)]):
-        code, _, _ = call("reconstruct", *model, str(photos), "-o", str(tmp_path / "seen"))
-        assert code == 0
-        seen = np.asarray(Image.open(tmp_path / "seen" / "good" / "1.png"))
+        out = tmp_path / f"seen-{len(model)}"
+        assert call("reconstruct", *model, photos, "-o", out)[0] == 0
+        code, _, err = call("reconstruct", *model, photos, "-o", photos)
+        assert (code, "is there already" in err) == (2, True)
+        seen = np.asarray(Image.open(out / "good" / "1.png"))
         expected = aezoo.load(folder).reconstruct(photos / "good" / "1.png")[0, 0]
         assert np.abs(seen / 255 - expected).max() <= 0.5 / 255 + 1e-6
         code, _, _ = call("encode", *model, str(photos), "-o", str(tmp_path / "z.npz"))
@@ -270,6 +273,36 @@ def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path,
         assert line in err
 
 
+def test_images_in_a_list_mean_what_they_do_in_an_array(run):
+    model = aezoo.load(run.path, VARIANT, device="cpu")
+    floats = np.concatenate([np.full((1, 1, 8, 8), 0.9), np.linspace(0, 255, 64).reshape(1, 1, 8, 8)])
+    assert np.array_equal(model.reconstruct([*floats]), model.reconstruct(floats))
+    assert model.decode(np.zeros((2, 2))).shape == (2, 1, 8, 8)
+    assert model.decode([[0.0, 0.0]]).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("given", [5, None, [], [object()], np.array(["a"])])
+def test_what_is_no_image_is_one_line(run, given):
+    with pytest.raises(AezooError) as caught:
+        aezoo.load(run.path, VARIANT, device="cpu").reconstruct(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_an_earlier_call_kept_are_not_dropped(photos, tmp_path):
+    asked = {
+        "recipe": aezoo.Recipe(name="t", steps=2, batch_size=16), "dataset": photos, "timing": False, "report": False,
+        "device": "cpu", "out": tmp_path / "run", "observer": aezoo.Observer(), "executor": "inline",
+    }  # fmt: skip
+    run = aezoo.bench([VARIANT], **asked)
+    for weights in ("none", "best"):
+        run = aezoo.bench([VARIANT], **asked, weights=weights)
+        assert all(RunDirectory(run.path).keeps_weights(record) for record in run.records())
+    more = aezoo.bench([VARIANT, "linear[latent_dim=2]"], **asked, weights="none")
+    kept = {record.variant for record in more.records() if RunDirectory(run.path).keeps_weights(record)}
+    assert VARIANT in kept
+    assert "linear[latent_dim=2]" not in kept
+
+
 def test_bad_files_are_named_and_left_out_where_that_is_asked_for(run, photos, tmp_path, call):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -285,7 +318,8 @@ def test_bad_files_are_named_and_left_out_where_that_is_asked_for(run, photos, t
     for command, options in commands.items():
         code, _, err = call(command, run.path, VARIANT, folder, *options)
         assert (code, err.count("\n"), options[1].exists()) == (2, 1, False)
-        assert "c.png: it is no image that Pillow knows; --skip-bad leaves out" in err
+        assert "c.png: it is no image" in err
+        assert "; --skip-bad leaves out" in err
         code, _, err = call(command, run.path, VARIANT, folder, "--skip-bad", *options)
         assert (code, "c.png: it is no image" in err, "1 of 4 files left out" in err) == (0, True, True)
     assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["a.bmp.png", "a.png.png", "b.png"]
@@ -342,8 +376,21 @@ def test_a_network_goes_to_pt2(run, tmp_path):
     assert torch.allclose(program.module()(pixels), expected, atol=1e-5)
 
 
-def test_a_graph_that_is_another_network_is_refused(run, monkeypatch):
-    monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
+@pytest.mark.parametrize("wrong", [1e-3, math.nan])
+def test_a_graph_that_is_another_network_is_refused(run, monkeypatch, wrong):
+    real = graphs._pt2
+
+    def pt2(graph, example, path):
+        run = real(graph, example, path)
+
+        def off(array):
+            output = run(array)
+            output[0].flat[0] += wrong
+            return output
+
+        return off
+
+    monkeypatch.setattr(graphs, "_pt2", pt2)
     exported = graphs.export(aezoo.load(run.path, VARIANT, device="cpu"), "pt2")
     assert exported.contents == {}
     assert "autoencoder: the exported graph differs by" in exported.reason

@@ -14,13 +14,9 @@ from aezoo.sklearn import Autoencoder
 RNG = np.random.RandomState(0)
 ROWS = RNG.rand(80, 3) @ RNG.rand(3, 12) * 7 - 3
 
-EXPECTED_TO_FAIL: dict[str, str] = {}
-
 
 def test_it_is_an_estimator_as_scikit_learn_has_them():
-    check_estimator(
-        Autoencoder("linear", latent_dim=1, steps=2, random_state=0), expected_failed_checks=EXPECTED_TO_FAIL
-    )
+    check_estimator(Autoencoder("linear", latent_dim=1, steps=2, random_state=0))
 
 
 def test_pca_of_the_zoo_does_what_scikit_learns_does_but_for_8_bits():

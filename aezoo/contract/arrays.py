@@ -9,8 +9,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from aezoo.contract import pixels as pixels_room
 from aezoo.contract.dataset import Images, Part
-from aezoo.contract.pixels import STREAMED_ABOVE, FilePixels, GatheredPixels, Pixels, Subset, array_chunks
+from aezoo.contract.pixels import FilePixels, GatheredPixels, Pixels, Subset, array_chunks
 from aezoo.contract.preprocessing import (
     Layout,
     Preprocessing,
@@ -55,10 +56,11 @@ class Arranged:
     layout: Layout | None = None
     image_shape: tuple[int, int, int] | None = None
 
-    def images(self, arrays: Mapping[str, Any]) -> Images:
+    def images(self, arrays: Mapping[str, Any], notes: Iterable[str] = ()) -> Images:
         """Return the images of arrays that are named as people do: ``x_train``, ``y_test``, ``images``, ``labels``.
 
-        One array of images, by whatever name, is split; two are the parts that their names say.
+        One array of images, by whatever name, is split; two are the parts that their names say. `notes` say what was
+        done to them so far.
 
         Raises:
             AezooError: it is unclear which array is what, or what its numbers mean, or they do not fit one another.
@@ -66,7 +68,7 @@ class Arranged:
         roles = roles_of(arrays)
         parts: dict[Part, Array] = {}
         labels: dict[Part, Any] = {}
-        notes: list[str] = []
+        notes = [*notes]
         for (part, role), name in roles.items():
             (parts if role == "pixels" else labels)[part or "train"] = as_array(arrays[name], name)
         left = sorted(set(arrays) - set(roles.values()))
@@ -137,7 +139,7 @@ class Arranged:
             f"their pixels and the seed {self.seed} choose; equal images stay together"
         )
         train, test = (
-            pixels[indices] if isinstance(pixels, np.ndarray) and pixels.nbytes <= STREAMED_ABOVE
+            pixels[indices] if isinstance(pixels, np.ndarray) and pixels.nbytes <= pixels_room.STREAMED_ABOVE
             else Subset(pixels, indices) for indices in chosen
         )  # fmt: skip
         return Images(
@@ -157,8 +159,11 @@ class Arranged:
                 end for array in parts.values() for chunk in array_chunks(array) for end in (chunk.min(), chunk.max())
             ]
             values = range_of(as_numbers(np.asarray(ends)))
+        # Likewise of whole numbers: a dark part of 16 bits has no number above 255.
+        whole = [array for array in parts.values() if array.shape and _is_whole(array)]
+        greatest = max((int(chunk.max()) for array in whole for chunk in array_chunks(array)), default=None)
         for part, array in parts.items():
-            done[part], lines = _converted(array, values if _is_float(array) else None, self.layout)
+            done[part], lines = _converted(array, values if _is_float(array) else None, greatest, self.layout)
             notes += [line for line in lines if line not in notes]
         shapes = {tuple(array.shape[1:]) for array in done.values()}
         if len(shapes) > 1:
@@ -170,9 +175,9 @@ class Arranged:
     ) -> Images:
         """Return rows of numbers as images of 1x1xD, scaled by the training part's range alone, a column each."""
         columns = {array.shape[1:] for array in parts.values()}
-        if len(columns) > 1 or any(array.ndim != 2 for array in parts.values()):
+        if len(columns) > 1 or any(len(array.shape) != 2 for array in parts.values()):
             raise AezooError(f"all rows must have as many columns, but there are {', '.join(map(str, columns))}")
-        numbers = {part: as_numbers(array) for part, array in parts.items()}
+        numbers = {part: as_numbers(array[0:]) for part, array in parts.items()}
         whole = numbers["train"]
         if "test" in numbers:
             train, test = whole, numbers["test"]
@@ -251,26 +256,31 @@ def _as_images(rows: Array) -> Array:
     return rows[:, None, None, :]
 
 
+def _is_whole(array: Pixels) -> bool:
+    return bool(np.issubdtype(array.dtype, np.integer)) and array.dtype != np.uint8
+
+
 def _is_float(array: Pixels) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
 
 
-def _converted(array: Any, values: Range | None, layout: Layout | None) -> tuple[Pixels, list[str]]:
+def _converted(
+    array: Any, values: Range | None, greatest: int | None, layout: Layout | None
+) -> tuple[Pixels, list[str]]:
     """Return images as uint8, (N, C, H, W), and what was done to them; large ones go to a file, a part at a time."""
-    if isinstance(array, np.ndarray) and array.nbytes <= STREAMED_ABOVE:
-        pixels, note = as_pixels(array, values)
+
+    def convert(some: Array) -> tuple[NDArray[np.uint8], list[str]]:
+        pixels, note = as_pixels(some, values, greatest=greatest)
         placed, moved = with_channels(pixels, layout)
         return placed, [line for line in (note, moved) if line]
+
+    if isinstance(array, np.ndarray) and array.nbytes <= pixels_room.STREAMED_ABOVE:
+        return convert(array)
     gathered, notes = None, []
-    if np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8:
-        # What whole numbers mean, their greatest says.
-        greatest = max(int(chunk.max()) for chunk in array_chunks(array))
-        if greatest > 255:
-            raise AezooError(f"whole numbers up to {greatest} of images that are streamed: make them uint8 beforehand")
     for chunk in array_chunks(array):
-        images, lines = _converted(chunk, values, layout)
+        images, lines = convert(chunk)
         gathered = gathered or GatheredPixels(images.shape[1:])
-        gathered.extend(images[0:])
+        gathered.extend(images)
         notes += [line for line in lines if line not in notes]
     if gathered is None:
         raise AezooError(f"there are no images: {array.shape}")
@@ -294,7 +304,7 @@ def roles_of(arrays: Mapping[str, Any]) -> dict[tuple[Part | None, Role], str]:
     """
     roles: dict[tuple[Part | None, Role], list[str]] = {}
     for name in arrays:
-        words = set(re.split(r"[^a-z]+", name.lower()))
+        words = _words(name)
         part = next((_PARTS[word] for word in sorted(words) if word in _PARTS), None)
         role: Role = "labels" if words & _LABELS else "pixels"
         roles.setdefault((part, role), []).append(name)

@@ -353,13 +353,15 @@ def find_data_dir(path: str | Path | None) -> Path:
 
 
 @contextmanager
-def share(images: Images) -> Iterator[SharedImages]:
+def share(images: Images, folder: Path | None = None) -> Iterator[SharedImages]:
     """Write the images where other processes can map them, for as long as the context lasts.
+
+    They lie in the folder, or in that for temporary files.
 
     Raises:
         StorageError: there is no room for them.
     """
-    with scratch_file() as file:
+    with scratch_file(folder) as file:
         try:
             shared = write(images, file)
         except OSError as error:

@@ -135,13 +135,8 @@ class GatheredPixels(FilePixels):
     """Images that come one by one, (C, H, W), uint8, and are kept in a file that nobody else sees, not in memory."""
 
     def __init__(self, image_shape: Shape) -> None:
-        # The folder for temporary files may lie in memory itself.
-        folder = machine.cache_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - it lives as long as the images
-        except OSError:
-            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._folder = _folder_on_disk()
+        file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - it lives as long as the images
         super().__init__(file, (0, *image_shape))
 
     def extend(self, images: NDArray[np.uint8]) -> None:
@@ -154,8 +149,25 @@ class GatheredPixels(FilePixels):
         try:
             write_all(self._file, images)
         except OSError as error:
-            raise no_room(Path(tempfile.gettempdir()), error) from error
+            raise no_room(self._folder, error) from error
         self.shape = (self.shape[0] + len(images), *self.shape[1:])
+
+
+def _folder_on_disk() -> Path:
+    """Return a folder for what is too large for memory, in which the folder for temporary files may lie itself."""
+    folder = machine.cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder on a disk, for as long as the context lasts."""
+    with tempfile.TemporaryDirectory(prefix="aezoo-", dir=_folder_on_disk(), ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def array_chunks(pixels: Pixels) -> Iterator[NDArray[Any]]:
@@ -360,8 +372,9 @@ def scratch_file(folder: Path | None = None) -> Iterator[FileIO]:
 
 def no_room(folder: Path, error: OSError) -> StorageError:
     """Return the error that images cannot be written into a folder."""
+    variable = "XDG_CACHE_HOME" if folder.is_relative_to(machine.cache_folder()) else "TMPDIR"
     return StorageError(
-        f"cannot write the images into {folder}: {system_reason(error)}; the variable TMPDIR names another folder"
+        f"cannot write the images into {folder}: {system_reason(error)}; the variable {variable} names another folder"
     )
 
 

@@ -3,7 +3,8 @@
 The rules, each of them told where it was applied:
 
 - files are decoded by Pillow, the first frame alone, and turned as their orientation says;
-- 16 bits become 8 by dividing by 257, palettes their colours, and what is transparent is laid on the background;
+- 16 bits become 8 by dividing by 257, of 48-bit colour the high byte, as Pillow reads it; palettes become their
+  colours, and what is transparent is laid on the background; files of floats are refused;
 - grey is ITU-R 601-2 luma; a grey image among coloured ones has three equal channels;
 - another size is cut to the middle of the wanted shape and resized (Lanczos), or stretched, or padded;
 - floats are told by their range: in [0, 1], in [-1, 1], or in [0, 255], and refused where that is unclear;
@@ -11,8 +12,9 @@ The rules, each of them told where it was applied:
 """
 
 import math
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,12 @@ BRIGHT = 64
 """Floats above 1 are taken for [0, 255] where one of them is at least this; else nobody knows what they are."""
 ON_BOTH_SIDES = 0.25
 """Floats in [-1, 1] are taken for that where they reach so far on either side of 0."""
+ENDINGS = (
+    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""The endings of files that are taken for images."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""What such a file may be, whatever its ending: Pillow knows others, and starts programs for some of them."""
 Bytes = NDArray[np.uint8]
 
 
@@ -119,6 +127,8 @@ class Preprocessing(FrozenModel):
         if self.low is not None or not np.issubdtype(array.dtype, np.floating):
             return self.of_array(array).astype(np.float32) / np.float32(255)
         numbers = as_numbers(array)
+        if not numbers.size:
+            return self._placed(numbers).astype(np.float32)
         low, high = _RANGES[_checked(values or range_of(numbers), numbers)]
         placed = self._placed(numbers if (low, high) == (0, 1) else (numbers - low) / (high - low))
         return placed.astype(np.float32)
@@ -215,10 +225,11 @@ def _reading(source: Path | IO[bytes]) -> "Iterator[Image.Image]":
             # An image of a few bytes that unfolds to gigabytes is refused, and not only warned of.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)
-            with Image.open(source) as image:
+            Image.init()
+            with Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
                 yield image
     except UnidentifiedImageError as error:
-        raise AezooError("it is no image that Pillow knows") from error
+        raise AezooError(f"it is no image: none of {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise AezooError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that is decoded") from error
     except Exception as error:
@@ -234,7 +245,9 @@ def flatten(image: "Image.Image", channels: int, background: Background = "white
     """
     from PIL import Image
 
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode == "F":
+        raise AezooError("its pixels are floats, and what they mean no file says: give an array, with values=...")
+    if image.mode == "I" or image.mode.startswith("I;16"):
         image = Image.fromarray(_of_deep(np.asarray(image)))
     if has_transparency(image):
         image = image.convert("RGBA")
@@ -260,9 +273,7 @@ def is_grey(image: "Image.Image") -> bool:
 
 
 def _of_deep(numbers: NDArray[Any]) -> Bytes:
-    """Return an image of 16 bits or of floats, (H, W), as uint8."""
-    if np.issubdtype(numbers.dtype, np.floating):
-        return as_pixels(numbers)[0]
+    """Return an image of 16 bits, (H, W), as uint8."""
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high > 65_535:
         raise AezooError(f"its numbers are from {low} to {high}, and neither 8 nor 16 bits")
@@ -314,12 +325,15 @@ def range_of(array: NDArray[Any]) -> Range:
 _RANGES: dict[Range, tuple[float, float]] = {"unit": (0, 1), "signed": (-1, 1), "bytes": (0, 255)}
 
 
-def as_pixels(array: NDArray[Any], values: Range | None = None) -> tuple[Bytes, str | None]:
+def as_pixels(
+    array: NDArray[Any], values: Range | None = None, *, greatest: int | None = None
+) -> tuple[Bytes, str | None]:
     """Return an array of any numbers as uint8, 0 to 255, in the same shape, and what was done to it, if anything.
 
     Args:
         array: uint8 as it is; bool; whole numbers of 8 or 16 bits' range; floats in one of three ranges.
         values: What floats are; None to tell it by their range.
+        greatest: Of whole numbers, the greatest of all that go together, where these are some of them.
 
     Raises:
         AezooError: it is of no numbers, or it is unclear what they mean, or some are out of the range that was given.
@@ -333,7 +347,7 @@ def as_pixels(array: NDArray[Any], values: Range | None = None) -> tuple[Bytes, 
     if not array.size:
         return array.astype(np.uint8), None
     if np.issubdtype(array.dtype, np.integer):
-        low, high = int(array.min()), int(array.max())
+        low, high = int(array.min()), max(int(array.max()), greatest or 0)
         if low < 0 or high > 65_535:
             raise AezooError(f"whole numbers are 0 to 255, or 0 to 65535 of 16 bits, but these are {low} to {high}")
         if high <= 255:
@@ -382,15 +396,35 @@ def with_channels(array: NDArray[Any], layout: Layout | None = None) -> tuple[ND
     return array, None
 
 
+def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a folder, and of folders in it, that are images by their names, and the other files.
+
+    Both are relative to it and sorted. What begins with a dot is nobody's. Links are followed, each folder once.
+
+    Raises:
+        AezooError: there is no image in it.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(place, name).relative_to(folder)
+                (images if path.suffix.lower() in ENDINGS else others).append(path)
+    if not images:
+        raise AezooError(f"no images in {folder}: their names end in {', '.join(ENDINGS)}")
+    return images, others
+
+
 def counted(count: int, what: str, total: int | None = None) -> str:
     """Return a count with its noun: ``3 of 2,000 images``."""
     whole = total if total is not None else count
     noun = what if whole == 1 else f"{what}s"
     return f"{count:,} {noun}" if total is None else f"{count:,} of {total:,} {noun}"
-
-
-def most_common(values: Sequence[Any]) -> Any:
-    """Return what is most frequent among some values; of several, the greatest."""
-    unique, counts = np.unique(np.asarray(values), axis=0, return_counts=True)
-    best = unique[np.flatnonzero(counts == counts.max())[-1]]
-    return tuple(best.tolist()) if np.ndim(best) else best.item()

@@ -4,22 +4,21 @@ from pathlib import Path
 
 import numpy as np
 
-from aezoo.errors import AezooError, plain
+from aezoo.contract.hyperparameters import without_folders
+from aezoo.errors import plain
 from aezoo.harness.graphs import Graphs
 from aezoo.harness.model import Model, as_image
 from aezoo.run.again import again
 from aezoo.run.files import new_files, write_bytes, write_json, write_text
-from aezoo.run.model import CONFIG, WEIGHTS
+from aezoo.run.model import CARD, CONFIG, PICTURE, WEIGHTS
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack
 from aezoo.table.render import render
 from aezoo.table.rows import summarise
 
-PICTURE = "reconstructions.png"
-
 
 def export_folder(model: Model, out: Path, source: Path, graphs: Graphs | None = None) -> Path:
-    """Write a network into a folder that stands alone, whole or not at all.
+    """Write a network into a folder that stands alone, whole or not at all; of paths in it the last part alone.
 
     Args:
         model: The network.
@@ -30,14 +29,20 @@ def export_folder(model: Model, out: Path, source: Path, graphs: Graphs | None =
     Raises:
         AezooError: there is something at `out`, or it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise AezooError(f"{out} is there already: give another folder, or remove it")
+    told = model.config
+    told = told.model_copy(
+        update={
+            "dataset": told.dataset.model_copy(update={"name": without_folders(told.dataset.name)}),
+            "recipe": told.recipe.change(dataset=without_folders(told.recipe.dataset)),
+        }
+    )
+    model = Model(model.module, told)
     with new_files(out) as folder:
         write_bytes(folder / WEIGHTS, pack(model.module))
         write_json(folder / CONFIG, model.config)
         for name, graph in (graphs.contents if graphs else {}).items():
             write_bytes(folder / name, graph)
-        write_text(folder / "README.md", _card(model, source, folder, graphs))
+        write_text(folder / CARD, _card(model, source, folder, graphs))
     return out
 
 
@@ -93,7 +98,8 @@ def _of_run(model: Model, path: Path, folder: Path) -> list[str]:
         both = np.concatenate([top, bottom], axis=1).repeat(scale, axis=1).repeat(scale, axis=2)
         as_image(both).save(folder / PICTURE)
         lines += [f"![test images, and below them their reconstructions]({PICTURE})", ""]
-    how = again(model.config.variant, run.info().recipe, run.records().get(model.config.trial_id))
+    recipe = run.info().recipe.change(dataset=model.config.dataset.name)
+    how = again(model.config.variant, recipe, run.records().get(model.config.trial_id))
     if how.recipe_file is None:
         return [*lines, f"Trained again by `{plain(how.line)}`."]
     told = f"Trained again by `{plain(how.line)}`, with this `recipe.toml`:"

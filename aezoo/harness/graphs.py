@@ -1,6 +1,7 @@
 """A trained network as a graph that needs no aezoo: ONNX, or what torch.export writes, held against the original."""
 
 import contextlib
+import copy
 import io
 import logging
 import tempfile
@@ -74,7 +75,7 @@ def graphs(model: Model) -> dict[str, tuple[nn.Module, Tensor]]:
     channels, height, width = model.config.image_shape
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (max(BATCHES), channels, height, width), generator=generator, dtype=torch.uint8)
-    module = model.module.cpu().eval()
+    module = copy.deepcopy(model.module).cpu().eval()
     exported: dict[str, tuple[nn.Module, Tensor]] = {"autoencoder": (FromBytes(module, module), pixels)}
     pair = halves(module, to_float(pixels[:2]))
     if pair is not None:
@@ -120,11 +121,16 @@ def export(model: Model, kind: Kind) -> Graphs:
 def _onnx(graph: nn.Module, example: Tensor, path: Path) -> Run:
     import onnxruntime
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )  # fmt: skip
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        program = torch.onnx.export(
+            graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )  # fmt: skip
+    finally:
+        logger.setLevel(level)
     assert program is not None
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -144,14 +150,16 @@ def _difference(graph: nn.Module, example: Tensor, run: Run) -> float:
     Raises:
         AezooError: it is above `TOLERANCE`.
     """
-    greatest = 0.0
+    differences = []
     for size in BATCHES:
         with torch.no_grad():
             expected = graph(example[:size]).numpy()
         got = np.asarray(run(example[:size].numpy()))
         if got.shape != expected.shape:
             raise AezooError(f"the exported graph gives {got.shape}, and the network {expected.shape}")
-        greatest = max(greatest, float(np.abs(got.astype(np.float64) - expected).max()))
+        differences.append(np.abs(got.astype(np.float64) - expected).max())
+    # Of numbers among which one is NaN, np.max is NaN.
+    greatest = float(np.max(differences))
     if not greatest <= TOLERANCE:
         raise AezooError(f"the exported graph differs by {greatest:.2g} from the network, more than {TOLERANCE:g}")
     return greatest

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from aezoo.errors import AezooError, reason_of
 from aezoo.run.files import content_of, read
-from aezoo.run.model import CONFIG, WEIGHTS, ModelConfig
+from aezoo.run.model import CARD, CONFIG, GRAPHS, PICTURE, WEIGHTS, ModelConfig
 
-FILES = [CONFIG, WEIGHTS, "README.md", "*.png", "*.onnx", "*.pt2"]
+FILES = [CONFIG, WEIGHTS, CARD, PICTURE, *(f"{name}.{kind}" for name in GRAPHS for kind in ("onnx", "pt2"))]
 """What is uploaded of a folder: what `aezoo export` writes, and nothing that lies beside it."""
 
 

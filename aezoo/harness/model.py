@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo import machine
+from aezoo.contract.arrays import as_array
 from aezoo.contract.network import Half, halves, to_float
-from aezoo.contract.preprocessing import Preprocessing, Range
+from aezoo.contract.preprocessing import Preprocessing, Range, list_image_files, range_of
 from aezoo.errors import AezooError
 from aezoo.registry.names import Registry, find
 from aezoo.registry.outside import load_registry
@@ -24,7 +25,7 @@ from aezoo.run.store import RunDirectory
 from aezoo.run.weights import unpack
 from aezoo.table.rows import records_by_variant
 from aezoo.train.build import build
-from aezoo.train.engine import arithmetic
+from aezoo.train.engine import arithmetic, products
 from aezoo.train.layout import lay_out
 
 if TYPE_CHECKING:
@@ -92,14 +93,15 @@ class Model(nn.Module):
         Raises:
             AezooError: the network has no decoder, or the latents are of another shape.
         """
-        given = latents if isinstance(latents, Tensor) else torch.from_numpy(np.asarray(latents))
+        given = latents if isinstance(latents, Tensor) else torch.from_numpy(as_array(latents, "latents"))
+        given = given.float() if given.is_floating_point() else given
         shape = self.config.latent_shape
         if shape is not None and tuple(given.shape[1:]) != tuple(shape):
             raise AezooError(
                 f"latents of {self.config.variant} are (N, {', '.join(map(str, shape))}), but got {tuple(given.shape)}"
             )
         decode = self._half(1)
-        parts = [self._run(decode, part) for part in torch.split(given, batch_size)]
+        parts = [self._run(decode, part) for part in torch.split(given, _at_least_one(batch_size))]
         whole = torch.cat(parts)
         return whole.to(given.device) if isinstance(latents, Tensor) else whole.numpy()
 
@@ -133,7 +135,7 @@ class Model(nn.Module):
         return whole.to(images.device) if isinstance(images, Tensor) else whole.numpy()
 
     def _run(self, call: Half, batch: Tensor) -> Tensor:
-        with torch.no_grad(), arithmetic(self.config.recipe.precision, self.device.type):
+        with torch.no_grad(), products(tf32=False), arithmetic(self.config.recipe.precision, self.device.type):
             output = call(batch.to(self.device))
         return (output.float() if output.is_floating_point() else output).cpu()
 
@@ -146,12 +148,22 @@ class Model(nn.Module):
 
     def _batches(self, images: Given, values: Range | None, batch_size: int) -> Iterator[Tensor]:
         """Yield images as the network takes them, (B, C, H, W), float32, on the host."""
+        _at_least_one(batch_size)
         if isinstance(images, Tensor | np.ndarray):
-            array = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-            yield from torch.split(torch.from_numpy(self.preprocessing.floats_of(array, values=values)), batch_size)
+            floats = self.preprocessing.floats_of(as_array(images, "images"), values=values)
+            yield from torch.split(torch.from_numpy(floats), batch_size)
             return
+        listed = [images] if isinstance(images, str | Path) or hasattr(images, "convert") else images
+        if not isinstance(listed, Iterable):
+            raise AezooError(f"images are an array, a tensor, a list of images or a path, but got {images!r:.60}")
+        listed = list(listed)
+        arrays = [as_array(each, "an image") for each in listed if isinstance(each, Tensor | np.ndarray)]
+        ends = [end for each in arrays if each.dtype.kind == "f" and each.size for end in (each.min(), each.max())]
+        if values is None and ends and self.preprocessing.low is None:
+            # One rule for all of them, as for one array: a dark image alone would be told for another range.
+            values = range_of(np.asarray(ends))
         waiting: list[NDArray[np.float32]] = []
-        for each in [images] if isinstance(images, str | Path) or hasattr(images, "convert") else images:
+        for each in listed:
             waiting.append(self._one(each, values))
             if sum(map(len, waiting)) >= batch_size:
                 yield torch.from_numpy(np.concatenate(waiting))
@@ -169,11 +181,15 @@ class Model(nn.Module):
             return _floats(pixels)
         if hasattr(image, "convert"):
             return _floats(self.preprocessing.of_image(image))
-        if isinstance(image, Tensor):
-            image = image.detach().cpu().numpy()
-        if not isinstance(image, np.ndarray):
+        if not isinstance(image, Tensor | np.ndarray):
             raise AezooError(f"an image is a tensor, an array, a PIL image or a path, but got {type(image).__name__}")
-        return self.preprocessing.floats_of(image, values=values)
+        return self.preprocessing.floats_of(as_array(image, "an image"), values=values)
+
+
+def _at_least_one(batch_size: int) -> int:
+    if batch_size < 1:
+        raise AezooError(f"batch_size is 1 or more, but is {batch_size}")
+    return batch_size
 
 
 def _floats(pixels_CHW: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -276,17 +292,11 @@ def image_paths(places: Iterable[str | Path]) -> list[Path]:
     Raises:
         AezooError: there is no such path, or no image in it.
     """
-    from PIL import Image
-
-    endings = set(Image.registered_extensions())
     paths: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
             raise AezooError(f"no file or folder {place}")
-        inside = [each for each in sorted(place.rglob("*")) if each.is_file() and each.suffix.lower() in endings]
-        if place.is_dir() and not inside:
-            raise AezooError(f"no images in {place}")
-        paths += inside if place.is_dir() else [place]
+        paths += [place / path for path in list_image_files(place)[0]] if place.is_dir() else [place]
     if not paths:
         raise AezooError("no images were given")
     return paths

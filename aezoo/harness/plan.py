@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -252,26 +252,27 @@ class Grid:
         """Return about how many bytes the weights take that this call adds to the run, by the preflights."""
         if self.request.weights == "none":
             return 0
-        counts: dict[str, int] = {}
+        sizes: dict[str, list[int]] = {}
         for plan in self.plans:
             preflight = self.preflights.get(plan.variant)
             if isinstance(preflight, Preflight) and self.is_missing(plan):
-                seeds = 1 if self.request.weights == "best" and plan.variant in counts else 0
-                counts[plan.variant] = counts.get(plan.variant, 0) + (0 if seeds else 4 * preflight.num_params)
-        return sum(counts.values())
+                sizes.setdefault(plan.variant, []).append(4 * preflight.num_params)
+        return sum(each[0] if self.request.weights == "best" else sum(each) for each in sizes.values())
 
-    def superfluous_weights(self) -> list[TrialRecord]:
-        """Return the trials of this call whose weights are not to be kept."""
-        records = [self.records[plan.trial_id] for plan in self.plans if self.succeeded(plan)]
+    def superfluous_weights(self, ended: Collection[str]) -> list[TrialRecord]:
+        """Return those of the trials that this call ended, by their ids, whose weights are not to be kept.
+
+        What an earlier call kept stays, and with it the best of a variant may be an earlier trial's.
+        """
         if self.request.weights == "all":
             return []
+        records = [self.records[plan.trial_id] for plan in self.plans if self.succeeded(plan)]
+        kept = [record for record in records if self.run.keeps_weights(record)]
         best: dict[str, TrialRecord] = {}
-        for record in records:
-            standing = best.get(record.variant)
-            if standing is None or (record.test_mse or 0.0) < (standing.test_mse or 0.0):
+        if self.request.weights == "best":
+            for record in sorted(kept, key=lambda record: record.test_mse or 0.0, reverse=True):
                 best[record.variant] = record
-        keeps_best = self.request.weights == "best"
-        return [record for record in records if not (keeps_best and best[record.variant] is record)]
+        return [record for record in kept if record.trial_id in ended and best.get(record.variant) is not record]
 
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""

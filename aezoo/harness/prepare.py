@@ -10,12 +10,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydantic
 
+from aezoo.contract import arrays, preprocessing, split
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.arrays import images_of
 from aezoo.contract.dataset import DatasetVariant, Images, Part, check_images, read, sha256, share, warnings_of, write
@@ -30,7 +33,7 @@ from aezoo.run.records import SCHEMA, PluginSource, SchemaVersion, Sha256
 
 Tell = Callable[[Sequence[str]], None]
 PYTHON = "python"
-"""The data set of images that were given from Python: by the hash of their pixels, out of the cache."""
+"""The data set of images that were given from Python: by the hash of what was given, out of the cache."""
 
 
 class Kept(FrozenModel):
@@ -122,7 +125,7 @@ def prepared(
         if held_out:
             held = read(shared, stack.enter_context(shared.path.open("rb", buffering=0))).hold_out(held_out)
             if held.validation is not None and facts.validation_shape == (0,):
-                shared = stack.enter_context(share(held))
+                shared = stack.enter_context(share(held, None if path is None else folder))
         yield Data(shared=shared, facts=facts, kept=path is not None)
 
 
@@ -141,7 +144,9 @@ def _kept(variant: DatasetVariant, data_dir: Path, source: PluginSource, tell: T
 
 
 def _path(variant: DatasetVariant, signature: str, source: PluginSource) -> Path:
-    key = json.dumps([variant.text, signature, source.source_sha256])
+    """Return where a data set is kept: by what its images come from, and by whatever makes pixels of them."""
+    rules = [Path(str(module.__file__)).read_bytes().hex() for module in (preprocessing, arrays, split)]
+    key = json.dumps([variant.identity, signature, source.source_sha256, version("pillow"), rules])
     return cache() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
@@ -178,11 +183,17 @@ def dataset_text(given: Any, registry: Registry) -> str:
 def keep_array(images: Images, registry: Registry) -> str:
     """Keep images that were given from Python, and return the text of the data set by which they are had again.
 
+    It names them by the hash of all that was given: other labels, or another scaling of rows, are another data set.
+
     Raises:
         AezooError: they are not well-formed, or there is no room for them.
     """
     check_images(images, PYTHON)
-    variant = registry.dataset(f"{PYTHON}[sha256={sha256(images)!r}]")
+    labels = [b"" if part is None else part.tobytes() for part in (images.train_labels, images.test_labels)]
+    rules = images.preprocessing.model_dump_json() if images.preprocessing else ""
+    known = json.dumps([sha256(images), rules, list(images.label_names), dict(images.names)], default=list)
+    key = hashlib.sha256(b"\0".join([known.encode(), *labels])).hexdigest()[:32]
+    variant = registry.dataset(f"{PYTHON}[key={key}]")
     facts, path = _kept(variant, Path(), registry.dataset_plugin(variant.text).source, lambda _: None)
     if path is None:
         raise AezooError(f"images from Python are had again by the data set {PYTHON}, which keeps none")
@@ -200,9 +211,22 @@ def keep(images: Images, label: str, path: Path) -> Kept:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_file(path.parent) as file:
-        facts = _write(images, label, file).model_copy(update={"file": path.with_suffix(".images").name})
-        Path(file.name).rename(path.with_suffix(".images"))
-    write_json(path, facts)
+        facts = _write(images, label, file)
+        # By its content: another process, which prepares the same at once, or what has changed since, overwrites
+        # nothing but the same bytes.
+        digest = hashlib.sha256(facts.sha256.encode())
+        for part in (images.train_labels, images.test_labels):
+            digest.update(b"" if part is None else part.astype(np.int64).tobytes())
+        facts = facts.model_copy(update={"file": f"{digest.hexdigest()[:32]}.images"})
+        target = path.parent / facts.file
+        known = target.exists()
+        Path(file.name).rename(target)
+    try:
+        write_json(path, facts)
+    except StorageError:
+        if not known:
+            target.unlink(missing_ok=True)
+        raise
     return facts
 
 

@@ -87,7 +87,7 @@ class Runner:
 
     def drop_weights(self) -> None:
         """Remove the weights that the call does not want kept."""
-        for record in self.grid.superfluous_weights():
+        for record in self.grid.superfluous_weights(self.ended):
             self.grid.run.drop_weights(record.trial_id)
 
     def measure_throughput(self) -> None:

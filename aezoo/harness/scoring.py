@@ -13,6 +13,7 @@ from aezoo.harness.images import DatasetImages
 from aezoo.harness.model import Model
 from aezoo.registry.names import Registry
 from aezoo.run.model import QUANTILES
+from aezoo.train.engine import products
 from aezoo.train.score import image_errors
 
 
@@ -30,10 +31,11 @@ def with_errors(model: Model, registry: Registry, data_dir: Path | None) -> Mode
         name=config.dataset.name, origin=plugin.origin, source=plugin.source, data_dir=find_data_dir(data_dir),
         sha256=config.dataset.sha256, held_out=config.recipe.validation,
     )  # fmt: skip
-    errors = [
-        image_errors(model.module, images, config.recipe.precision, device=model.device).numpy()
-        for images in source.load()
-    ]
+    with products(tf32=False):
+        errors = [
+            image_errors(model.module, images, config.recipe.precision, device=model.device).numpy()
+            for images in source.load()
+        ]
     train, test = (tuple(np.quantile(part, np.linspace(0, 1, QUANTILES)).tolist()) for part in errors)
     return Model(model.module, config.model_copy(update={"train_errors": train, "test_errors": test}))
 

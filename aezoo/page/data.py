@@ -57,8 +57,7 @@ def html(survey: Survey) -> str:
 
 
 def _worst_first(survey: Survey) -> list[Any]:
-    across = survey.across
-    return [*across, *(group for group in survey.duplicates if group not in across)]
+    return sorted(survey.duplicates, key=lambda group: len({part for part, _ in group}), reverse=True)
 
 
 def _part(part: PartSurvey) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def read_dataset(text: str, datasets: Sequence[Dataset]) -> tuple[str, dict[str,
     taking = [dataset.name for dataset in datasets if kind in dataset.takes]
     if not taking:
         raise AezooError(f"no data set takes {path}: give {_listed(kinds)}, or a name (`aezoo list --datasets`)")
+    if len(taking) > 1:
+        raise AezooError(f"several data sets take {path}: {', '.join(taking)}; write {taking[0]}[path={path}]")
     if "path" in settings:
         raise AezooError(f"in {text!r}: the path is given twice")
     return taking[0], {"path": str(path), **settings}
@@ -47,8 +49,10 @@ def _split(text: str) -> tuple[Path, dict[str, Any]]:
     place, bracket, rest = text.partition("[")
     if whole.exists() or not bracket:
         path, settings = whole, {}
+    elif not rest.rstrip().endswith("]"):
+        raise AezooError(f"{text!r} has a bracket that does not end it: write PATH[name=value, ...]")
     else:
-        path, settings = Path(place.strip()).expanduser(), parse_settings(rest.rpartition("]")[0], text)
+        path, settings = Path(place.strip()).expanduser(), parse_settings(rest.rstrip()[:-1], text)
     if not path.exists():
         raise AezooError(
             f"no file or folder {str(path)!r}; give a data set by a path, or a name (`aezoo list --datasets`)"

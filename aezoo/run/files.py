@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from aezoo.errors import StorageError, system_reason
+from aezoo.errors import AezooError, StorageError, system_reason
 from aezoo.run.records import upgrade
 
 _TEMPORARY = ".tmp-"
@@ -89,25 +89,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def new_files(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder; what is written into it goes to `folder` when all went well, and else nothing is left.
+    """Yield an empty folder that becomes `folder` when all went well; else nothing is left.
 
     Raises:
+        AezooError: there is something at `folder`: nothing is overwritten.
         StorageError: the disk is full, or the folder cannot be written.
     """
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise AezooError(f"{folder} is there already: give another folder, or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder.parent, ignore_cleanup_errors=True) as name:
             scratch = Path(name)
             yield scratch
-            if not folder.exists():
-                # mkdtemp makes folders for their owner alone.
-                scratch.chmod(0o755)
-                scratch.rename(folder)
-                return
-            for path in sorted(path for path in scratch.rglob("*") if path.is_file()):
-                target = folder / path.relative_to(scratch)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
+            # mkdtemp makes folders for their owner alone.
+            scratch.chmod(0o755)
+            scratch.replace(folder)
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {system_reason(error)}") from error
 

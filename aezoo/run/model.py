@@ -25,6 +25,10 @@ from aezoo.run.records import (
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+CARD = "README.md"
+PICTURE = "reconstructions.png"
+GRAPHS = ("autoencoder", "encoder", "decoder")
+"""The graphs of a network: whole, and its halves. Their files are called so, and end as their kind."""
 QUANTILES = 1001
 """Errors that are kept of a part of the data, from the least to the greatest: one at every tenth of a percent."""
 

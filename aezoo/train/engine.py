@@ -31,14 +31,15 @@ def arithmetic(precision: Precision, device: str) -> AbstractContextManager[Any]
     """
     if precision == "bfloat16":
         return torch.autocast(device, torch.bfloat16)
-    return _tf32() if precision == "tf32" else nullcontext()
+    return products(tf32=True) if precision == "tf32" else nullcontext()
 
 
 @contextmanager
-def _tf32() -> Iterator[None]:
+def products(*, tf32: bool) -> Iterator[None]:
+    """Let an NVIDIA device round what it multiplies, or not: `machine.configure` does in the processes of trials."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
     try:
         yield
     finally:

@@ -3,6 +3,8 @@
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +21,10 @@ from aezoo.train.engine import Trainer, whole_batch
 
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
-
 GATHERED = 1024
 """Images that are gathered at a time, of those that are streamed."""
+AHEAD = 2**26
+"""Bytes of batches that are gathered while others are trained, of images that are streamed; at least one batch."""
 HELD_AS_FLOATS = 2**24
 """Pixels of a data set, all images together, that a trial turns to floats once and not at every step: 64 MiB."""
 
@@ -110,8 +113,13 @@ def _blocks(
         torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]) for first in range(0, steps, BLOCK)
     )
     if is_streamed(images_NCHW):
-        for pixels in _read_ahead(images_NCHW, blocks, pinned=device.type == "cuda"):
-            yield (to_float(batch.to(device, non_blocking=True)) for batch in pixels)
+        batch_bytes = recipe.batch_size * math.prod(images_NCHW.shape[1:])
+        size = max(1, min(BLOCK, AHEAD // batch_bytes))
+        parts = (part for indices in blocks for part in torch.split(indices, size))
+        gathered = _read_ahead(images_NCHW, parts, pinned=device.type == "cuda")
+        for first in range(0, steps, BLOCK):
+            some = itertools.islice(gathered, math.ceil(min(BLOCK, steps - first) / size))
+            yield (to_float(batch.to(device, non_blocking=True)) for part in some for batch in part)
     elif images_NCHW.numel() <= HELD_AS_FLOATS:
         floats_NCHW = to_float(images_NCHW)
         for indices in blocks:
@@ -122,8 +130,8 @@ def _blocks(
             yield (to_float(batch) for batch in images_NCHW[indices.to(device)])
 
 
-def _read_ahead(images_NCHW: Tensor, blocks: Iterator[Tensor], *, pinned: bool) -> Iterator[Tensor]:
-    """Yield the bytes of a block, on the host, while another thread gathers those of the next one."""
+def _read_ahead(images_NCHW: Tensor, parts: Iterator[Tensor], *, pinned: bool) -> Iterator[Tensor]:
+    """Yield the bytes of some batches, on the host, while another thread gathers those of the next ones."""
 
     def gather(indices: Tensor) -> Tensor:
         # In the order in which they lie: where they are not in memory, the disk reads ahead.
@@ -137,9 +145,9 @@ def _read_ahead(images_NCHW: Tensor, blocks: Iterator[Tensor], *, pinned: bool) 
         return pixels.view(*indices.shape, *images_NCHW.shape[1:])
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = next((pool.submit(gather, indices) for indices in blocks), None)
+        waiting = next((pool.submit(gather, indices) for indices in parts), None)
         while waiting is not None:
-            ready, waiting = waiting, next((pool.submit(gather, indices) for indices in blocks), None)
+            ready, waiting = waiting, next((pool.submit(gather, indices) for indices in parts), None)
             yield ready.result()
 
 
@@ -156,7 +164,7 @@ def fit(module: nn.Module, images_NCHW: Tensor, seed: int, device: torch.device 
     with torch.no_grad():
         module.to(where)
         # Its own copy: what it does to the images is done to no score.
-        own = own_copy(images_NCHW) if images_NCHW.device == where else images_NCHW.to(where)
+        own = own_copy(images_NCHW) if is_streamed(images_NCHW) else images_NCHW.to(where, copy=True)
         module.fit(own)  # type: ignore[operator]
         module.to(home)
     return Trained(seconds=time.perf_counter() - started, curve=[])

@@ -3,7 +3,6 @@
 `aezoo.Preprocessing` has the rules.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,6 @@ import aezoo
 Part = Literal["train", "test", "validation"]
 Fit = Literal["crop", "stretch", "pad"]
 Background = Literal["white", "black"]
-ENDINGS = (
-    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
-"""The endings of files that are taken for images; whatever ends otherwise is left out, and counted."""
 PARTS: dict[str, Part] = {
     "train": "train", "test": "test", "validation": "validation", "val": "validation", "valid": "validation",
 }  # fmt: skip
@@ -160,20 +155,8 @@ def list_images(folder: Path) -> tuple[list[ImageFile], list[str]]:
     """
     if not folder.is_dir():
         raise aezoo.AezooError(f"no folder {folder}" + (": it is a file" if folder.exists() else ""))
-    places: list[tuple[str, ...]] = []
-    ignored: list[str] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        inside = Path(place).relative_to(folder).parts
-        for name in names:
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in ENDINGS:
-                places.append((*inside, name))
-            else:
-                ignored.append(str(Path(*inside, name)))
-    if not places:
-        raise aezoo.AezooError(f"no images in {folder}: their names end in {', '.join(ENDINGS)}")
+    images, others = aezoo.list_image_files(folder)
+    places = [path.parts for path in images]
     parts = _check_parts(folder, places)
     files = []
     for names in places:
@@ -191,7 +174,7 @@ def list_images(folder: Path) -> tuple[list[ImageFile], list[str]]:
             "for each label, or none"
         )
     # By the file's own name first: so files that are numbered through keep their order, whatever their label is.
-    return sorted(files, key=lambda file: (_natural(Path(file.name).name), _natural(file.name))), sorted(ignored)
+    return sorted(files, key=lambda file: (_natural(Path(file.name).name), _natural(file.name))), list(map(str, others))
 
 
 def _check_parts(folder: Path, places: Sequence[tuple[str, ...]]) -> bool:

@@ -4,11 +4,12 @@
 """
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import disk_usage
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
@@ -116,16 +117,23 @@ def load_arrays(
     """
     _check_share(test)
     arranged = aezoo.Arranged(test=test, seed=seed, values=values, layout=layout, image_shape=image_shape)
-    with TemporaryDirectory(prefix="aezoo-npz-") as scratch:
+    with aezoo.scratch_folder() as scratch:
         try:
-            arrays = _of_npz(path, Path(scratch)) if path.suffix.lower() == ".npz" else {"images": _of_npy(path)}
-            return arranged.images(arrays)
+            if path.suffix.lower() == ".npz":
+                return arranged.images(*_of_npz(path, scratch))
+            return arranged.images({"images": _of_npy(path)})
         except aezoo.AezooError as error:
             raise aezoo.AezooError(f"{path}: {error}") from error
 
 
-def _of_npz(path: Path, scratch: Path) -> dict[str, Any]:
+def _of_npz(path: Path, scratch: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the arrays of an npz file, by name, laid down in a folder, and what was left out.
+
+    Raises:
+        AezooError: it is damaged, or larger than the disk.
+    """
     arrays = {}
+    left_out = []
     try:
         with ZipFile(path) as archive:
             for member in archive.infolist():
@@ -134,23 +142,27 @@ def _of_npz(path: Path, scratch: Path) -> dict[str, Any]:
                 with archive.open(member) as file:
                     shape, _, dtype = _head_of_npy(file)
                     _check_length(shape, dtype, member.file_size, member.filename)
+                    head = file.tell()
+                name = member.filename.removesuffix(".npy")
                 if dtype.hasobject:
-                    continue  # nothing is unpickled
+                    left_out.append(f"left out: {name}, which holds Python objects: nothing is unpickled")
+                    continue
+                if member.file_size != head + math.prod(shape) * dtype.itemsize:
+                    raise aezoo.AezooError(f"{member.filename} has {member.file_size:,} bytes, its head says others")
+                free = disk_usage(scratch).free
+                if member.file_size > free:
+                    raise aezoo.AezooError(f"{member.filename} takes {member.file_size:,} bytes, and {free:,} are free")
                 # Members are compressed: a large one is laid down before it can be read in parts.
                 inside = scratch / f"{len(arrays)}.npy"
                 with archive.open(member) as file, inside.open("wb") as out:
                     while chunk := file.read(2**20):
                         out.write(chunk)
-                arrays[member.filename.removesuffix(".npy")] = _of_npy(inside)
-    except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+                arrays[name] = _of_npy(inside)
+    except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise aezoo.AezooError(f"it is no whole npz file: {error}") from error
-    except Exception as error:
-        if type(error).__module__ == "zlib":
-            raise aezoo.AezooError(f"it is no whole npz file: {error}") from error
-        raise
     if not arrays:
         raise aezoo.AezooError("there is no array of numbers in it")
-    return arrays
+    return arrays, left_out
 
 
 def _of_npy(path: Path) -> Any:
@@ -237,16 +249,18 @@ def load_rows(
     encoded = [name for name in columns if _is_encoded(frame[name])]
     try:
         if encoded:
+            called = None if labels is None else _label_values(frame[labels])
             files = [
                 ImageFile(
                     source=_bytes_of(cell), name=f"row {place}", part=parts[place] if parts else None,
-                    label=None if labels is None else str(frame[labels].iloc[place]),
+                    label=None if called is None else str(called[place]),
                 )
                 for place, cell in enumerate(frame[encoded[0]])
             ]  # fmt: skip
+            others = [str(name) for name in columns if name != encoded[0]]
             return Decoder(
                 size=size, channels=channels, fit=fit, background=background, test=test, seed=seed, skip_bad=skip_bad
-            ).images(path, files)
+            ).images(path, files, [f"columns left out: {', '.join(others)}"] if others else [])
         named: dict[str, Any] = {}
         whole = _numbers(frame, columns)
         for part in dict.fromkeys(parts or ["images"]):
@@ -255,7 +269,8 @@ def load_rows(
             if labels is not None:
                 named[f"y_{part}" if parts else "labels"] = _label_values(frame[labels])[rows]
         arranged = aezoo.Arranged(test=test, seed=seed, values=values, image_shape=image_shape)
-        return arranged.images(named)
+        bare = all(isinstance(name, int) for name in frame.columns)
+        return arranged.images(named, ["the first line is a row: it holds numbers alone"] if bare else [])
     except aezoo.DamagedDataError:
         raise
     except aezoo.AezooError as error:
@@ -271,7 +286,7 @@ def _read_frame(path: Path) -> Any:
         else:
             head = pd.read_csv(path, nrows=1, header=None, dtype=str)
             # A first line of numbers alone is no line of names, unless it counts the columns.
-            numbers = pd.to_numeric(head.iloc[0], errors="coerce").tolist()
+            numbers = pd.to_numeric(head.iloc[0].dropna(), errors="coerce").tolist()
             counts = [list(range(first, first + len(numbers))) for first in (0, 1)]
             bare = not any(map(math.isnan, numbers)) and numbers not in counts
             frame = pd.read_csv(path, header=None if bare else 0, low_memory=False)
@@ -341,20 +356,20 @@ def _label_values(column: Any) -> NDArray[Any]:
     return np.asarray(column.to_numpy() if column.dtype.kind in "iub" else column.astype(str).to_numpy(str))
 
 
-def load_python(data_dir: Path, *, sha256: str) -> aezoo.Images:  # noqa: ARG001 - they are in the cache or nowhere
+def load_python(data_dir: Path, *, key: Path) -> aezoo.Images:  # noqa: ARG001 - they are in the cache or nowhere
     """Images that were given from Python are had out of the cache alone; here they are not there.
 
     Raises:
         AezooError: always.
     """
     raise aezoo.AezooError(
-        f"the images {sha256[:12]} were given from Python, and are not in this cache: give them again"
+        f"the images {str(key)[:12]} were given from Python, and are not in this cache: give them again"
     )
 
 
-def sign_python(data_dir: Path, *, sha256: str) -> str:  # noqa: ARG001 - as load_python is called
-    """Return what tells images that were given from Python from others: the hash of their pixels."""
-    return sha256
+def sign_python(data_dir: Path, *, key: Path) -> str:  # noqa: ARG001 - as load_python is called
+    """Return what tells images that were given from Python from others: the hash of all that was given."""
+    return str(key)
 
 
 def _check_share(test: float) -> None:
@@ -379,5 +394,5 @@ def aezoo_datasets() -> Iterator[aezoo.Dataset]:
     )  # fmt: skip
     yield aezoo.Dataset(
         name="python", load=load_python, signature=sign_python, reference="yours",
-        summary="Images that were given from Python, by the hash of their pixels, out of the cache",
+        summary="Images that were given from Python, by the hash of what was given, out of the cache",
     )  # fmt: skip

@@ -3,6 +3,7 @@
 They are trained as a bench trains them, in this process; nothing is recorded, and nothing is compared.
 """
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -143,6 +144,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _images(self, X: ArrayLike) -> torch.Tensor:
         check_is_fitted(self)
         samples = validate_data(self, X, dtype=np.float64, reset=False)
+        outside = int(np.count_nonzero((samples < self.low_) | (samples > self.high_)))
+        if outside:
+            what = (
+                f"{outside:,} of {samples.size:,} numbers lie beyond the range of the fitted samples, and are clipped"
+            )
+            warnings.warn(f"{what} to it", stacklevel=3)
         shape = self.image_shape or (1, 1, samples.shape[1])
         return torch.from_numpy(self._pixels(samples).reshape(-1, *shape))
 

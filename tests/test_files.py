@@ -118,7 +118,7 @@ def test_a_data_sets_hyperparameters_stand_in_the_record_and_change_the_fingerpr
         )  # fmt: skip
         record = run.records()[0]
         assert record.dataset.name == f"images[path={tmp_path}/{place},size={size}]"
-        assert any("60 others cut to the middle and resized" in note for note in record.dataset.notes)
+        assert any("60 of them cut to the middle and resized" in note for note in record.dataset.notes)
         marks[place, size] = record.fingerprint
     assert marks["a", 4] == marks["b", 4] != marks["b", 5]
 
@@ -403,7 +403,7 @@ def test_rows_are_scaled_by_the_training_part_alone_and_what_is_clipped_is_told(
     ("content", "told"),
     [
         ("a,b\n1,x\n2,y\n", "1 of 2 columns hold no numbers: b"),
-        ("a,b\n1,2\n,4\n", "1 rows have no number in a"),
+        ("a,b\n1,2\n,4\n", "1 rows, the first of them row 2, have no number in a"),
         ("", "cannot be read"),
         ("a,b\n", "has no rows"),
         ("a,split\n1,train\n2,tset\n", "the column split says"),
@@ -549,6 +549,46 @@ def test_what_another_process_keeps_at_once_changes_nothing(tmp_path):
             assert sha256(read(facts.shared(tmp_path), file)) == facts.sha256
 
 
+def test_a_link_that_leads_nowhere_is_a_bad_file_like_others(tmp_path):
+    folder_of(PIXELS, tmp_path / "photos")
+    (tmp_path / "photos" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    text = f"images[path={tmp_path}/photos"
+    assert "lost.png cannot be looked at" in str(discover().dataset(f"{text}]").signature(HERE))
+    with pytest.raises(DamagedDataError) as caught:
+        load(f"{text}]")
+    assert dict(caught.value.problems) == {"lost.png": "there is no such file"}
+    assert "1 of 61 files left out" in " ".join(load(f"{text},skip_bad=true]").notes)
+
+
+def test_an_npz_that_unfolds_from_nothing_is_taken_for_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr("aezoo_plugins.datasets.files.LARGE", 10**6)
+    np.savez_compressed(tmp_path / "x.npz", images=np.zeros((4000, 28, 28), np.uint8))
+    with pytest.raises(AezooError, match="as a zip bomb does"):
+        load(f"{tmp_path}/x.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "shape", "note"),
+    [
+        (";a;b\n0;1;2\n1;3;5\n2;4;8\n", 2, "the first column is left out"),
+        ("7,2\n3,5\n4,8\n", 2, "the first line is a row"),
+        ("a,b\n1,true\n2,false\n3,true\n", 2, None),
+    ],
+)
+def test_a_csv_is_read_as_it_is_written(content, shape, note, tmp_path):
+    (tmp_path / "x.csv").write_text(content)
+    images = load(f"{tmp_path}/x.csv[test=0.4]")
+    assert (images.shape, len(images.train) + len(images.test)) == ((1, 1, shape), 3)
+    assert note is None or any(note in line for line in images.notes)
+
+
+def test_numbers_that_are_none_are_counted_among_all():
+    floats = PIXELS / 255
+    floats[0, 0, 0, :3] = np.nan
+    with pytest.raises(AezooError, match="3 of 2,160 numbers are NaN or infinite"):
+        images_of(floats)
+
+
 class Pairs(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return 30
@@ -572,7 +612,10 @@ def test_a_data_set_of_torch_gives_images_and_labels_and_two_of_them_the_split()
         ({"a": PIXELS, "b": PIXELS}, "unclear which array"), ({"x_train": PIXELS}, None),
         ({"images": PIXELS, "labels": np.arange(3)}, "a label for each image"),
         ({"images": PIXELS, "labels": np.full(60, 0.5)}, "labels are whole numbers or texts"),
-        (object(), "images are of shape|Python objects"),
+        (object(), "images are of shape|Python objects"), ([], "the array is empty"),
+        ((PIXELS, np.arange(60)), "give labels by name"), (torch.ones(3, 1, 6, 6, device="meta"), "is no array"),
+        (np.repeat(PIXELS[:1], 20, 0), "20 images, 1 of them different, cannot be split"),
+        (np.ones((4, 3, 5, 3), np.uint8), "say layout=NCHW or NHWC"),
     ],
 )  # fmt: skip
 def test_what_is_given_from_python_is_images_or_one_line(given, told):

@@ -22,7 +22,9 @@ from aezoo.harness.export import export_folder
 from aezoo.harness.model import Model, image_paths
 from aezoo.harness.scoring import auc, percentiles
 from aezoo.registry.names import discover
-from aezoo.run.model import CONFIG, WEIGHTS
+from aezoo.run.files import read as read_json
+from aezoo.run.files import write_json
+from aezoo.run.model import CONFIG, WEIGHTS, ModelConfig
 from aezoo.run.store import RunDirectory
 
 VARIANT = "mlp[latent_dim=2]"
@@ -271,6 +273,23 @@ def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path,
         code, _, err = call(*arguments)
         assert (code, err.count("\n")) == (2, 1)
         assert line in err
+
+
+def test_what_is_done_to_files_is_told(run, photos, tmp_path, call):
+    Image.new("RGB", (20, 10), (9, 99, 200)).save(tmp_path / "a.png")
+    code, out, err = call("score", run.path, VARIANT, tmp_path / "a.png")
+    assert (code, "label" in out) == (0, False)
+    assert "1 of 1 files of another size, made 1x8x8 (fit=crop)" in err
+    assert "1 of 1 files in colour, made grey" in err
+
+
+def test_a_forged_config_is_one_line(run, tmp_path):
+    folder = exported(run, tmp_path / "model")
+    config = read_json(folder / CONFIG, ModelConfig)
+    write_json(folder / CONFIG, config.model_copy(update={"image_shape": (1, 10**6, 10**6)}))
+    with pytest.raises(AezooError, match="cannot be built|do not fit") as caught:
+        aezoo.load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_images_in_a_list_mean_what_they_do_in_an_array(run):

@@ -7,7 +7,7 @@ import warnings
 # Each of these adds its commands, in the order in which the help lists them.
 from aezoo.cli import bench, settle, listing, look, data, use, author  # isort: skip
 from aezoo.cli.app import app
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, plain
 from aezoo.machine import require_posix
 
 __all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle", "use"]
@@ -25,7 +25,7 @@ def main() -> None:
     except AezooError as error:
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader, `head` perhaps, has what it wanted; Python must not complain while it closes.

@@ -53,7 +53,9 @@ def check(
     except DamagedDataError as error:
         for name, reason in error.problems:
             print(plain(f"{name}: {reason}"))
-        raise
+        bad = counted(len(error.problems), "file")
+        print(f"warning: {bad} cannot be decoded; --skip-bad (skip_bad=true) leaves them out", file=sys.stderr)
+        raise typer.Exit(1) from error
     print(plain(survey.name))
     for line in survey.images.notes:
         print(plain(line))

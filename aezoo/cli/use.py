@@ -172,26 +172,30 @@ def score(
         network = scoring.with_errors(network, registry_of(plugin, no_plugin), data_dir)
     except AezooError as error:
         print(f"warning: no percentiles: {error}", file=sys.stderr)
+    given = _files(places)
+    labels = {_label(file) for file in given}
+    wanted = [name.strip() for name in normal.split(",")] if normal is not None else []
+    unknown = [name for name in wanted if name not in labels]
+    if unknown:
+        there = ", ".join(sorted(labels))
+        raise AezooError(f"no label {unknown[0]!r}, which is a folder, among the images; there are {there}")
     tables = []
-    for files, pixels in _batches(network, _files(places), "scoring", skip_bad=skip_bad):
+    for files, pixels in _batches(network, given, "scoring", skip_bad=skip_bad):
         table = scoring.score(network, pixels)
         table.insert(0, "path", [file.name for file in files])
-        table.insert(1, "label", [file.path.absolute().parent.name for file in files])
+        if len(labels) > 1:
+            table.insert(1, "label", [_label(file) for file in files])
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
-    labels = set(table["label"])
     if out is not None:
         write_text(out, render(table, "csv"))
     worst = table.sort_values("mse", ascending=False, ignore_index=True)
     print_table(worst if fmt in ("csv", "json") else worst.head(LISTED), fmt)
     if len(worst) > LISTED and fmt not in ("csv", "json"):
         print(f"the worst {LISTED} of {len(worst)}; --out writes all of them")
-    if normal is not None:
-        wanted = [name.strip() for name in normal.split(",")]
-        unknown = [name for name in wanted if name not in labels]
-        if unknown:
-            there = ", ".join(sorted(labels))
-            raise AezooError(f"no label {unknown[0]!r}, which is a folder, among the images; there are {there}")
+    if wanted:
+        if len(labels) == 1:
+            raise AezooError(f"an AUC is of normal and of abnormal images, but all are {normal}")
         abnormal = np.asarray(~table["label"].isin(wanted))
         area = scoring.auc(table["mse"].to_numpy(), abnormal)
         print(f"AUC {area:.4f}: {int(abnormal.sum())} abnormal against {int((~abnormal).sum())} normal images")
@@ -268,6 +272,10 @@ def _open(
     return network, list(rest if exported else rest[1:])
 
 
+def _label(file: "ImageFile") -> str:
+    return file.path.absolute().parent.name
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
     """An image file, and what it is called: within the folder that was given, or by its own name."""
@@ -284,24 +292,33 @@ def _batches(
     Raises:
         AezooError: one cannot be decoded, and is not to be left out; or none is left.
     """
-    left_out = 0
+    left_out = resized = recoloured = 0
     with _progress(what, len(files)) as advance:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            pixels, bad = network.read_files([file.path for file in batch])
-            for place, reason in bad.items():
+            read = network.read_files([file.path for file in batch])
+            for place, reason in read.bad.items():
                 line = f"{batch[place].path}: {reason}"
                 if not skip_bad:
                     raise AezooError(f"{line}; --skip-bad leaves out all that cannot be read")
                 print(f"left out: {plain(line)}", file=sys.stderr)
-            left_out += len(bad)
-            if len(pixels):
-                yield [file for place, file in enumerate(batch) if place not in bad], pixels
+            left_out += len(read.bad)
+            resized += read.resized
+            recoloured += read.recoloured
+            if len(read.pixels):
+                yield [file for place, file in enumerate(batch) if place not in read.bad], read.pixels
             advance(len(batch))
     if left_out == len(files):
         raise AezooError("no image is left: none of them can be read")
-    if left_out:
-        print(f"{left_out} of {len(files)} files left out", file=sys.stderr)
+    rules = network.preprocessing
+    shape = "x".join(map(str, rules.image_shape))
+    for count, done in (
+        (left_out, "left out"),
+        (resized, f"of another size, made {shape} (fit={rules.fit})"),
+        (recoloured, f"in {'colour, made grey' if rules.image_shape[0] == 1 else 'grey, made colour'}"),
+    ):
+        if count:
+            print(f"{count:,} of {len(files):,} files {done}", file=sys.stderr)
 
 
 def _files(places: Sequence[str]) -> list[ImageFile]:

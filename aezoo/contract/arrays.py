@@ -19,6 +19,7 @@ from aezoo.contract.preprocessing import (
     as_numbers,
     as_pixels,
     counted,
+    not_finite,
     range_of,
     with_channels,
 )
@@ -128,8 +129,10 @@ class Arranged:
         """
         tests = choose_test(hashes, labels, self.test, self.seed)
         if not tests.any():
+            different = len(set(hashes))
             raise AezooError(
-                f"{counted(len(pixels), 'image')} cannot be split: a share of {self.test:g} to test is none of them"
+                f"{counted(len(pixels), 'image')}, {different} of them different, cannot be split: a share of "
+                f"{self.test:g} leaves none to test, as equal ones stay together; give more, or say test=0.5"
             )
         chosen = np.flatnonzero(~tests), np.flatnonzero(tests)
         shape = "x".join(map(str, pixels.shape[1:]))
@@ -158,7 +161,12 @@ class Arranged:
             ends = [
                 end for array in parts.values() for chunk in array_chunks(array) for end in (chunk.min(), chunk.max())
             ]
-            values = range_of(as_numbers(np.asarray(ends)))
+            if not np.isfinite(ends).all():
+                bad = sum(
+                    int(np.count_nonzero(~np.isfinite(c))) for array in parts.values() for c in array_chunks(array)
+                )
+                raise AezooError(not_finite(bad, sum(math.prod(array.shape) for array in parts.values())))
+            values = range_of(np.asarray(ends, np.float64))
         # Likewise of whole numbers: a dark part of 16 bits has no number above 255.
         whole = [array for array in parts.values() if array.shape and _is_whole(array)]
         greatest = max((int(chunk.max()) for array in whole for chunk in array_chunks(array)), default=None)
@@ -218,6 +226,11 @@ def images_of(given: Any) -> Images:
     if isinstance(given, Mapping):
         return Arranged().images(given)
     if isinstance(given, tuple) and len(given) == 2:
+        if getattr(given[1], "ndim", None) == 1:
+            raise AezooError(
+                "of two data sets the second one tests, but this one has one number for each image; give labels by "
+                "name: {'images': x, 'labels': y}"
+            )
         named = {f"{role}_{part}": array for part, each in zip(("train", "test"), given, strict=True)
                  for role, array in _gathered(each).items()}  # fmt: skip
         return Arranged().images(named)
@@ -339,12 +352,14 @@ def as_array(value: Any, name: str = "array") -> Array:
     """
     if isinstance(value, FilePixels):
         return cast("Array", value)
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            # numpy has no bfloat16.
+            value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
         array = np.asarray(value)
     except Exception as error:
-        raise AezooError(f"{name} is no array: {type(error).__name__}: {error}") from error
+        raise AezooError(f"{name} is no array: {reason_of(error)}") from error
     if array.dtype == object:
         raise AezooError(f"{name} holds Python objects, or images of several shapes: give an array of numbers")
     return array

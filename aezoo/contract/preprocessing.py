@@ -295,8 +295,13 @@ def as_numbers(array: NDArray[Any]) -> NDArray[np.float64]:
     numbers = array.astype(np.float64)
     bad = int(np.count_nonzero(~np.isfinite(numbers)))
     if bad:
-        raise AezooError(f"{bad} of {numbers.size} numbers are NaN or infinite: choose what they stand for")
+        raise AezooError(not_finite(bad, numbers.size))
     return numbers
+
+
+def not_finite(count: int, total: int) -> str:
+    """Return what is wrong with numbers that are none."""
+    return f"{count:,} of {total:,} numbers are NaN or infinite: put numbers in their place first"
 
 
 def _is_real(dtype: np.dtype[Any]) -> bool:
@@ -309,6 +314,8 @@ def range_of(array: NDArray[Any]) -> Range:
     Raises:
         AezooError: it is unclear.
     """
+    if not array.size:
+        raise AezooError("there are no images: the array is empty")
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high <= 1:
         return "unit"
@@ -389,11 +396,14 @@ def with_channels(array: NDArray[Any], layout: Layout | None = None) -> tuple[ND
     if array.ndim != 4:
         raise AezooError(f"images are of shape (N, H, W), (N, C, H, W) or (N, H, W, C), but these are {array.shape}")
     first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3, 4)
-    if layout is None and first and last and array.shape[1] != array.shape[3]:
+    if layout is None and first and last:
         raise AezooError(f"it is unclear where the channels of images {array.shape} are: say layout=NCHW or NHWC")
     if layout == "NHWC" or (layout is None and last and not first):
         return array.transpose(0, 3, 1, 2), "(N, H, W, C) became (N, C, H, W)"
-    return array, None
+    return (
+        array,
+        None if first else f"taken for (N, C, H, W), images of {array.shape[1]} channels: else say layout=NHWC",
+    )
 
 
 def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:

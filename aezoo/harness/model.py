@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from aezoo import machine
 from aezoo.contract.arrays import as_array
 from aezoo.contract.network import Half, halves, to_float
-from aezoo.contract.preprocessing import Preprocessing, Range, list_image_files, range_of
-from aezoo.errors import AezooError
+from aezoo.contract.preprocessing import Preprocessing, Range, is_grey, list_image_files, open_image, range_of
+from aezoo.errors import AezooError, reason_of
 from aezoo.registry.names import Registry, find
 from aezoo.registry.outside import load_registry
 from aezoo.run.files import content_of, read
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 Given = Any
 """Images to be used: a tensor or an array, (N, C, H, W) or one image; a PIL image; a path; or a list of those."""
 BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFiles:
+    """Image files as the network takes them.
+
+    `pixels` are those of the files that can be decoded, (N, C, H, W), uint8; `bad` says why of the others, by their
+    places. `resized` files were of another size, `recoloured` ones grey in place of colour, or the other way round.
+    """
+
+    pixels: NDArray[np.uint8]
+    bad: dict[int, str]
+    resized: int
+    recoloured: int
 
 
 class Model(nn.Module):
@@ -93,7 +108,10 @@ class Model(nn.Module):
         Raises:
             AezooError: the network has no decoder, or the latents are of another shape.
         """
-        given = latents if isinstance(latents, Tensor) else torch.from_numpy(as_array(latents, "latents"))
+        array = as_array(latents, "latents")
+        if array.dtype.kind not in "fiu":
+            raise AezooError(f"latents are numbers, but these are {array.dtype}")
+        given = torch.from_numpy(array)
         given = given.float() if given.is_floating_point() else given
         shape = self.config.latent_shape
         if shape is not None and tuple(given.shape[1:]) != tuple(shape):
@@ -103,7 +121,7 @@ class Model(nn.Module):
         decode = self._half(1)
         parts = [self._run(decode, part) for part in torch.split(given, _at_least_one(batch_size))]
         whole = torch.cat(parts)
-        return whole.to(given.device) if isinstance(latents, Tensor) else whole.numpy()
+        return whole.to(latents.device) if isinstance(latents, Tensor) else whole.numpy()
 
     def errors(self, images: Given, *, values: Range | None = None, batch_size: int = BATCH) -> NDArray[np.float64]:
         """Return the mean squared error of each image, (N,), float64, as the score has it."""
@@ -113,19 +131,22 @@ class Model(nn.Module):
             errors.append(difference.square().flatten(1).mean(1).numpy())
         return np.concatenate(errors) if errors else np.empty(0)
 
-    def read_files(self, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], dict[int, str]]:
-        """Return the pixels of those image files that can be decoded, (N, C, H, W), and of the others why not.
-
-        The others are named by their places among the paths.
-        """
+    def read_files(self, paths: Sequence[Path]) -> "ReadFiles":
+        """Decode image files, and say what was done to them, and which of them cannot be decoded."""
+        channels, height, width = self.config.image_shape
         pixels = [np.empty((0, *self.config.image_shape), np.uint8)]
+        resized = recoloured = 0
         bad: dict[int, str] = {}
         for place, path in enumerate(paths):
             try:
-                pixels.append(self.preprocessing.of_file(path)[None])
+                image = open_image(path)
+                pixels.append(self.preprocessing.of_image(image)[None])
             except AezooError as error:
                 bad[place] = str(error)
-        return np.concatenate(pixels), bad
+                continue
+            resized += image.size != (width, height)
+            recoloured += is_grey(image) is not (channels == 1)
+        return ReadFiles(pixels=np.concatenate(pixels), bad=bad, resized=resized, recoloured=recoloured)
 
     def _all(self, images: Given, call: Half, values: Range | None, batch_size: int) -> Any:
         parts = [self._run(call, x_BCHW) for x_BCHW in self._batches(images, values, batch_size)]
@@ -231,6 +252,7 @@ def load(
             raise AezooError(f"{place / WEIGHTS} is not the file that was exported: its hash is another")
     else:
         if variant is None:
+            RunDirectory(place).require()
             raise AezooError(f"{place} is a run: say which variant of it; `aezoo table {place}` shows them")
         run = RunDirectory(place).require()
         record = trial(run, variant, seed)
@@ -280,8 +302,11 @@ def network(
             "install that one, or say that any will do (any_source=True, --any-source)"
         )
     chosen = find(variant.text, plugin.origin)
-    blank = torch.zeros(2, *config.image_shape, dtype=torch.uint8)
-    module = lay_out(build(chosen, blank, config.seed, device), config.layout)
+    try:
+        blank = torch.zeros(1, dtype=torch.uint8).expand(2, *config.image_shape)
+        module = lay_out(build(chosen, blank, config.seed, device), config.layout)
+    except (RuntimeError, MemoryError) as error:
+        raise AezooError(f"the network of {config.variant} cannot be built: {reason_of(error)}") from error
     unpack(weights, module)
     return module.eval()
 

@@ -19,6 +19,8 @@ def read_dataset(text: str, datasets: Sequence[Dataset]) -> tuple[str, dict[str,
     Raises:
         AezooError: it is a path, and nothing is there, or nothing takes it; or what is in its brackets is wrong.
     """
+    if not text.strip():
+        raise AezooError("a data set is asked for, by its name or its path, but the text is empty")
     kinds = {kind for dataset in datasets for kind in dataset.takes}
     if not _is_path(text, kinds):
         parsed = parse_variant(text)

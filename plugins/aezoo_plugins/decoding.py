@@ -4,6 +4,7 @@
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ class Decoder:
         resized = sum(head.size != (height, width) for head in heads)
         how = {"crop": "cut to the middle and resized", "stretch": "stretched", "pad": "resized and padded"}[self.fit]
         chosen = "as given" if self.size else "the most common size"
-        yield f"{total} of {height}x{width}, {chosen}" + (f"; {resized:,} others {how} (Lanczos)" if resized else "")
+        yield f"{total} of {height}x{width}, {chosen}" + (f"; {resized:,} of them {how} (Lanczos)" if resized else "")
         grey = sum(head.grey for head in heads)
         if channels == 1:
             other = len(heads) - grey
@@ -213,9 +214,14 @@ def _damaged(place: Path, files: Sequence[ImageFile], bad: Sequence[tuple[str, s
     name, reason = bad[0]
     return aezoo.DamagedDataError(
         f"{place}: {len(bad):,} of {len(files):,} files cannot be decoded, {name} among them ({reason}); `aezoo data "
-        f"check {place}` names them all, and skip_bad=true (--skip-bad) leaves them out",
+        f"check {shlex.quote(_as_path(place))}` names them all, and skip_bad=true (--skip-bad) leaves them out",
         bad,
     )
+
+
+def _as_path(place: Path) -> str:
+    """Return a path as a text that no data set's name is."""
+    return str(place) if "/" in str(place) else f"./{place}"
 
 
 def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

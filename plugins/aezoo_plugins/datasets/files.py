@@ -23,6 +23,8 @@ LABELS = ("label", "labels", "target", "class", "y")
 """The columns that are taken for labels where none is named."""
 LARGE = 2**28
 """Bytes of an array above which it is read in parts."""
+BOMB = 200
+"""A large array is not unfolded from less than a so-manieth of its size."""
 Values = Literal["unit", "signed", "bytes"]
 
 
@@ -74,7 +76,10 @@ def sign_folder(data_dir: Path, *, path: Path, **_: Any) -> str:  # noqa: ARG001
     files, ignored = list_images(path)
     facts = [str(path.absolute()), *ignored]
     for file in files:
-        facts.append(f"{file.name} {_stat(Path(str(path), file.name))}")
+        try:
+            facts.append(f"{file.name} {_stat(path / file.name)}")
+        except aezoo.AezooError as error:
+            facts.append(str(error))  # a link that leads nowhere, which decoding finds to be a bad file
     return "\n".join(facts)
 
 
@@ -152,6 +157,11 @@ def _of_npz(path: Path, scratch: Path) -> tuple[dict[str, Any], list[str]]:
                 free = disk_usage(scratch).free
                 if member.file_size > free:
                     raise aezoo.AezooError(f"{member.filename} takes {member.file_size:,} bytes, and {free:,} are free")
+                if member.file_size > LARGE and member.file_size > BOMB * member.compress_size:
+                    raise aezoo.AezooError(
+                        f"{member.filename} unfolds from {member.compress_size:,} to {member.file_size:,} bytes, as a "
+                        "zip bomb does; save it as npy if it is none"
+                    )
                 # Members are compressed: a large one is laid down before it can be read in parts.
                 inside = scratch / f"{len(arrays)}.npy"
                 with archive.open(member) as file, inside.open("wb") as out:
@@ -161,7 +171,7 @@ def _of_npz(path: Path, scratch: Path) -> tuple[dict[str, Any], list[str]]:
     except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise aezoo.AezooError(f"it is no whole npz file: {error}") from error
     if not arrays:
-        raise aezoo.AezooError("there is no array of numbers in it")
+        raise aezoo.AezooError("; ".join(["there is no array of numbers in it", *left_out]))
     return arrays, left_out
 
 
@@ -245,7 +255,11 @@ def load_rows(
         raise aezoo.AezooError(f"{path}: no column {labels!r}; there are {listed([(c, '') for c in frame.columns])}")
     split = next((name for name in frame.columns if str(name).lower() == "split"), None)
     parts = _parts_of(path, frame, split)
-    columns = [name for name in frame.columns if name not in (labels, split)]
+    notes = []
+    index = [name for name in frame.columns[:1] if _counts_rows(name, frame[name])]
+    if index:
+        notes.append("the first column is left out: it has no name, and counts the rows")
+    columns = [name for name in frame.columns if name not in (labels, split, *index)]
     encoded = [name for name in columns if _is_encoded(frame[name])]
     try:
         if encoded:
@@ -260,7 +274,7 @@ def load_rows(
             others = [str(name) for name in columns if name != encoded[0]]
             return Decoder(
                 size=size, channels=channels, fit=fit, background=background, test=test, seed=seed, skip_bad=skip_bad
-            ).images(path, files, [f"columns left out: {', '.join(others)}"] if others else [])
+            ).images(path, files, [*notes, *([f"columns left out: {', '.join(others)}"] if others else [])])
         named: dict[str, Any] = {}
         whole = _numbers(frame, columns)
         for part in dict.fromkeys(parts or ["images"]):
@@ -269,8 +283,9 @@ def load_rows(
             if labels is not None:
                 named[f"y_{part}" if parts else "labels"] = _label_values(frame[labels])[rows]
         arranged = aezoo.Arranged(test=test, seed=seed, values=values, image_shape=image_shape)
-        bare = all(isinstance(name, int) for name in frame.columns)
-        return arranged.images(named, ["the first line is a row: it holds numbers alone"] if bare else [])
+        if all(isinstance(name, int) for name in frame.columns):
+            notes.append("the first line is a row: it holds numbers alone")
+        return arranged.images(named, notes)
     except aezoo.DamagedDataError:
         raise
     except aezoo.AezooError as error:
@@ -284,16 +299,21 @@ def _read_frame(path: Path) -> Any:
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
         else:
-            head = pd.read_csv(path, nrows=1, header=None, dtype=str)
+            with path.open(encoding="utf-8-sig") as file:
+                first = file.readline()
+            separator = max(",;\t", key=first.count)
+            head = pd.read_csv(path, nrows=1, header=None, dtype=str, sep=separator)
             # A first line of numbers alone is no line of names, unless it counts the columns.
             numbers = pd.to_numeric(head.iloc[0].dropna(), errors="coerce").tolist()
             counts = [list(range(first, first + len(numbers))) for first in (0, 1)]
             bare = not any(map(math.isnan, numbers)) and numbers not in counts
-            frame = pd.read_csv(path, header=None if bare else 0, low_memory=False)
+            frame = pd.read_csv(path, header=None if bare else 0, sep=separator, low_memory=False)
     except ImportError as error:
         raise aezoo.AezooError(
             f"{path}: pyarrow reads parquet files, and is not installed: pip install 'aezoo[parquet]'"
         ) from error
+    except UnicodeDecodeError as error:
+        raise aezoo.AezooError(f"{path} is no text in UTF-8: save it as that") from error
     except Exception as error:
         raise aezoo.AezooError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
     if not len(frame):
@@ -308,6 +328,11 @@ def _parts_of(path: Path, frame: Any, split: Any) -> list[Part]:
     if unknown:
         raise aezoo.AezooError(f"{path}: the column split says {', '.join(PARTS)}, but got {unknown[0]!r}")
     return [PARTS[str(value)] for value in frame[split]]
+
+
+def _counts_rows(name: Any, column: Any) -> bool:
+    """Say whether a column is the index that pandas writes: without a name, 0, 1, 2 and so on."""
+    return str(name) == "Unnamed: 0" and column.dtype.kind == "i" and bool((column == np.arange(len(column))).all())
 
 
 def _is_encoded(column: Any) -> bool:
@@ -341,8 +366,14 @@ def _numbers(frame: Any, columns: Sequence[Any]) -> NDArray[Any]:
     missing = [name for name in columns if frame[name].isna().any()]
     if missing:
         rows = int(frame[columns].isna().any(axis=1).sum())
-        raise aezoo.AezooError(f"{rows} rows have no number in {listed([(name, '') for name in missing])}")
-    return np.asarray(frame[columns].to_numpy())
+        first = int(frame[columns].isna().any(axis=1).to_numpy().argmax()) + 1
+        raise aezoo.AezooError(
+            f"{rows} rows, the first of them row {first}, have no number in "
+            f"{listed([(name, '') for name in missing])}: fill them, or take them out"
+        )
+    numbers = frame[columns].to_numpy()
+    # True and false beside numbers come as objects.
+    return np.asarray(numbers if numbers.dtype != object else frame[columns].astype(np.float64).to_numpy())
 
 
 def _nested(cell: Any) -> Any:

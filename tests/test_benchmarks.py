@@ -180,7 +180,6 @@ def test_publish(program, tmp_path):
 
 
 def test_graphs(program, tmp_path):
-    pytest.importorskip("onnxscript")
     found = tmp_path / "found.json"
     program("graphs.py", "linear", "--dataset", "digits", "--json", found)
     (figures,) = json.loads(found.read_text())

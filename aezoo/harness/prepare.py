@@ -22,6 +22,7 @@ from aezoo.contract import arrays, preprocessing, split
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.arrays import images_of
 from aezoo.contract.dataset import DatasetVariant, Images, Part, check_images, read, sha256, share, warnings_of, write
+from aezoo.contract.hyperparameters import canonical
 from aezoo.contract.pixels import Shape, SharedImages, no_room, scratch_file
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, StorageError
@@ -193,7 +194,7 @@ def keep_array(images: Images, registry: Registry) -> str:
     rules = images.preprocessing.model_dump_json() if images.preprocessing else ""
     known = json.dumps([sha256(images), rules, list(images.label_names), dict(images.names)], default=list)
     key = hashlib.sha256(b"\0".join([known.encode(), *labels])).hexdigest()[:32]
-    variant = registry.dataset(f"{PYTHON}[key={key}]")
+    variant = registry.dataset(canonical(PYTHON, {"key": Path(key)}))
     facts, path = _kept(variant, Path(), registry.dataset_plugin(variant.text).source, lambda _: None)
     if path is None:
         raise AezooError(f"images from Python are had again by the data set {PYTHON}, which keeps none")

@@ -1,6 +1,5 @@
 """The commands that use a trained network, of a run or of an exported folder: reconstruct, encode, score and export."""
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -262,13 +261,10 @@ def _open(
     from aezoo.run.model import CONFIG
 
     exported = (source / CONFIG).is_file()
-    if not exported and not rest:
-        shown = shlex.join(["aezoo", "table", str(source)])
-        raise AezooError(f"{source} is a run: say which variant of it; `{shown}` shows them")
+    variant = None if exported or not rest else rest[0]
     network = load(
-        source, None if exported else rest[0], seed, device=device, any_source=any_source, plugins=plugin or [],
-        block=no_plugin or [],
-    )  # fmt: skip
+        source, variant, seed, device=device, any_source=any_source, plugins=plugin or [], block=no_plugin or []
+    )
     return network, list(rest if exported else rest[1:])
 
 

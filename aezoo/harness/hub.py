@@ -1,11 +1,9 @@
 """An exported network goes to the Hugging Face hub by the hub's own library, which has the token."""
 
-import hashlib
 from pathlib import Path
 
 from aezoo.errors import AezooError, reason_of
-from aezoo.run.files import content_of, read
-from aezoo.run.model import CARD, CONFIG, GRAPHS, PICTURE, WEIGHTS, ModelConfig
+from aezoo.run.model import CARD, CONFIG, GRAPHS, PICTURE, WEIGHTS, read_exported
 
 FILES = [CONFIG, WEIGHTS, CARD, PICTURE, *(f"{name}.{kind}" for name in GRAPHS for kind in ("onnx", "pt2"))]
 """What is uploaded of a folder: what `aezoo export` writes, and nothing that lies beside it."""
@@ -17,11 +15,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     Raises:
         AezooError: it is no such folder, the extra is not installed, or the hub refuses.
     """
-    if not (folder / CONFIG).is_file():
-        raise AezooError(f"{folder} is no folder that `aezoo export` wrote: it has no {CONFIG}")
-    config = read(folder / CONFIG, ModelConfig)
-    if hashlib.sha256(content_of(folder / WEIGHTS)).hexdigest() != config.weights_sha256:
-        raise AezooError(f"{folder / WEIGHTS} is not the file that was exported: its hash is another")
+    config, _ = read_exported(folder)
     try:
         import huggingface_hub
     except ImportError as error:

@@ -1,6 +1,5 @@
 """A trained network to be used: out of a run, or out of a folder that it was exported to."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from aezoo.contract.preprocessing import Preprocessing, Range, is_grey, list_ima
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.names import Registry, find
 from aezoo.registry.outside import load_registry
-from aezoo.run.files import content_of, read
-from aezoo.run.model import CONFIG, WEIGHTS, ModelConfig, config_of, find_variant
+from aezoo.run.model import CONFIG, ModelConfig, config_of, find_variant, read_exported
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import visible
 from aezoo.run.store import RunDirectory
@@ -246,10 +244,7 @@ def load(
     if (place / CONFIG).is_file():
         if variant is not None or seed is not None:
             raise AezooError(f"{place} holds one network, exported from a run: give no variant and no seed")
-        config = read(place / CONFIG, ModelConfig)
-        content = content_of(place / WEIGHTS)
-        if hashlib.sha256(content).hexdigest() != config.weights_sha256:
-            raise AezooError(f"{place / WEIGHTS} is not the file that was exported: its hash is another")
+        config, content = read_exported(place)
     else:
         if variant is None:
             RunDirectory(place).require()

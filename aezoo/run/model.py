@@ -1,6 +1,7 @@
 """What is written down of a trained network that leaves its run: all that it takes to use it, and no code."""
 
 import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.recipe import Layout, Recipe
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.machine import Count, Environment, FrozenModel
+from aezoo.run.files import content_of, read
 from aezoo.run.records import (
     SCHEMA,
     Amount,
@@ -64,6 +66,20 @@ class ModelConfig(FrozenModel):
     weights_sha256: Sha256
     train_errors: tuple[Amount, ...] = ()
     test_errors: tuple[Amount, ...] = ()
+
+
+def read_exported(folder: Path) -> tuple[ModelConfig, bytes]:
+    """Return what an exported folder says of its network, and its weights.
+
+    Raises:
+        AezooError: it is no such folder, or a file of it is damaged or another one.
+    """
+    if not (folder / CONFIG).is_file():
+        raise AezooError(f"{folder} is no folder that `aezoo export` wrote: it has no {CONFIG}")
+    config, weights = read(folder / CONFIG, ModelConfig), content_of(folder / WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != config.weights_sha256:
+        raise AezooError(f"{folder / WEIGHTS} is not the file that was exported: its hash is another")
+    return config, weights
 
 
 def config_of(record: TrialRecord, preprocessing: Preprocessing, label_names: list[str]) -> ModelConfig:

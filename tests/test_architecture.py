@@ -133,6 +133,6 @@ def test_the_public_names_are_these():
         "Evaluation", "Executor", "FilePixels", "Flat", "GatheredPixels", "ImageHead", "ImageShape", "Images", "Metric",
         "Model", "Observer", "Outcome", "Preprocessing", "Recipe", "Request", "Run", "Subset", "Task", "TrainingOutput",
         "TrialRecord", "Variant", "Work", "__version__", "bench", "chunks", "create", "hookimpl", "list_architectures",
-        "load", "open_image", "pixel_hash", "read_head", "read_recipe", "settle",
+        "list_image_files", "load", "open_image", "pixel_hash", "read_head", "read_recipe", "scratch_folder", "settle",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)

@@ -4,9 +4,10 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo.contract.network import Half, halves, to_float
-from aezoo.errors import AezooError, reason_of
+from aezoo.errors import AezooError, plain, reason_of
 from aezoo.harness.model import Model
 
 Kind = Literal["onnx", "pt2"]
@@ -107,30 +108,40 @@ def export(model: Model, kind: Kind) -> Graphs:
         for name, (graph, example) in graphs(model).items():
             path = Path(scratch) / f"{name}.{kind}"
             try:
-                with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-                    # What exporters say on the way is for those who write them.
-                    warnings.simplefilter("ignore")
+                with torch.no_grad(), _quietly():
                     run = (_onnx if kind == "onnx" else _pt2)(graph, example, path)
                     differences[name] = _difference(graph, example, run)
             except Exception as error:  # noqa: BLE001 - exporters raise whatever they like
-                return Graphs(kind=kind, reason=f"{name}: {reason_of(error)[:500]}")
+                # What made torch's exporter give up is the reason; what to do about it is for those who write it.
+                reason = re.sub(r"\x1b\[[0-9;]*m", "", reason_of(error.__cause__ or error))
+                return Graphs(kind=kind, reason=f"{name}: {plain(reason[:200])}")
             contents[path.name] = path.read_bytes()
     return Graphs(kind=kind, contents=contents, differences=differences)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what exporters print, warn of and log to themselves: it is for those who write them."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):  # fmt: skip
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _onnx(graph: nn.Module, example: Tensor, path: Path) -> Run:
     import onnxruntime
 
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        program = torch.onnx.export(
-            graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )  # fmt: skip
-    finally:
-        logger.setLevel(level)
+    program = torch.onnx.export(
+        graph, (example,), dynamo=True, verbose=False, input_names=["input"], output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
     assert program is not None
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -157,7 +168,7 @@ def _difference(graph: nn.Module, example: Tensor, run: Run) -> float:
         got = np.asarray(run(example[:size].numpy()))
         if got.shape != expected.shape:
             raise AezooError(f"the exported graph gives {got.shape}, and the network {expected.shape}")
-        differences.append(np.abs(got.astype(np.float64) - expected).max())
+        differences.append(np.abs(got.astype(np.float64) - expected).max(initial=0.0))
     # Of numbers among which one is NaN, np.max is NaN.
     greatest = float(np.max(differences))
     if not greatest <= TOLERANCE:

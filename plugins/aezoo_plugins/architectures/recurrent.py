@@ -61,7 +61,7 @@ class _Gru(torch.autograd.Function):
 
 def states(gru: nn.GRU, x_TBN: Tensor, state_BH: Tensor) -> Tensor:
     """Return the states of a GRU of one layer, (T, B, width), after each of its inputs (T, B, N)."""
-    if x_TBN.is_cuda or torch.is_autocast_enabled(x_TBN.device.type):
+    if x_TBN.is_cuda or torch.is_autocast_enabled(x_TBN.device.type) or torch.compiler.is_exporting():
         return gru(x_TBN, state_BH.unsqueeze(0))[0]
     gates = F.linear(x_TBN, gru.weight_ih_l0, gru.bias_ih_l0)
     return _Gru.apply(gates, state_BH, gru.weight_hh_l0, gru.bias_hh_l0)
@@ -97,14 +97,14 @@ class Recurrent(aezoo.Autoencoder):
     def encode(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to latents (B, latent_dim)."""
         rows = x.permute(2, 0, 1, 3).flatten(2)
-        start = x.new_zeros(len(x), self.encoder["narrow"].in_features)
+        start = x.new_zeros(x.shape[0], self.encoder["narrow"].in_features)
         return self.encoder["narrow"](states(self.encoder["read"], rows, start)[-1])
 
     def decode(self, z: Tensor) -> Tensor:
         """Map latents (B, latent_dim) to images (B, C, H, W)."""
         channels, height, breadth = self.image_shape
         state = self.decoder["widen"](z)
-        rows = states(self.decoder["write"], state.new_ones(height, len(z), 1), state).flip(0)
+        rows = states(self.decoder["write"], state.new_ones(height, z.shape[0], 1), state).flip(0)
         return self.decoder["paint"](rows).unflatten(2, (channels, breadth)).permute(1, 2, 0, 3)
 
 

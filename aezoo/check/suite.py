@@ -14,6 +14,7 @@ from torch import Tensor
 from aezoo.check import checks, checks_of_training  # noqa: F401 - importing them fills the suite
 from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
+from aezoo.contract.pixels import some
 from aezoo.errors import RefusedError, reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
@@ -53,7 +54,7 @@ def case_images(images_NCHW: Tensor, count: int = BATCH) -> Tensor:
     speaks of the network.
     """
     places = torch.linspace(0, len(images_NCHW) - 1, min(len(images_NCHW), 32 * count)).long()
-    candidates = images_NCHW[places].cpu().contiguous()
+    candidates = some(images_NCHW, places.tolist()).cpu().contiguous()
     distinct: dict[bytes, Tensor] = {}
     for image in candidates:
         if int(image.min()) < int(image.max()):

@@ -5,6 +5,7 @@ What is larger than `STREAMED_ABOVE` is never in memory as a whole: whoever walk
 
 import hashlib
 import itertools
+import math
 import mmap
 import os
 import tempfile
@@ -119,16 +120,9 @@ class FilePixels:
         size = rows[0].nbytes
         # Those that follow each other are read at once.
         for run in np.split(np.arange(len(indices)), np.flatnonzero(np.diff(indices) != 1) + 1):
-            self._read(rows[run[0] : run[-1] + 1], self._offset + int(indices[run[0]]) * size)
+            part = rows[run[0] : run[-1] + 1].reshape(-1).view(np.uint8).data.cast("B")
+            _read_into(part, self._file, self._offset + int(indices[run[0]]) * size)
         return rows
-
-    def _read(self, into: NDArray[Any], offset: int) -> None:
-        left = into.reshape(-1).view(np.uint8).data.cast("B")
-        while left:
-            count = os.preadv(self._file.fileno(), [left], offset)
-            if not count:
-                raise StorageError(f"{self._file.name} ends before its images do")
-            left, offset = left[count:], offset + count
 
 
 class GatheredPixels(FilePixels):
@@ -284,6 +278,34 @@ def chunks(images: "Tensor", size: int, device: "torch.device | str | None" = No
         let_go(images)
 
 
+def some(images: "Tensor", places: "Sequence[int]", into: "Tensor | None" = None) -> "Tensor":
+    """Return some images, (M, C, H, W), by their places: a copy, on the device of the others.
+
+    Those that are streamed are read from their file, into a tensor that is given or a new one: through the mapping each
+    would bring in, and keep, all that the system caches around it.
+    """
+    import torch
+
+    mapping = _mapping_of(images)
+    if mapping is None:
+        return images[list(places)]
+    into = torch.empty((len(places), *images.shape[1:]), dtype=images.dtype) if into is None else into
+    array: NDArray[np.uint8] = into.numpy()
+    whole, size, start = array.reshape(-1).data, math.prod(images.shape[1:]), int(images.storage_offset())
+    with mapping.path.open("rb", buffering=0) as file:
+        for number, place in enumerate(places):
+            _read_into(whole[number * size : (number + 1) * size], file, start + place * size)
+    return into
+
+
+def _read_into(left: memoryview, file: FileIO, offset: int) -> None:
+    while left:
+        count = os.preadv(file.fileno(), [left], offset)
+        if not count:
+            raise StorageError(f"{file.name} ends before its images do")
+        left, offset = left[count:], offset + count
+
+
 def resident(images: "Tensor", device: "torch.device | str") -> "Tensor":
     """Return images on a device; those that are streamed stay where they are, and come to it a part at a time."""
     return images if is_streamed(images) else images.to(device)
@@ -304,6 +326,8 @@ class TensorPixels:
 
     def __getitem__(self, index: Any) -> NDArray[np.uint8]:
         """Return some of them as an array."""
+        if not isinstance(index, slice) and is_streamed(self._images):
+            return np.asarray(some(self._images, np.arange(len(self))[index].tolist()).numpy())
         images = np.array(self._images[index].numpy())
         let_go(self._images)
         return images

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.network import to_float
-from aezoo.contract.pixels import is_streamed, let_go, own_copy
+from aezoo.contract.pixels import is_streamed, own_copy, some
 from aezoo.contract.recipe import Recipe
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
 
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
-GATHERED = 1024
-"""Images that are gathered at a time, of those that are streamed."""
 AHEAD = 2**26
 """Bytes of batches that are gathered while others are trained, of images that are streamed; at least one batch."""
 HELD_AS_FLOATS = 2**24
@@ -133,21 +131,14 @@ def _blocks(
 def _read_ahead(images_NCHW: Tensor, parts: Iterator[Tensor], *, pinned: bool) -> Iterator[Tensor]:
     """Yield the bytes of some batches, on the host, while another thread gathers those of the next ones."""
 
-    def gather(indices: Tensor) -> Tensor:
-        # In the order in which they lie: where they are not in memory, the disk reads ahead.
-        order = torch.argsort(indices.flatten())
-        flat = indices.flatten()
-        pixels = torch.empty((len(flat), *images_NCHW.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-        for start in range(0, len(order), GATHERED):
-            part = order[start : start + GATHERED]
-            pixels[part] = images_NCHW[flat[part]]
-            let_go(images_NCHW)
-        return pixels.view(*indices.shape, *images_NCHW.shape[1:])
+    def read(indices: Tensor) -> Tensor:
+        pixels = torch.empty((indices.numel(), *images_NCHW.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+        return some(images_NCHW, indices.flatten().tolist(), pixels).view(*indices.shape, *images_NCHW.shape[1:])
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = next((pool.submit(gather, indices) for indices in parts), None)
+        waiting = next((pool.submit(read, indices) for indices in parts), None)
         while waiting is not None:
-            ready, waiting = waiting, next((pool.submit(gather, indices) for indices in parts), None)
+            ready, waiting = waiting, next((pool.submit(read, indices) for indices in parts), None)
             yield ready.result()
 
 

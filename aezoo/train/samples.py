@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo.contract.network import Half, discrete, halves, is_sparse, to_float
-from aezoo.contract.pixels import Pixels
+from aezoo.contract.pixels import Pixels, some
 from aezoo.contract.recipe import Precision
 from aezoo.errors import AezooError, reason_of
 from aezoo.train.engine import arithmetic
@@ -82,7 +82,8 @@ def _pca_errors(train_NCHW: Pixels, test_NCHW: Pixels) -> NDArray[np.float64]:
     """Return the mean squared error of each test image as a small PCA reconstructs it, (M,)."""
     pixels = math.prod(train_NCHW.shape[1:])
     fitted = train_NCHW[spaced(min(FITTED, max(FEWEST_FITTED, NUMBERS // pixels)), len(train_NCHW))]
-    centred = fitted.reshape(len(fitted), -1) / 255.0
+    centred = fitted.reshape(len(fitted), -1).astype(np.float64)
+    centred /= 255.0
     mean = centred.mean(axis=0)
     centred -= mean
     axes = _axes(centred)
@@ -125,7 +126,7 @@ def samples_of(
     where = torch.device(device or test_NCHW.device)
     kept: dict[str, Any] = {"missing": {}}
     shown, encoded, ends, first = (
-        test_NCHW[list(places)].to(where) for places in (images, latents, pair, range(min(2, len(test_NCHW))))
+        some(test_NCHW, places).to(where) for places in (images, latents, pair, range(min(2, len(test_NCHW))))
     )
     with torch.no_grad(), arithmetic(precision, where.type):
         reconstructions = module(to_float(shown)).float().cpu()

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aezoo.contract.architecture import Architecture, ImageShape, Variant
     from aezoo.contract.arrays import Arranged
-    from aezoo.contract.dataset import Dataset, Images
+    from aezoo.contract.dataset import Dataset
+    from aezoo.contract.encoded import Background, ImageHead, list_image_files, open_image, read_head
     from aezoo.contract.executor import Executor, Outcome, Task, Work
     from aezoo.contract.hooks import API_VERSION, hookimpl
+    from aezoo.contract.images import Images, Part, part_of
+    from aezoo.contract.levels import AxisOrder, Range
     from aezoo.contract.metric import Evaluation, Metric
     from aezoo.contract.network import Autoencoder, Flat, TrainingOutput
-    from aezoo.contract.pixels import FilePixels, GatheredPixels, Subset, chunks, scratch_folder
-    from aezoo.contract.preprocessing import ImageHead, Preprocessing, list_image_files, open_image, read_head
+    from aezoo.contract.pixels import FilePixels, GatheredPixels, Subset, scratch_folder
+    from aezoo.contract.preprocessing import Fit, Preprocessing
     from aezoo.contract.recipe import Recipe, read_recipe
+    from aezoo.contract.shared import chunks
     from aezoo.contract.split import pixel_hash
     from aezoo.errors import AezooError, DamagedDataError
     from aezoo.harness.call import Run, bench
@@ -33,21 +37,26 @@ _HOME = {
     "Architecture": "contract.architecture",
     "Arranged": "contract.arrays",
     "Autoencoder": "contract.network",
+    "AxisOrder": "contract.levels",
+    "Background": "contract.encoded",
     "DamagedDataError": "errors",
     "Dataset": "contract.dataset",
     "Evaluation": "contract.metric",
     "Executor": "contract.executor",
     "FilePixels": "contract.pixels",
+    "Fit": "contract.preprocessing",
     "Flat": "contract.network",
     "GatheredPixels": "contract.pixels",
-    "ImageHead": "contract.preprocessing",
+    "ImageHead": "contract.encoded",
     "ImageShape": "contract.architecture",
-    "Images": "contract.dataset",
+    "Images": "contract.images",
     "Metric": "contract.metric",
     "Model": "harness.model",
     "Observer": "harness.observer",
     "Outcome": "contract.executor",
+    "Part": "contract.images",
     "Preprocessing": "contract.preprocessing",
+    "Range": "contract.levels",
     "Recipe": "contract.recipe",
     "Request": "harness.request",
     "Run": "harness.call",
@@ -58,15 +67,16 @@ _HOME = {
     "Variant": "contract.architecture",
     "Work": "contract.executor",
     "bench": "harness.call",
-    "chunks": "contract.pixels",
+    "chunks": "contract.shared",
     "create": "registry.names",
     "hookimpl": "contract.hooks",
     "list_architectures": "registry.names",
-    "list_image_files": "contract.preprocessing",
+    "list_image_files": "contract.encoded",
     "load": "harness.model",
-    "open_image": "contract.preprocessing",
+    "open_image": "contract.encoded",
+    "part_of": "contract.images",
     "pixel_hash": "contract.split",
-    "read_head": "contract.preprocessing",
+    "read_head": "contract.encoded",
     "read_recipe": "contract.recipe",
     "scratch_folder": "contract.pixels",
     "settle": "harness.settle",
@@ -78,11 +88,14 @@ __all__ = [
     "Architecture",
     "Arranged",
     "Autoencoder",
+    "AxisOrder",
+    "Background",
     "DamagedDataError",
     "Dataset",
     "Evaluation",
     "Executor",
     "FilePixels",
+    "Fit",
     "Flat",
     "GatheredPixels",
     "ImageHead",
@@ -92,7 +105,9 @@ __all__ = [
     "Model",
     "Observer",
     "Outcome",
+    "Part",
     "Preprocessing",
+    "Range",
     "Recipe",
     "Request",
     "Run",
@@ -111,6 +126,7 @@ __all__ = [
     "list_image_files",
     "load",
     "open_image",
+    "part_of",
     "pixel_hash",
     "read_head",
     "read_recipe",

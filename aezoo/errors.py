@@ -82,3 +82,10 @@ def plain(text: str) -> str:
 def duration(seconds: float) -> str:
     """Return a time as one would say it: seconds, or minutes from 100 s on."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def counted(count: int, what: str, total: int | None = None) -> str:
+    """Return a count with its noun: ``3 of 2,000 images``."""
+    whole = total if total is not None else count
+    noun = what if whole == 1 else f"{what}s"
+    return f"{count:,} {noun}" if total is None else f"{count:,} of {total:,} {noun}"

@@ -26,8 +26,8 @@ import tabulate
 import torch
 
 import aezoo
-from aezoo.contract import pixels as held
 from aezoo.contract.recipe import read_recipe
+from aezoo.contract.shared import map_file
 from aezoo.machine import configure
 from aezoo.train.loop import train
 
@@ -56,7 +56,7 @@ def rates(path: Path, count: int, variant: str, rounds: int, steps: int) -> list
     offset = path.stat().st_size - count * int(np.prod(SHAPE))
     recipe = read_recipe("default").change(steps=steps)
     sources = {
-        name: held.map_file(path, path.stat().st_size, streamed=name == "streamed")[offset:].view(count, *SHAPE)
+        name: map_file(path, path.stat().st_size, streamed=name == "streamed")[offset:].view(count, *SHAPE)
         for name in ("streamed", "held")
     }
     sources["held"].sum()  # all of it is read once

@@ -103,6 +103,7 @@ def serve() -> None:
     import aezoo.cli
     import aezoo.cli.screen
     import aezoo.harness.call
+    import aezoo.harness.preflight
     import aezoo.harness.trial
     import aezoo.page.page  # noqa: F401
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aezoo.contract.dataset import Images, check_images, sha256, share
+from aezoo.contract.images import Images, check_images, sha256, share
 from aezoo.errors import AezooError
 from aezoo.registry.names import discover
 from aezoo_plugins.datasets import photo_patches

@@ -15,8 +15,10 @@ from PIL import Image
 import aezoo
 from aezoo import machine
 from aezoo.contract.arrays import images_of, roles_of
-from aezoo.contract.dataset import find_data_dir, read, sha256
-from aezoo.contract.preprocessing import Preprocessing, as_pixels, range_of, with_channels
+from aezoo.contract.dataset import find_data_dir
+from aezoo.contract.images import read, sha256
+from aezoo.contract.levels import as_pixels, range_of, with_channels
+from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.split import choose_test, pixel_hash
 from aezoo.errors import AezooError, DamagedDataError
 from aezoo.harness.prepare import dataset_text, keep, prepared
@@ -561,7 +563,7 @@ def test_a_link_that_leads_nowhere_is_a_bad_file_like_others(tmp_path):
 
 
 def test_an_npz_that_unfolds_from_nothing_is_taken_for_a_bomb(tmp_path, monkeypatch):
-    monkeypatch.setattr("aezoo_plugins.datasets.files.LARGE", 10**6)
+    monkeypatch.setattr("aezoo_plugins.datasets.arrays.LARGE", 10**6)
     np.savez_compressed(tmp_path / "x.npz", images=np.zeros((4000, 28, 28), np.uint8))
     with pytest.raises(AezooError, match="as a zip bomb does"):
         load(f"{tmp_path}/x.npz")
@@ -646,7 +648,7 @@ def test_images_are_prepared_once_and_held_against_their_hash(tmp_path, monkeypa
     written = path.stat().st_mtime_ns
     assert path.is_relative_to(machine.cache_folder())
     with monkeypatch.context() as patch:
-        patch.setattr(aezoo.contract.preprocessing, "open_image", None)  # nothing is decoded a second time
+        patch.setattr(aezoo.contract.encoded, "open_image", None)  # nothing is decoded a second time
         assert ready() == str(path)
     assert (path.stat().st_mtime_ns, told) == (written, [])
     content = bytearray(path.read_bytes())
@@ -684,7 +686,7 @@ def test_images_that_are_streamed_train_and_score_to_the_bit_as_those_that_are_h
         with monkeypatch.context() as patch:
             if streamed:
                 patch.setattr(room, "STREAMED_ABOVE", 100)
-                patch.setattr("aezoo_plugins.datasets.files.LARGE", 100)
+                patch.setattr("aezoo_plugins.datasets.arrays.LARGE", 100)
                 patch.setattr(loop, "AHEAD", 3 * 16 * 36)
             run = aezoo.bench(
                 ["linear[latent_dim=2]", "topk[width=8,k=2]"], dataset=path, executor="inline", device="cpu",

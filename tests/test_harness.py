@@ -17,7 +17,7 @@ from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.harness import timing
-from aezoo.harness.trial import preflight
+from aezoo.harness.preflight import preflight
 from aezoo.registry.names import discover
 from aezoo.train.build import Stream, build, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, arithmetic

@@ -11,8 +11,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import aezoo
-from aezoo.contract.dataset import check_images, sha256, share
 from aezoo.contract.executor import Executor, Outcome, Task
+from aezoo.contract.images import check_images, sha256, share
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.local import LOCAL

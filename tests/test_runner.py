@@ -18,8 +18,9 @@ from aezoo.contract.executor import Outcome, Task
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import call, plan
 from aezoo.harness.observer import Observer
+from aezoo.harness.preflight import Try
 from aezoo.harness.runner import Runner
-from aezoo.harness.trial import TrialResult, Try
+from aezoo.harness.trial import TrialResult
 from aezoo.run.store import TEST_ERRORS, RunDirectory
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=5, batch_size=16, seeds=2)

@@ -13,14 +13,15 @@ import aezoo
 from aezoo.check.case import Case
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Variant
-from aezoo.contract.dataset import DatasetVariant, Images, warnings_of
+from aezoo.contract.dataset import DatasetVariant
+from aezoo.contract.images import Images, warnings_of
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.call import preview
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
-from aezoo.harness.trial import preflight
+from aezoo.harness.preflight import preflight
 from aezoo.registry.factory import architecture_of
 from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory

@@ -26,8 +26,8 @@ from aezoo.errors import AezooError, ContractError
 from aezoo.harness.call import _open
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
+from aezoo.harness.preflight import Try
 from aezoo.harness.request import Request
-from aezoo.harness.trial import Try
 from aezoo.run.files import slug
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import aezoo
-from aezoo.contract.dataset import Images
+from aezoo.contract.images import Images
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError
 from aezoo.run.store import RunDirectory

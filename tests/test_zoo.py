@@ -16,7 +16,7 @@ from aezoo.check.suite import examine, sample_images
 from aezoo.contract.network import num_params, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
-from aezoo.harness.trial import preflight
+from aezoo.harness.preflight import preflight
 from aezoo.registry.names import discover
 from aezoo.train.engine import Trainer
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from aezoo.check import checks, checks_of_training  # noqa: F401 - importing them fills the suite
 from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
-from aezoo.contract.pixels import some
+from aezoo.contract.shared import some
 from aezoo.errors import RefusedError, reason_of
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))

@@ -46,6 +46,7 @@ DatasetOption = Annotated[
     str | None, typer.Option("--dataset", autocompletion=complete.datasets, help="The image shape of a data set.")
 ]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where data sets are kept.")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and name them.")]
 
 
 def _version(wanted: bool) -> None:

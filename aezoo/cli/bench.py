@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
+from aezoo.cli.app import BlockOption, FormatOption, PluginOption, SkipOption, app, registry_of
 from aezoo.errors import AezooError
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ def bench(
     weights: Annotated[
         str, typer.Option(help="Whose weights are kept: all, the best seed's of each variant (best), or none.")
     ] = "all",
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out files of the data that cannot be read.")
-    ] = False,
+    skip_bad: SkipOption = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,

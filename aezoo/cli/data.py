@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, app, registry_of
+from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, SkipOption, app, registry_of
 from aezoo.errors import DamagedDataError, duration, plain
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ DatasetArgument = Annotated[
         help="mnist-5k, ./photos, ./x.npz, 'images[path=photos,size=64]'",
     ),
 ]  # fmt: skip
-SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")]
 
 
 @data.command()
@@ -46,7 +45,7 @@ def check(
 
     Example: aezoo data check ./photos
     """
-    from aezoo.contract.preprocessing import counted
+    from aezoo.errors import counted
 
     try:
         survey = _survey(dataset, skip_bad, data_dir, plugin, no_plugin)
@@ -77,7 +76,7 @@ def check(
 
 def _print_duplicates(survey: "Survey") -> None:
     """Name the images that are on both sides of the split, and count those that are there twice in a part."""
-    from aezoo.contract.preprocessing import counted
+    from aezoo.errors import counted
 
     for group in survey.across[:LISTED]:
         print(plain(f"equal: {' = '.join(f'{part} {name}' for part, name in group)}"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, DataDirOption, FormatOption, PluginOption, app
+from aezoo.cli.app import BlockOption, DataDirOption, FormatOption, PluginOption, SkipOption, app
 from aezoo.errors import AezooError, plain
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ RestArgument = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of a run: from which seed; by default the first.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and name them.")]
 AnyOption = Annotated[
     bool, typer.Option("--any-source", help="Also where the plugin's code is another than it was trained with.")
 ]

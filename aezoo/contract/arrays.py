@@ -9,31 +9,17 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from aezoo.contract import pixels as pixels_room
-from aezoo.contract.dataset import Images, Part
-from aezoo.contract.pixels import FilePixels, GatheredPixels, Pixels, Subset, array_chunks
-from aezoo.contract.preprocessing import (
-    Layout,
-    Preprocessing,
-    Range,
-    as_numbers,
-    as_pixels,
-    counted,
-    not_finite,
-    range_of,
-    with_channels,
-)
+from aezoo.contract.images import Images, Part, part_of
+from aezoo.contract.levels import AxisOrder, Range, as_numbers, as_pixels, not_finite, range_of, with_channels
+from aezoo.contract.pixels import FilePixels, GatheredPixels, Pixels, Subset, array_chunks, is_large
+from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.split import choose_test, pixel_hash
-from aezoo.errors import AezooError, reason_of
+from aezoo.errors import AezooError, counted, reason_of
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
 TEST = 0.2
 """The share of the images that test, where a data set does not say which."""
-_PARTS: dict[str, Part] = {
-    "train": "train", "training": "train", "test": "test", "testing": "test",
-    "val": "validation", "valid": "validation", "validation": "validation",
-}  # fmt: skip
 _LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 _IMAGES = {"x", "image", "images", "img", "imgs", "data", "pixels", "arr"}
 Role = Literal["pixels", "labels"]
@@ -49,13 +35,20 @@ class Arranged:
         values: What floats mean; None to tell it by their range.
         layout: Where the channels are; None to tell it by the shape.
         image_shape: (channels, height, width) of what is written in a row each; None for rows of numbers.
+
+    Raises:
+        AezooError: there is no such share.
     """
 
     test: float = TEST
     seed: int = 0
     values: Range | None = None
-    layout: Layout | None = None
+    layout: AxisOrder | None = None
     image_shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test < 1:
+            raise AezooError(f"test is the share of the images that test, above 0 and below 1, but is {self.test}")
 
     def images(self, arrays: Mapping[str, Any], notes: Iterable[str] = ()) -> Images:
         """Return the images of arrays that are named as people do: ``x_train``, ``y_test``, ``images``, ``labels``.
@@ -142,7 +135,7 @@ class Arranged:
             f"their pixels and the seed {self.seed} choose; equal images stay together"
         )
         train, test = (
-            pixels[indices] if isinstance(pixels, np.ndarray) and pixels.nbytes <= pixels_room.STREAMED_ABOVE
+            pixels[indices] if isinstance(pixels, np.ndarray) and not is_large(pixels.nbytes)
             else Subset(pixels, indices) for indices in chosen
         )  # fmt: skip
         return Images(
@@ -278,7 +271,7 @@ def _is_float(array: Pixels) -> bool:
 
 
 def _converted(
-    array: Any, values: Range | None, greatest: int | None, layout: Layout | None
+    array: Any, values: Range | None, greatest: int | None, layout: AxisOrder | None
 ) -> tuple[Pixels, list[str]]:
     """Return images as uint8, (N, C, H, W), and what was done to them; large ones go to a file, a part at a time."""
 
@@ -287,7 +280,7 @@ def _converted(
         placed, moved = with_channels(pixels, layout)
         return placed, [line for line in (note, moved) if line]
 
-    if isinstance(array, np.ndarray) and array.nbytes <= pixels_room.STREAMED_ABOVE:
+    if isinstance(array, np.ndarray) and not is_large(array.nbytes):
         return convert(array)
     gathered, notes = None, []
     for chunk in array_chunks(array):
@@ -318,7 +311,7 @@ def roles_of(arrays: Mapping[str, Any]) -> dict[tuple[Part | None, Role], str]:
     roles: dict[tuple[Part | None, Role], list[str]] = {}
     for name in arrays:
         words = _words(name)
-        part = next((_PARTS[word] for word in sorted(words) if word in _PARTS), None)
+        part = next((found for found in map(part_of, sorted(words)) if found), None)
         role: Role = "labels" if words & _LABELS else "pixels"
         roles.setdefault((part, role), []).append(name)
     known: dict[tuple[Part | None, Role], str] = {}

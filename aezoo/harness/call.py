@@ -23,8 +23,10 @@ from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
-from aezoo.harness.plan import Grid, Preview
+from aezoo.harness.plan import Grid
+from aezoo.harness.preflight import Try
 from aezoo.harness.prepare import Data, dataset_text, prepared
+from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
@@ -201,7 +203,7 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
     recipe = request.recipe
-    start_server([TrainAndScore, TimeVariant], ["torch._inductor.compile_fx"] if request.compiled else [])
+    start_server([Try, TrainAndScore, TimeVariant], ["torch._inductor.compile_fx"] if request.compiled else [])
     device = machine.choose_device(request.device)
     machine.check_precision(recipe.precision, device)
     registry, texts = extend(discover(*request.block), request.variants, request.plugins)

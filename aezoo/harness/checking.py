@@ -8,11 +8,11 @@ from pathlib import Path
 from aezoo.check.card import Card
 from aezoo.check.suite import IMAGE_SHAPES, Finding, variants_of
 from aezoo.contract.architecture import ImageShape, Variant
-from aezoo.contract.dataset import Images, share
 from aezoo.contract.executor import Task
-from aezoo.contract.pixels import SharedImages
+from aezoo.contract.images import Images, share
+from aezoo.contract.shared import SharedImages
 from aezoo.harness.local import run_tasks
-from aezoo.harness.trial import Check
+from aezoo.harness.preflight import Check
 from aezoo.machine import default_jobs
 from aezoo.registry.names import Registry
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from aezoo.contract.pixels import SharedImages, TensorPixels
+from aezoo.contract.shared import SharedImages, TensorPixels
 from aezoo.errors import AezooError
 from aezoo.harness.prepare import prepared
 from aezoo.registry.names import Registry

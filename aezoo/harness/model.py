@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from aezoo import machine
 from aezoo.contract.arrays import as_array
+from aezoo.contract.encoded import is_grey, list_image_files, open_image
+from aezoo.contract.levels import Range, range_of
 from aezoo.contract.network import Half, halves, to_float
-from aezoo.contract.preprocessing import Preprocessing, Range, is_grey, list_image_files, open_image, range_of
+from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.names import Registry, find
 from aezoo.registry.outside import load_registry

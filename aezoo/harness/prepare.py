@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from aezoo.contract import arrays, preprocessing, split
+from aezoo.contract import arrays, encoded, levels, preprocessing, split
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.arrays import images_of
-from aezoo.contract.dataset import DatasetVariant, Images, Part, check_images, read, sha256, share, warnings_of, write
+from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.hyperparameters import canonical
-from aezoo.contract.pixels import Shape, SharedImages, no_room, scratch_file
+from aezoo.contract.images import Images, Part, check_images, read, sha256, share, warnings_of, write
+from aezoo.contract.pixels import Shape, no_room, scratch_file
 from aezoo.contract.preprocessing import Preprocessing
+from aezoo.contract.shared import SharedImages
 from aezoo.errors import AezooError, StorageError
 from aezoo.machine import FrozenModel, cache_folder
 from aezoo.registry.names import Registry
@@ -146,7 +148,8 @@ def _kept(variant: DatasetVariant, data_dir: Path, source: PluginSource, tell: T
 
 def _path(variant: DatasetVariant, signature: str, source: PluginSource) -> Path:
     """Return where a data set is kept: by what its images come from, and by whatever makes pixels of them."""
-    rules = [Path(str(module.__file__)).read_bytes().hex() for module in (preprocessing, arrays, split)]
+    rooms = (preprocessing, encoded, levels, arrays, split)
+    rules = [hashlib.sha256(Path(str(room.__file__)).read_bytes()).hexdigest() for room in rooms]
     key = json.dumps([variant.identity, signature, source.source_sha256, version("pillow"), rules])
     return cache() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 

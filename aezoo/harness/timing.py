@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from aezoo.contract.executor import Report, Task, Work
 from aezoo.contract.network import is_closed_form
-from aezoo.contract.pixels import SharedImages
 from aezoo.contract.recipe import Layout, Precision, Recipe
+from aezoo.contract.shared import SharedImages
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
 from aezoo.registry.names import find

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aezoo.contract.dataset import Images, Part
+from aezoo.contract.images import Images, Part
 from aezoo.contract.pixels import Pixels, array_chunks
 from aezoo.contract.split import pixel_hash
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.network import to_float
-from aezoo.contract.pixels import is_streamed, own_copy, some
 from aezoo.contract.recipe import Recipe
+from aezoo.contract.shared import is_streamed, own_copy, some
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
 

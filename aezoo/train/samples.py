@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aezoo.contract.network import Half, discrete, halves, is_sparse, to_float
-from aezoo.contract.pixels import Pixels, some
+from aezoo.contract.pixels import Pixels
 from aezoo.contract.recipe import Precision
+from aezoo.contract.shared import some
 from aezoo.errors import AezooError, reason_of
 from aezoo.train.engine import arithmetic
 from aezoo.train.score import EVALUATION_BATCH

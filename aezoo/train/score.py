@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from aezoo.contract.metric import Part
 from aezoo.contract.network import Half, halves, to_float
-from aezoo.contract.pixels import chunks
 from aezoo.contract.recipe import Precision
+from aezoo.contract.shared import chunks
 from aezoo.errors import AezooError, ContractError
 from aezoo.train.engine import arithmetic
 

@@ -16,13 +16,6 @@ import numpy as np
 
 import aezoo
 
-Part = Literal["train", "test", "validation"]
-Fit = Literal["crop", "stretch", "pad"]
-Background = Literal["white", "black"]
-PARTS: dict[str, Part] = {
-    "train": "train", "test": "test", "validation": "validation", "val": "validation", "valid": "validation",
-}  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
@@ -30,7 +23,7 @@ class ImageFile:
 
     source: Path | bytes
     name: str
-    part: Part | None = None
+    part: aezoo.Part | None = None
     label: str | None = None
 
     def open(self) -> Path | BytesIO:
@@ -44,8 +37,8 @@ class Decoder:
 
     size: int | tuple[int, int] | None
     channels: Literal[1, 3] | None
-    fit: Fit
-    background: Background
+    fit: aezoo.Fit
+    background: aezoo.Background
     test: float
     seed: int
     skip_bad: bool
@@ -57,6 +50,7 @@ class Decoder:
             DamagedDataError: some cannot be decoded, and are not to be left out.
             AezooError: none can, or there are too few.
         """
+        arranged = aezoo.Arranged(test=self.test, seed=self.seed)
         heads, bad = _heads(files)
         good = [file for file in files if file.name in heads]
         if not good:
@@ -84,7 +78,7 @@ class Decoder:
         told = [*self._notes([heads[file.name] for file in kept], rules), *notes]
         if bad:
             told.append(f"{len(bad):,} of {len(files):,} files left out, which cannot be decoded: {listed(bad)}")
-        return self._parts(kept, pixels, hashes, rules, told)
+        return self._parts(kept, pixels, hashes, rules, arranged, told)
 
     def _notes(self, heads: Sequence[aezoo.ImageHead], rules: aezoo.Preprocessing) -> Iterator[str]:
         """Yield what is done to the images, a line each."""
@@ -117,7 +111,7 @@ class Decoder:
 
     def _parts(
         self, files: Sequence[ImageFile], pixels: aezoo.GatheredPixels, hashes: Sequence[bytes],
-        rules: aezoo.Preprocessing, notes: list[str],
+        rules: aezoo.Preprocessing, arranged: aezoo.Arranged, notes: list[str],
     ) -> aezoo.Images:  # fmt: skip
         names = sorted({file.label for file in files if file.label is not None}, key=_natural)
         labels = np.asarray([names.index(file.label) for file in files if file.label is not None], np.int64)
@@ -125,14 +119,12 @@ class Decoder:
         if names:
             notes.append(f"{len(names):,} labels: {listed([(name, '') for name in names])}")
         if files[0].part is None:
-            images = aezoo.Arranged(test=self.test, seed=self.seed).split(
-                pixels, hashes, labels if labelled else None, notes
-            )
+            images = arranged.split(pixels, hashes, labels if labelled else None, notes)
             called = {part: [files[int(place)].name for place in places] for part, places in images.names.items()}
             return replace(images, names=called, label_names=tuple(names), preprocessing=rules)
         parts = {
             part: np.asarray([place for place, file in enumerate(files) if file.part == part], np.int64)
-            for part in dict.fromkeys(PARTS.values())
+            for part in ("train", "test", "validation")
         }
         for part in ("train", "test"):
             if not len(parts[part]):
@@ -165,7 +157,7 @@ def list_images(folder: Path) -> tuple[list[ImageFile], list[str]]:
         files.append(
             ImageFile(
                 source=folder.joinpath(*names), name=str(Path(*names)),
-                part=PARTS[names[0].lower()] if parts else None, label=rest[0] if len(rest) > 1 else None,
+                part=aezoo.part_of(names[0]) if parts else None, label=rest[0] if len(rest) > 1 else None,
             )
         )  # fmt: skip
     bare = [file for file in files if file.label is None]
@@ -185,8 +177,8 @@ def _check_parts(folder: Path, places: Sequence[tuple[str, ...]]) -> bool:
         AezooError: some are, and others are not, or one is missing.
     """
     tops = {place[0] for place in places if len(place) > 1}
-    parts = {top for top in tops if top.lower() in PARTS}
-    known = {PARTS[part.lower()] for part in parts}
+    parts = {top for top in tops if aezoo.part_of(top)}
+    known = {aezoo.part_of(part) for part in parts}
     if not {"train", "test"} & known:
         return False
     listed = " and ".join(sorted(parts))
@@ -240,3 +232,16 @@ def listed(items: Sequence[tuple[Any, str]], count: int = 3) -> str:
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+
+
+def sign_file(data_dir: Path, *, path: Path, **_: Any) -> str:  # noqa: ARG001 - as the loaders are called
+    """Return the size and the time of a file: what changes when it does.
+
+    Raises:
+        AezooError: it cannot be looked at.
+    """
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise aezoo.AezooError(f"{path} cannot be looked at: {error.strerror}") from error
+    return f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns}"

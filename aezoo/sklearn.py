@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from aezoo import machine
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.network import Half, halves, is_closed_form, to_float
+from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
 from aezoo.registry.names import discover
@@ -84,7 +85,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         axis = None if self.image_shape else 0
         self.low_ = np.broadcast_to(samples.min(axis=axis), samples.shape[1]).copy()
         self.high_ = np.broadcast_to(samples.max(axis=axis), samples.shape[1]).copy()
-        pixels = torch.from_numpy(self._pixels(samples).reshape(-1, *shape))
+        pixels = self._pixels(samples)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:
             chosen = discover().resolve(self.variant if "[" in self.variant else f"{self.variant}[]")
@@ -102,7 +103,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 else:
                     self.loss_curve_ = train(module, pixels.to(device), recipe, seed, lambda _: None).curve
         except AezooError as error:
-            raise ValueError(str(error)) from error
+            hint = "" if self.image_shape else "; image_shape=(channels, height, width) makes images of rows"
+            raise ValueError(f"{error}{hint}") from error
         self.module_ = module.eval()
         latents = self._latents(pixels[:1])
         self.latent_shape_ = tuple(latents.shape[1:])
@@ -150,18 +152,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 f"{outside:,} of {samples.size:,} numbers lie beyond the range of the fitted samples, and are clipped"
             )
             warnings.warn(f"{what} to it", stacklevel=3)
+        return self._pixels(samples)
+
+    def _pixels(self, samples: Floats) -> torch.Tensor:
         shape = self.image_shape or (1, 1, samples.shape[1])
-        return torch.from_numpy(self._pixels(samples).reshape(-1, *shape))
-
-    def _span(self) -> Floats:
-        return np.where(self.high_ > self.low_, self.high_ - self.low_, 1.0)
-
-    def _pixels(self, samples: Floats) -> NDArray[np.uint8]:
-        scaled: NDArray[np.uint8] = np.rint(np.clip((samples - self.low_) / self._span(), 0, 1) * 255).astype(np.uint8)
-        return scaled
+        rules = Preprocessing(image_shape=shape, low=self.low_.tolist(), high=self.high_.tolist())
+        return torch.from_numpy(rules.of_rows(samples))
 
     def _numbers(self, images: NDArray[np.float32]) -> Floats:
-        numbers: Floats = images.reshape(len(images), -1).astype(np.float64) * self._span() + self.low_
+        span = np.where(self.high_ > self.low_, self.high_ - self.low_, 1.0)
+        numbers: Floats = images.reshape(len(images), -1).astype(np.float64) * span + self.low_
         return numbers
 
     def _half(self, number: int) -> Half:

@@ -160,6 +160,14 @@ def test_a_shell_completes_what_there_is(function, incomplete, expected):
     assert getattr(complete, function)(incomplete) == expected
 
 
+def test_a_data_set_that_is_taken_for_an_architecture_is_told(call):
+    code, _, err = call("show", "photo-patches")
+    assert (code, "'photo-patches' is a data set, and no architecture: `aezoo data check photo-patches`" in err) == (
+        2,
+        True,
+    )
+
+
 def test_a_shell_completes_the_paths_of_data_and_the_hyperparameters_of_data_sets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "train").mkdir(parents=True)

@@ -264,7 +264,7 @@ def test_what_was_left_out_stands_in_the_table(tmp_path, page):
         ([], "no images in"),
         (["a.png", "cats/b.png"], "images lie beside folders of images, such as a.png"),
         (["train/a.png", "cats/b.png"], "beside train lies cats"),
-        (["train/a.png"], "there is train, but both train and test are asked for"),
+        (["train/a.png"], "there is train, but not both train and test"),
         (["train/a.png", "train/b/c.png", "test/a.png"], "images lie beside folders"),
     ],
 )

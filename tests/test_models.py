@@ -275,6 +275,11 @@ def test_the_commands_reconstruct_encode_score_and_export(run, photos, tmp_path,
         assert line in err
 
 
+def test_a_folder_is_all_of_its_images(run, photos):
+    model = aezoo.load(run.path, VARIANT, device="cpu")
+    assert np.array_equal(model.encode(photos), model.encode(image_paths([photos])))
+
+
 def test_what_is_done_to_files_is_told(run, photos, tmp_path, call):
     Image.new("RGB", (20, 10), (9, 99, 200)).save(tmp_path / "a.png")
     code, out, err = call("score", run.path, VARIANT, tmp_path / "a.png")

@@ -43,6 +43,12 @@ def test_it_learns_and_the_same_seed_gives_the_same():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_rows_are_no_images_unless_they_are_said_to_be():
+    with pytest.raises(ValueError, match=r"but these are 1x12; image_shape=\(channels, height, width\) makes images"):
+        Autoencoder("conv", latent_dim=2, steps=2).fit(ROWS)
+    assert Autoencoder("conv", latent_dim=2, steps=2, image_shape=(1, 3, 4)).fit(ROWS).transform(ROWS).shape == (80, 2)
+
+
 def test_what_is_unlike_what_was_fitted_has_the_lower_score():
     model = Autoencoder("pca", latent_dim=3).fit(ROWS)
     strange = np.random.default_rng(0).permuted(ROWS, axis=1)

@@ -62,6 +62,7 @@ def reconstruct(
 
     from aezoo.harness.model import as_image
     from aezoo.run.files import new_files
+    from aezoo.train.samples import HALF_A_BYTE
 
     network, places = _open(model, rest, seed, device, any_source, plugin, no_plugin)
     given = _files(places)
@@ -70,7 +71,7 @@ def reconstruct(
     with new_files(out) as folder:
         for files, pixels in _batches(network, given, "reconstructing", skip_bad=skip_bad):
             images = network.reconstruct(pixels)
-            clipped += float(np.mean((images < -0.5 / 255) | (images > 1 + 0.5 / 255))) * len(images)
+            clipped += float(np.mean((images < -HALF_A_BYTE) | (images > 1 + HALF_A_BYTE))) * len(images)
             count += len(images)
             for file, image in zip(files, images, strict=True):
                 target = folder / targets[file.name]

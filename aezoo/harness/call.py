@@ -195,7 +195,8 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape
-            raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(refusals)}")
+            hint = "; image_shape=(channels, height, width) makes images of rows" if height == channels == 1 else ""
+            raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(refusals)}{hint}")
         yield grid
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from aezoo.contract.network import Half, halves, to_float
 from aezoo.errors import AezooError, plain, reason_of
 from aezoo.harness.model import Model
+from aezoo.run.model import GRAPHS
 
 Kind = Literal["onnx", "pt2"]
 Run = Callable[[NDArray[Any]], NDArray[Any]]
@@ -77,13 +78,14 @@ def graphs(model: Model) -> dict[str, tuple[nn.Module, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (max(BATCHES), channels, height, width), generator=generator, dtype=torch.uint8)
     module = copy.deepcopy(model.module).cpu().eval()
-    exported: dict[str, tuple[nn.Module, Tensor]] = {"autoencoder": (FromBytes(module, module), pixels)}
+    whole, encoder, decoder = GRAPHS
+    exported: dict[str, tuple[nn.Module, Tensor]] = {whole: (FromBytes(module, module), pixels)}
     pair = halves(module, to_float(pixels[:2]))
     if pair is not None:
         with torch.no_grad():
             latents = pair[0](to_float(pixels))
-        exported["encoder"] = (FromBytes(module, pair[0]), pixels)
-        exported["decoder"] = (FromLatents(module, pair[1]), latents)
+        exported[encoder] = (FromBytes(module, pair[0]), pixels)
+        exported[decoder] = (FromLatents(module, pair[1]), latents)
     return exported
 
 

@@ -29,6 +29,6 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
         )  # fmt: skip
     except Exception as error:
         raise AezooError(
-            f"{repository} was not uploaded: {reason_of(error)[:400]}; `hf auth login` gives the hub's library a token"
+            f"{repository} was not uploaded: {reason_of(error)[:400]}; without a token, `hf auth login` asks for one"
         ) from error
     return str(done.commit_url)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Given = Any
-"""Images to be used: a tensor or an array, (N, C, H, W) or one image; a PIL image; a path; or a list of those."""
+"""Images to be used: a tensor or an array, (N, C, H, W) or one image; a PIL image; a path of a file or a
+folder; or a list of those."""
 BATCH = 128
 
 
@@ -177,7 +178,7 @@ class Model(nn.Module):
         listed = [images] if isinstance(images, str | Path) or hasattr(images, "convert") else images
         if not isinstance(listed, Iterable):
             raise AezooError(f"images are an array, a tensor, a list of images or a path, but got {images!r:.60}")
-        listed = list(listed)
+        listed = [image for each in listed for image in _expanded(each)]
         arrays = [as_array(each, "an image") for each in listed if isinstance(each, Tensor | np.ndarray)]
         ends = [end for each in arrays if each.dtype.kind == "f" and each.size for end in (each.min(), each.max())]
         if values is None and ends and self.preprocessing.low is None:
@@ -205,6 +206,11 @@ class Model(nn.Module):
         if not isinstance(image, Tensor | np.ndarray):
             raise AezooError(f"an image is a tensor, an array, a PIL image or a path, but got {type(image).__name__}")
         return self.preprocessing.floats_of(as_array(image, "an image"), values=values)
+
+
+def _expanded(given: Any) -> list[Any]:
+    """Return the image files of a folder, or what is given as it is."""
+    return list(image_paths([given])) if isinstance(given, str | Path) and Path(given).is_dir() else [given]
 
 
 def _at_least_one(batch_size: int) -> int:

@@ -6,7 +6,6 @@ pixels before it is used.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -87,7 +86,7 @@ class Data:
     @property
     def lines(self) -> list[str]:
         """What was done to the images, and how they are held, a line each."""
-        size = sum(math.prod(shape) for shape in (self.facts.train_shape, self.facts.test_shape))
+        size = self.shared.path.stat().st_size
         streamed = f"{size / 1e9:.2g} GB of images are streamed from {self.shared.path.parent}, not held in memory"
         return [*self.facts.notes, *([streamed] if self.shared.streamed else [])]
 

@@ -231,6 +231,8 @@ class Registry:
             left_out = [plugin for plugin in (*self.blocked, *self.broken) if plugin.name == parsed.name]
             if left_out:
                 raise AezooError(f"no architecture {name!r}: {left_out[0]}")
+            if any(dataset.name == name for dataset, _ in self.contributed("aezoo_datasets")):
+                raise AezooError(f"{name!r} is a data set, and no architecture: `aezoo data check {name}` looks at it")
             raise AezooError(
                 f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, self.architectures)
             )

@@ -186,7 +186,7 @@ def _check_parts(folder: Path, places: Sequence[tuple[str, ...]]) -> bool:
     if beside:
         raise aezoo.AezooError(f"{folder}: beside {listed} lies {beside[0]}: move it into one of them, or away")
     if not known >= {"train", "test"}:
-        raise aezoo.AezooError(f"{folder}: there is {listed}, but both train and test are asked for")
+        raise aezoo.AezooError(f"{folder}: there is {listed}, but not both train and test: add the other, or rename it")
     return True
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aezoo.contract.arrays import Arranged
     from aezoo.contract.dataset import Dataset
     from aezoo.contract.encoded import Background, ImageHead, list_image_files, open_image, read_head
-    from aezoo.contract.executor import Executor, Outcome, Task, Work
+    from aezoo.contract.executor import Executor, Needs, Outcome, Site, Task, Work
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.images import Images, Part, part_of
     from aezoo.contract.levels import AxisOrder, Range
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aezoo.contract.split import pixel_hash
     from aezoo.errors import AezooError, DamagedDataError
     from aezoo.harness.call import Run, bench
+    from aezoo.harness.local import TaskProcess
     from aezoo.harness.model import Model, load
     from aezoo.harness.observer import Observer
     from aezoo.harness.request import Request
@@ -52,6 +53,7 @@ _HOME = {
     "Images": "contract.images",
     "Metric": "contract.metric",
     "Model": "harness.model",
+    "Needs": "contract.executor",
     "Observer": "harness.observer",
     "Outcome": "contract.executor",
     "Part": "contract.images",
@@ -60,8 +62,10 @@ _HOME = {
     "Recipe": "contract.recipe",
     "Request": "harness.request",
     "Run": "harness.call",
+    "Site": "contract.executor",
     "Subset": "contract.pixels",
     "Task": "contract.executor",
+    "TaskProcess": "harness.local",
     "TrainingOutput": "contract.network",
     "TrialRecord": "run.records",
     "Variant": "contract.architecture",
@@ -103,6 +107,7 @@ __all__ = [
     "Images",
     "Metric",
     "Model",
+    "Needs",
     "Observer",
     "Outcome",
     "Part",
@@ -111,8 +116,10 @@ __all__ = [
     "Recipe",
     "Request",
     "Run",
+    "Site",
     "Subset",
     "Task",
+    "TaskProcess",
     "TrainingOutput",
     "TrialRecord",
     "Variant",

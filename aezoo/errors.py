@@ -35,6 +35,10 @@ class RefusedError(ContractError):
     """A build function that says, in a line, that it cannot build what was asked for."""
 
 
+class UnfitError(AezooError):
+    """This machine cannot do a work as another one asked for it: it has other software. Another machine may."""
+
+
 class StorageError(AezooError):
     """A file cannot be written, or is not what aezoo wrote; what else is in the run is untouched."""
 

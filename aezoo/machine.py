@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any
 import psutil
 import pydantic
 
-from aezoo.errors import AezooError, StorageError, did_you_mean
+from aezoo.errors import AezooError, StorageError, UnfitError, did_you_mean
 
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
@@ -129,11 +129,45 @@ def check_precision(precision: str, device: str) -> None:
             raise AezooError(f"{torch.cuda.get_device_name()} has no tf32; use float32")
 
 
-def capture(device: str, threads: int) -> Environment:
-    """Describe this process's software, and the device that it computes on."""
+def require_device(device: str, precision: str) -> None:
+    """Refuse to work for a bench that asks for a device, or a precision, which this machine has not.
+
+    Raises:
+        UnfitError: it has not.
+    """
+    try:
+        choose_device(device)
+        check_precision(precision, device)
+    except AezooError as error:
+        raise UnfitError(str(error)) from error
+
+
+def versions() -> tuple[str, str]:
+    """Return the versions of aezoo and torch."""
     import torch
 
-    cuda = device == "cuda"
+    return version(), torch.__version__
+
+
+def require_versions(asked: tuple[str, str]) -> None:
+    """Refuse to work for a bench that has another aezoo or torch.
+
+    Raises:
+        UnfitError: these are not the versions that are installed here.
+    """
+    here = versions()
+    if here != asked:
+        raise UnfitError(
+            f"here are aezoo {here[0]} and torch {here[1]}, but the bench was called with aezoo {asked[0]} and "
+            f"torch {asked[1]}; install the same everywhere"
+        )
+
+
+def capture(device: str, threads: int) -> Environment:
+    """Describe this process's software, and the device that it computes on; one of another machine has no name here."""
+    import torch
+
+    cuda = device == "cuda" and torch.cuda.is_available()
     return Environment(
         aezoo=version(),
         git_commit=git_commit(),
@@ -141,7 +175,7 @@ def capture(device: str, threads: int) -> Environment:
         torch=torch.__version__,
         platform=platform.platform(),
         device=device,
-        device_name=torch.cuda.get_device_name() if cuda else _processor(),
+        device_name=torch.cuda.get_device_name() if cuda else "unknown" if device == "cuda" else _processor(),
         threads=threads,
         cuda=torch.version.cuda if cuda else None,
         driver=_nvidia_driver() if cuda else None,

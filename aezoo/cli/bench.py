@@ -64,6 +64,9 @@ def bench(
             autocompletion=complete.executors, help="How trials are run; `aezoo list --executors` shows the ways."
         ),
     ] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="auto|HOST:PORT", help="The cluster of --executor ray; or RAY_ADDRESS.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
@@ -114,7 +117,8 @@ def bench(
     request = Request.of({
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
-        "device": device, "jobs": jobs, "executor": executor, "threads": threads, "compiled": compiled,
+        "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
+        "compiled": compiled,
         "timeout": timeout, "weights": weights, "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report,
         "retry_failed": retry_failed, "strict": strict,
     })  # fmt: skip

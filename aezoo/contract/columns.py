@@ -104,6 +104,7 @@ COLUMNS = (
         meaning="how far the rounds of `train_images_per_s` lie apart: interquartile range over median",
     ),
     Column(name="infer_spread", shown=False, meaning="the same of `infer_images_per_s`"),
+    Column(name="no_speed", kind="text", shown=False, meaning="why it has no throughput, where it was to have one"),
     Column(
         name="flops_per_image", kind="integer", shown=False,
         meaning="FLOPs to reconstruct one image, a multiplication and an addition as two",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.dataset import DatasetVariant, find_data_dir
+from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError, did_you_mean, reason_of
@@ -205,8 +206,6 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
     recipe = request.recipe
     start_server([Try, TrainAndScore, TimeVariant], ["torch._inductor.compile_fx"] if request.compiled else [])
-    device = machine.choose_device(request.device)
-    machine.check_precision(recipe.precision, device)
     registry, texts = extend(discover(*request.block), request.variants, request.plugins)
     for warning in registry.warnings:
         if request.strict:
@@ -216,7 +215,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     for label in registry.undeclared(["*", *texts] if request.every else texts):
         if not request.every:
             observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
-    executor = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
+    declared = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:
         raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
@@ -226,10 +225,15 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     recipe = recipe.change(dataset=dataset.text)
     data_dir = find_data_dir(request.data_dir)
     observer.stage(f"loading {without_folders(dataset.text)}")
+    site = Site(address=request.address, device=request.device, jobs=request.jobs, tell=observer.warn)
     with (
+        declared.connected(site) as executor,
         prepared(dataset, data_dir, plugin.source, held_out=recipe.validation, tell=observer.chosen) as data,
         tempfile.TemporaryDirectory(prefix="aezoo-") as scratch,
     ):
+        device = executor.device or machine.choose_device(request.device)
+        if executor.device is None:
+            machine.check_precision(recipe.precision, device)
         observer.chosen(data.lines)
         for line in data.facts.warnings:
             observer.warn(line)
@@ -254,8 +258,8 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         grid = Grid(
             request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
             environment=machine.capture(device, request.threads), shared=data.shared,
-            images=data.shared if executor.shares_files else elsewhere,
-            jobs=request.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
+            images=data.shared if executor.shares_files or executor.carries_files else elsewhere,
+            jobs=request.jobs or executor.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
             observer=observer,
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
         )  # fmt: skip

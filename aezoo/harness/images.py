@@ -1,12 +1,12 @@
 """Where images come from, a file of this machine or the data set, loaded anew; and which of them are shown."""
 
 import atexit
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
@@ -66,6 +66,24 @@ class DatasetImages:
     @property
     def _shared(self) -> SharedImages:
         return _shared(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesWork:
+    """What works on the images of a call have in common."""
+
+    images: ImageSource
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What they read of the disk of the machine on which the bench was called."""
+        return (self.images.path,) if isinstance(self.images, SharedImages) else ()
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        """Return the same work, with its files in other places."""
+        if not isinstance(self.images, SharedImages):
+            return self
+        return replace(self, images=replace(self.images, path=places[self.images.path]))
 
 
 _as_long_as_the_process = ExitStack()

@@ -68,13 +68,13 @@ def run_tasks(
     """
     start_server(type(task.work) for task in tasks)
     waiting = list(reversed(tasks))
-    running: list[_Running] = []
+    running: list[TaskProcess] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 task = waiting.pop()
                 if may_start(task):
-                    running.append(_Running(task))
+                    running.append(TaskProcess(task))
                     on_start(task)
             if not running:
                 break
@@ -92,11 +92,12 @@ def run_tasks(
 LOCAL = Executor(name="local", run=run_tasks, summary="each task in a process of its own on this machine")
 
 
-class _Running:
-    """A task's process, watched from outside."""
+class TaskProcess:
+    """A task in a process of its own on this machine, watched from outside. Whoever starts one ends it with `kill`."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        start_server([type(task.work)])
         self.receiver, sender = _context().Pipe(duplex=False)
         try:
             if task.output is not None:
@@ -110,8 +111,12 @@ class _Running:
             self.process.start()
         sender.close()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until there is something to poll for, or so many seconds are over."""
+        connection.wait([self.receiver], timeout=seconds)
+
     def poll(self, on_step: Callable[[Task, int], None]) -> Outcome | None:
-        """Return the outcome, or None while the task runs."""
+        """Return the outcome, or None while the task runs; what it reports goes to `on_step`."""
         try:
             while self.receiver.poll():
                 message = self.receiver.recv()
@@ -207,6 +212,10 @@ def _child(task: Task, sender: Any) -> None:
     """Run a task in its process, and send steps and then the outcome."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name, value in task.environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     # A collection would write to every object that the server imported, and so copy their pages into each process.
     gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()

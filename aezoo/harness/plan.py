@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.executor import Executor, Outcome, Task, Work
+from aezoo.contract.executor import Executor, Needs, Outcome, Task, Work
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import SharedImages
 from aezoo.errors import AezooError
-from aezoo.harness.images import ImageSource, choose_images
+from aezoo.harness.images import ImageSource, ImagesWork, choose_images
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import Try
 from aezoo.harness.preview import Preview, PreviewRow
@@ -126,8 +126,11 @@ class Grid:
 
     def untimed(self) -> list[TrialPlan]:
         """Return a trial of each variant that has a loss, and no timing on this machine."""
-        first = {plan.variant: plan for plan in reversed(self.plans) if self.succeeded(plan)}
-        return [plan for plan in first.values() if not self._is_timed(plan)]
+        return [plan for plan in self.trained() if not self._is_timed(plan)]
+
+    def trained(self) -> list[TrialPlan]:
+        """Return a trial of each variant that has a loss."""
+        return list({plan.variant: plan for plan in reversed(self.plans) if self.succeeded(plan)}.values())
 
     def unmeasured(self) -> dict[str, list[str]]:
         """Return the metrics of each trial with a loss that are not computed yet, by trial id."""
@@ -221,12 +224,31 @@ class Grid:
         ended = all(record is not None and record.status != "interrupted" for record in records)
         return min(losses, key=lambda rate: losses[rate] or 0.0) if losses and ended else None
 
-    def task(self, task_id: str, work: Work, output: Path | None = None) -> Task:
+    def task(
+        self, task_id: str, work: Work, output: Path | None = None, *, software: str = "", needs: Needs | None = None
+    ) -> Task:
         """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
         output = output or self.scratch / f"{slug(task_id)}-{digest(task_id)}" / "output.txt"
         return Task(
-            id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout
-        )
+            id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout,
+            files=work.files if isinstance(work, ImagesWork) else (), software=software,
+            needs=needs or Needs(device=self.info.device),
+        )  # fmt: skip
+
+    @property
+    def versions(self) -> tuple[str, str]:
+        """The versions of aezoo and torch that this call is made with."""
+        return self.environment.aezoo, self.environment.torch
+
+    def needs(self, plan: TrialPlan) -> Needs:
+        """Return what a trial takes of a machine, by what its preflight measured."""
+        preflight = self.preflights.get(plan.variant)
+        if not isinstance(preflight, Preflight):
+            return Needs(device=self.info.device)
+        return Needs(
+            device=self.info.device, memory_bytes=preflight.peak_memory_bytes,
+            device_memory_bytes=preflight.peak_device_memory_bytes,
+        )  # fmt: skip
 
     def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None, layout: Layout | None = None) -> Task:
         """Return the task that trains and scores one variant, from the seed of each plan.
@@ -242,11 +264,12 @@ class Grid:
             images=self.images,
             choice=self.choice,
             environment=self.environment if self.executor.shares_files else None,
-            versions=(self.environment.aezoo, self.environment.torch),
+            versions=self.versions,
             # Metrics are computed from them: what is not wanted is dropped when that is done.
             keeps_weights=self.request.weights != "none" or bool(self.metrics),
         )
-        return self.task(plans[0].trial_id, work, output)
+        plugin = self.registry.plugin(self.registry.resolve(plans[0].variant))
+        return self.task(plans[0].trial_id, work, output, software=str(plugin), needs=self.needs(plans[0]))
 
     def weights_bytes(self) -> int:
         """Return about how many bytes the weights take that this call adds to the run, by the preflights."""
@@ -276,7 +299,7 @@ class Grid:
 
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""
-        return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.shared)
+        return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.images)
 
     @cached_property
     def choice(self) -> Choice:
@@ -309,13 +332,15 @@ class Grid:
             self.task(
                 variant.text,
                 Try(
-                    variant=variant.text, origin=self.registry.plugin(variant).origin, recipe=self.info.recipe,
-                    images=self.images, device=self.info.device, compiled=self.request.compiled,
-                    fits=self.fits,
+                    variant=variant.text, origin=plugin.origin, source=plugin.source, versions=self.versions,
+                    recipe=self.info.recipe, images=self.images, device=self.info.device,
+                    compiled=self.request.compiled, fits=self.fits,
                 ),
+                software=str(plugin), needs=Needs(device=self.info.device),
             )
             for variant in new
             if variant.text in missing
+            for plugin in [self.registry.plugin(variant)]
         ]  # fmt: skip
         if tasks:
             self.observer.stage(f"trying {len(tasks)} variant{'s' * (len(tasks) > 1)} before the bench")
@@ -355,7 +380,8 @@ class Grid:
         return (facts and facts.layout) or "contiguous"
 
     def _is_timed(self, plan: TrialPlan) -> bool:
-        return self.run.read_timing(plan, self.environment) is not None
+        timing = self.run.read_timing(plan, self.environment)
+        return timing is not None and timing.reason is None
 
 
 def is_current(measurement: Measurement | None, plugin: Plugin, record: TrialRecord) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from aezoo import machine
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
@@ -16,11 +17,11 @@ from aezoo.contract.network import is_closed_form, is_sparse, notes_of, num_para
 from aezoo.contract.recipe import Recipe
 from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError
-from aezoo.harness.images import ImageSource
+from aezoo.harness.images import ImageSource, ImagesWork
 from aezoo.machine import PeakMemory
 from aezoo.registry.names import find
 from aezoo.registry.plugin import Origin
-from aezoo.run.records import LatentKind, Preflight
+from aezoo.run.records import LatentKind, PluginSource, Preflight
 from aezoo.train.build import build, check_size
 from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.layout import choose_layout, lay_out
@@ -31,13 +32,17 @@ STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Try:
-    """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`."""
+class Try(ImagesWork):
+    """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`.
+
+    `source` and `versions`, of aezoo and torch, are what the bench was called with.
+    """
 
     variant: str
     origin: Origin
+    source: PluginSource
+    versions: tuple[str, str]
     recipe: Recipe
-    images: ImageSource
     device: str
     compiled: bool
     fits: bool = False
@@ -46,12 +51,15 @@ class Try:
         """Return what it is and what it costs.
 
         Raises:
+            UnfitError: this machine has other software, or no such device.
             RefusedError: its build function refused, in a line.
             ContractError: it breaks the contract of an architecture.
             MemoryError: it is larger than the memory that is free.
         """
+        machine.require_versions(self.versions)
+        variant = find(self.variant, self.origin, self.source)
+        machine.require_device(self.device, self.recipe.precision)
         train_NCHW, _ = self.images.load()
-        variant = find(self.variant, self.origin)
         return preflight(variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits)
 
 

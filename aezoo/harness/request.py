@@ -62,11 +62,17 @@ class Request(pydantic.BaseModel):
     device: str = pydantic.Field(default="auto", description="`auto`, `cpu`, `cuda` or `mps`.")
     jobs: Positive | None = pydantic.Field(
         default=None,
-        description="Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator.",
+        description="Trials side by side; by default as many as the cores hold on a CPU, one on an accelerator, and as "
+        "many as a cluster has room for.",
     )
     executor: str = pydantic.Field(
         default="local",
         description="How trials are run; a plugin may contribute other ways than processes on this machine.",
+    )
+    address: str | None = pydantic.Field(
+        default=None,
+        description="Where the executor's machines are to be had: of `ray`, `auto` or HOST:PORT; by default what "
+        "RAY_ADDRESS says, else this machine alone.",
     )
     threads: Positive = pydantic.Field(
         default=1,

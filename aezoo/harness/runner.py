@@ -6,7 +6,7 @@ Several processes, on several machines, may run one grid: whoever has a trial's 
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aezoo.contract.executor import Outcome, Task
@@ -18,7 +18,8 @@ from aezoo.harness.plan import Grid
 from aezoo.harness.trial import Measure, TrialResult
 from aezoo.run.claim import Claim
 from aezoo.run.files import slug
-from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
+from aezoo.run.records import Measurement, Preflight, Timing, TrialPlan, TrialRecord, now, record_of, repeated
+from aezoo.run.store import timing_name
 
 TOLD_BYTES = 2**26
 """Weights that take more than this are told of before."""
@@ -92,7 +93,8 @@ class Runner:
 
     def measure_throughput(self) -> None:
         """Time each variant that trained and has no timing yet, alone on the device: one process a machine."""
-        name = f"timings-{slug(platform.node())}"
+        elsewhere = not self.grid.executor.shares_files
+        name = f"timings-{slug(self.grid.executor.name if elsewhere else platform.node())}"
         alone = self.grid.run.claim(name)
         if alone is None:
             self.grid.observer.stage("waiting for another process that measures throughput")
@@ -100,7 +102,10 @@ class Runner:
             time.sleep(WAIT_SECONDS)
             alone = self.grid.run.claim(name)
         try:
-            self._measure_alone()
+            if elsewhere:
+                self._measure_elsewhere()
+            else:
+                self._measure_alone()
         finally:
             alone.release()
 
@@ -270,9 +275,14 @@ class Runner:
             weights = path if grid.executor.shares_files else grid.run.read_weights(record)
         except StorageError:
             weights = path  # the work says what is wrong with it
-        origins = {name: grid.metrics[name].origin for name in names}
-        work = Measure(record=record, origin=grid.origin(plan), metrics=origins, weights=weights, images=grid.images)
-        return grid.task(plan.trial_id, work, self._output(f"{plan.trial_id}--metrics"))
+        plugins = {name: grid.metrics[name] for name in names}
+        work = Measure(
+            record=record, origin=grid.origin(plan), weights=weights, images=grid.images, versions=grid.versions,
+            metrics={name: (plugin.origin, plugin.source) for name, plugin in plugins.items()},
+        )  # fmt: skip
+        output = self._output(f"{plan.trial_id}--metrics")
+        software = ", ".join(map(str, dict.fromkeys([record.plugin.distribution, *plugins.values()])))
+        return grid.task(plan.trial_id, work, output, software=software, needs=grid.needs(plan))
 
     def _keep_metrics(self, plan: TrialPlan, names: Sequence[str], outcome: Outcome) -> None:
         """Write the metrics of a trial, or why they are missing."""
@@ -298,19 +308,58 @@ class Runner:
         if not waiting:
             return
         grid.observer.stage("measuring throughput, one variant at a time")
-        reference = grid.registry.speed_reference()
-        if reference is None:
-            grid.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
         for plan, measured in timing.measure(
             {plan.variant: grid.clock(plan) for plan in waiting},
-            # Never compiled: it is the same reference for all.
-            grid.clock(grid.plan(reference, seed=0).model_copy(update={"compiled": False})) if reference else None,
+            self._speed_reference(),
             grid.environment,
             task=grid.task,
             on_visit=grid.observer.timed,
             warn=grid.observer.warn,
         ):
             grid.run.write_timing(plan, measured)
+
+    def _measure_elsewhere(self) -> None:
+        """Have variants timed where the executor runs them, on a machine that does nothing else; or say why not."""
+        grid, trained = self.grid, self.grid.trained()
+        timed = {name: each for name, each in grid.run.timings().items() if each.reason is None}
+        environments = dict.fromkeys(each.environment for each in timed.values())
+        if any(all(timing_name(plan, env) in timed for plan in trained) for env in environments):
+            return
+        reason = f"the executor {grid.executor.name} has no machine that does nothing else meanwhile"
+        if grid.executor.alone is not None:
+            grid.observer.stage("measuring throughput, on a machine that does nothing else")
+            work = timing.TimeAlone(
+                works={plan.variant: grid.clock(plan) for plan in trained}, reference=self._speed_reference(),
+                timed=frozenset(timed), threads=grid.request.threads, versions=grid.versions,
+            )  # fmt: skip
+            task = replace(grid.task("throughput", work, self._output("throughput")), timeout=None)
+            outcome = grid.executor.alone(task)
+            if isinstance(outcome.value, timing.Timed):
+                for line in outcome.value.warnings:
+                    grid.observer.warn(line)
+                for plan, measured in outcome.value.timings:
+                    grid.run.write_timing(plan, measured)
+                return
+            reason = outcome.reason or outcome.status
+        grid.observer.warn(f"no throughput: {reason}")
+        for plan in trained:
+            grid.run.write_timing(
+                plan,
+                Timing(
+                    variant=plan.variant, environment=grid.environment, batch_size=plan.recipe.batch_size,
+                    precision=plan.recipe.precision, compiled=plan.compiled, train_images_per_s=[],
+                    infer_images_per_s=[], reason=reason, measured_at=now(),
+                ),
+            )  # fmt: skip
+
+    def _speed_reference(self) -> timing.TimeVariant | None:
+        """Return what times the reference for speeds."""
+        reference = self.grid.registry.speed_reference()
+        if reference is None:
+            self.grid.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
+            return None
+        # Never compiled: it is the same reference for all.
+        return self.grid.clock(self.grid.plan(reference, seed=0).model_copy(update={"compiled": False}))
 
 
 def _results(outcome: Outcome) -> list[TrialResult]:

@@ -3,25 +3,29 @@
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
+import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from aezoo import machine
 from aezoo.contract.executor import Report, Task, Work
 from aezoo.contract.network import is_closed_form
 from aezoo.contract.recipe import Layout, Precision, Recipe
-from aezoo.contract.shared import SharedImages
+from aezoo.harness.images import ImagesWork
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
 from aezoo.registry.names import find
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import Timing, TrialPlan, now
+from aezoo.run.store import timing_name
 from aezoo.train.build import build
 from aezoo.train.engine import Trainer, arithmetic, whole_batch
 from aezoo.train.layout import lay_out
@@ -33,6 +37,8 @@ BLOCKS = 5
 """A visit of the clocks times so many blocks, and takes the median: a short disturbance spoils one of them."""
 _REFERENCE = "the reference for speeds"
 _MATMUL = "the matmul rate"
+VISIBILITY = ("CUDA_VISIBLE_DEVICES",)
+"""Variables that say which accelerators a process sees."""
 
 
 def synchronise(device: str) -> None:
@@ -98,13 +104,12 @@ def visits(num_variants: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeVariant:
+class TimeVariant(ImagesWork):
     """Measure one round of a variant's throughput."""
 
     plan: TrialPlan
     layout: Layout
     origin: Origin
-    images: SharedImages
 
     def run(self, report: Report) -> tuple[float | None, float]:  # noqa: ARG002 - its steps are none of a trial
         """Return the speeds of training (None where it has none) and of inference, images/s."""
@@ -127,6 +132,63 @@ class TimeMatmul:
     def run(self, report: Report) -> float:  # noqa: ARG002 - it takes no steps
         """Return FLOPs a second."""
         return matmul_flops_per_s(self.precision, ROUND_SECONDS, self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """What was timed on a machine, in which environment, and a line on each thing that could not be."""
+
+    environment: Environment
+    timings: tuple[tuple[TrialPlan, Timing], ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeAlone:
+    """Time variants on another machine than the bench's, where nothing else runs meanwhile.
+
+    `timed` are the names of the timings that the run has, of which none is made again; the other arguments are those of
+    `measure`.
+    """
+
+    works: Mapping[str, TimeVariant]
+    reference: TimeVariant | None
+    timed: frozenset[str]
+    threads: int
+    versions: tuple[str, str]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What they read of the disk of the machine on which the bench was called."""
+        return tuple(dict.fromkeys(path for work in self.works.values() for path in work.files))
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        """Return the same work, with its files in other places."""
+        works = {name: work.moved(places) for name, work in self.works.items()}
+        return replace(self, works=works, reference=self.reference and self.reference.moved(places))
+
+    def run(self, report: Report) -> Timed:
+        """Return what was timed; what is reported is the number of visits.
+
+        Raises:
+            UnfitError: this machine has other software, or no such device.
+        """
+        machine.require_versions(self.versions)
+        device = next(iter(self.works.values())).plan.device
+        machine.require_device(device, next(iter(self.works.values())).plan.recipe.precision)
+        environment = machine.capture(device, self.threads)
+        waiting = {
+            name: work for name, work in self.works.items() if timing_name(work.plan, environment) not in self.timed
+        }
+        warnings: list[str] = []
+        # Their processes come from a server that may have been started under another visibility of devices.
+        variables = {name: os.environ.get(name) for name in VISIBILITY}
+        timings = measure(
+            waiting, self.reference, environment,
+            task=lambda task_id, work: Task(id=task_id, work=work, threads=self.threads, environment=variables),
+            on_visit=lambda done, _: report(done), warn=warnings.append,
+        ) if waiting else []  # fmt: skip
+        return Timed(environment=environment, timings=tuple(timings), warnings=tuple(warnings))
 
 
 def measure(

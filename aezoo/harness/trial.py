@@ -19,12 +19,12 @@ from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import resident
-from aezoo.errors import AezooError, ContractError, reason_of, traceback_of
-from aezoo.harness.images import ImageSource
+from aezoo.errors import AezooError, ContractError, UnfitError, reason_of, traceback_of
+from aezoo.harness.images import ImagesWork
 from aezoo.machine import Environment, PeakMemory
 from aezoo.registry.names import find, find_metric
 from aezoo.registry.plugin import Origin
-from aezoo.run.records import TOLERANCE, Preflight, TrialPlan, TrialRecord, now, record_of
+from aezoo.run.records import TOLERANCE, PluginSource, Preflight, TrialPlan, TrialRecord, now, record_of
 from aezoo.run.samples import Choice, Samples, pack_samples
 from aezoo.run.store import SAMPLES, TEST_ERRORS, WEIGHTS, pack_test_errors
 from aezoo.run.weights import pack, unpack
@@ -44,18 +44,17 @@ class TrialResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainAndScore:
+class TrainAndScore(ImagesWork):
     """Train and score one variant, from the seed of each plan in turn. Nothing is written.
 
-    `environment` is this machine's, where the bench knows it; None where the work is done on another one, which then
-    must have the aezoo and the torch that the plans were made with.
+    `environment` is this machine's, where the bench knows it; None where the work is done on another one. `versions`
+    are those of aezoo and torch that the plans were made with.
     """
 
     plans: tuple[TrialPlan, ...]
     origin: Origin
     preflight: Preflight | None
     layout: Layout
-    images: ImageSource
     choice: Choice
     environment: Environment | None
     versions: tuple[str, str]
@@ -63,12 +62,8 @@ class TrainAndScore:
 
     def run(self, report: Report) -> tuple[TrialResult, ...]:
         """Return a result for each plan, whatever became of it."""
+        machine.require_versions(self.versions)
         environment = self.environment or machine.capture(self.plans[0].device, self.plans[0].threads)
-        if (environment.aezoo, environment.torch) != self.versions:
-            raise AezooError(
-                f"here are aezoo {environment.aezoo} and torch {environment.torch}, but the bench was called with "
-                f"aezoo {self.versions[0]} and torch {self.versions[1]}; install the same on all machines"
-            )
         steps = self.plans[0].recipe.num_steps(self.plans[0].dataset.num_train)
         return tuple(
             self._result(plan, environment, _ahead(report, number * steps)) for number, plan in enumerate(self.plans)
@@ -80,7 +75,7 @@ class TrainAndScore:
         files: dict[str, bytes] = {}
         try:
             facts, files = self._train_and_score(plan, report)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UnfitError):
             raise
         except DivergedError as error:
             facts = {"status": "diverged", "reason": str(error)}
@@ -174,21 +169,23 @@ def _active_units(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan) -> fl
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
+class Measure(ImagesWork):
     """Compute metrics of a trained network from the weights that its trial kept: their content, or where they lie."""
 
     record: TrialRecord
     origin: Origin
-    metrics: Mapping[str, Origin]
+    metrics: Mapping[str, tuple[Origin, PluginSource]]
     weights: bytes | Path
-    images: ImageSource
+    versions: tuple[str, str]
 
     def run(self, report: Report) -> dict[str, float | str]:  # noqa: ARG002 - it takes no steps
         """Return the value of each metric, or why it has none; none of them can harm another one.
 
         Raises:
-            AezooError: the plugin is another now, or the weights do not make the network that was scored.
+            UnfitError: the plugin, aezoo or torch are others here.
+            AezooError: the weights do not make the network that was scored.
         """
+        machine.require_versions(self.versions)
         record = self.record
         variant = find(record.variant, self.origin, record.plugin)
         parts: tuple[Part, Part] = ("train", "test")
@@ -208,15 +205,15 @@ class Measure:
             module=module, device=record.device, precision=record.recipe.precision, images=images,
             known_labels=dict(zip(parts, labels, strict=True)) if labels else {},
         )  # fmt: skip
-        return {name: _value(name, origin, network, record.seed) for name, origin in self.metrics.items()}
+        return {name: _value(name, *plugin, network, record.seed) for name, plugin in self.metrics.items()}
 
 
-def _value(name: str, origin: Origin, network: TrainedNetwork, seed: int) -> float | str:
+def _value(name: str, origin: Origin, source: PluginSource, network: TrainedNetwork, seed: int) -> float | str:
     """Return a metric's value, or why it has none."""
     seed_stream(seed, Stream.EVALUATION)
     try:
-        value = float(find_metric(name, origin).compute(network))
-    except KeyboardInterrupt:
+        value = float(find_metric(name, origin, source).compute(network))
+    except (KeyboardInterrupt, UnfitError):
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         return reason_of(error)

@@ -15,7 +15,7 @@ from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.executor import Executor
 from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
-from aezoo.errors import AezooError, ContractError, did_you_mean, reason_of
+from aezoo.errors import AezooError, ContractError, UnfitError, did_you_mean, reason_of
 from aezoo.registry.catalogue import BLOCKING, plugin_points
 from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Origin, Plugin, load, owner
@@ -338,21 +338,43 @@ def find(variant: str, origin: Origin, source: PluginSource | None = None) -> Va
     Args:
         variant: Its text.
         origin: Where the plugin is had from.
-        source: What the plugin must still be.
+        source: What the plugin must be.
 
     Raises:
-        AezooError: the plugin is not there any more, or not the same.
+        UnfitError: the plugin is not here, or another version or source of it.
         BaseException: whatever its import or its hooks raise.
     """
-    plugin = origin.load()
-    if source is not None and plugin.source.source_sha256 != source.source_sha256:
-        raise AezooError(f"the source of {plugin} changed while the bench ran; the same command trains it as it is now")
-    return Registry([plugin]).resolve(variant)
+    return Registry([_same(origin, source)]).resolve(variant)
 
 
-def find_metric(name: str, origin: Origin) -> Metric:
-    """Return a metric from the one plugin that contributes it, and load no other."""
-    return Registry([origin.load()]).metric(name)[0]
+def find_metric(name: str, origin: Origin, source: PluginSource) -> Metric:
+    """Return a metric from the one plugin that contributes it, and load no other.
+
+    Raises:
+        UnfitError: the plugin is not here, or another version or source of it.
+        BaseException: whatever its import or its hooks raise.
+    """
+    return Registry([_same(origin, source)]).metric(name)[0]
+
+
+def _same(origin: Origin, source: PluginSource | None) -> Plugin:
+    """Load a plugin that must be what it was where the bench was called."""
+    try:
+        plugin = origin.load()
+    except AezooError as error:
+        raise UnfitError(str(error)) from error
+    if source is None:
+        return plugin
+    if plugin.version != source.version:
+        raise UnfitError(
+            f"here is {plugin}, but the bench has {source.distribution} {source.version}; install the same everywhere"
+        )
+    if plugin.source.source_sha256 != source.source_sha256:
+        raise UnfitError(
+            f"the source of {plugin} is not what it was when the bench was called; the same command trains it as it is "
+            "now; install the same everywhere"
+        )
+    return plugin
 
 
 def list_architectures(pattern: str = "*") -> list[str]:

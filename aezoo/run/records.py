@@ -205,7 +205,8 @@ Rates = list[Annotated[float, pydantic.Field(gt=0)]]
 class Timing(FrozenModel):
     """Throughput of a variant on a device that did nothing else: images/s, one figure a round.
 
-    In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second.
+    In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second. `reason`
+    says why there is no figure where no such device was to be had.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -220,7 +221,14 @@ class Timing(FrozenModel):
     reference_train_images_per_s: Rates = []
     reference_infer_images_per_s: Rates = []
     matmul_flops_per_s: Rates = []
+    reason: str | None = None
     measured_at: str
+
+    @pydantic.model_validator(mode="after")
+    def _figures_or_a_reason(self) -> Self:
+        if bool(self.infer_images_per_s) == (self.reason is not None):
+            raise ValueError("a timing has figures, or a reason why it has none")
+        return self
 
 
 class Measurement(FrozenModel):

@@ -261,10 +261,7 @@ class RunDirectory:
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
         """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
-        env = environment
-        machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
-        key = digest(plan.variant, plan.plugin.source_sha256, *machine)
-        return self._inside("timings", f"{slug(plan.variant)}-{key}.json")
+        return self._inside("timings", timing_name(plan, environment))
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Read the timing of a variant as it was measured in this environment, or None."""
@@ -388,6 +385,13 @@ class Snapshot(RunDirectory):
         if key not in self._contents:
             self._contents[key] = read()
         return self._contents[key]  # type: ignore[no-any-return]  # what `read` returned
+
+
+def timing_name(plan: TrialPlan, environment: Environment) -> str:
+    """Return the name of the file of a variant's timing in an environment."""
+    env = environment
+    machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
+    return f"{slug(plan.variant)}-{digest(plan.variant, plan.plugin.source_sha256, *machine)}.json"
 
 
 def pack_test_errors(errors: NDArray[np.float64]) -> bytes:

@@ -56,6 +56,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         sizes = ", ".join(map(str, exact))
         lines.append(f"no vs_pca at latent size {sizes}: PCA is exact there but for rounding")
     lines += _speed_notes(run)
+    lines += [f"no throughput: {reason}" for reason in dict.fromkeys(table["no_speed"].dropna())]
     lines += _anchor_notes(run)
     lines += [
         f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"

@@ -12,7 +12,7 @@ from aezoo.contract.executor import Status
 from aezoo.contract.hyperparameters import format_settings, parse_variant
 from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import RunDirectory, timing_name
 from aezoo.table import groups
 from aezoo.table.priors import calibration_of
 from aezoo.table.statistics import CONFIDENCE, Errors, Pairs, holm, paired_ratio, spread
@@ -66,7 +66,9 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     ]
     rows.sort(key=lambda row: (row["status"] not in RANKED, row["test_mse"] is None, row["test_mse"] or 0.0))
     ranked = [row for row in rows if row["status"] in RANKED and row["test_mse"] is not None]
+    reasons = untimed(run)
     for place, row in enumerate(rows):
+        row["no_speed"] = reasons.get(row["variant"])
         row["rank"] = min(place, len(ranked)) + 1
         records = by_variant[row["variant"]]
         row["group"] = groups.group_of(row, records[0].latent_kind if records else None)
@@ -241,14 +243,22 @@ def timings_by_machine(run: RunDirectory) -> dict[Machine, dict[str, Timing]]:
     machines: dict[Machine, dict[str, Timing]] = {}
     for variant, records in records_by_variant(run).items():
         for env in environments if records else ():
-            timing = timed.get(run.timing_path(records[0], env).name)
-            if timing is not None and env.threads == records[0].threads:
+            timing = timed.get(timing_name(records[0], env))
+            if timing is not None and timing.reason is None and env.threads == records[0].threads:
                 machines.setdefault((env.device, env.device_name, env.torch), {})[variant] = timing
     rank = {
         machine: (len(timings), max(timing.measured_at for timing in timings.values()))
         for machine, timings in machines.items()
     }
     return {machine: machines[machine] for machine in sorted(machines, key=lambda machine: rank[machine], reverse=True)}
+
+
+def untimed(run: RunDirectory) -> dict[str, str]:
+    """Return why a variant has no throughput, of those that were to have one and have none on any machine."""
+    run = run.load()
+    timed = {variant for timings in timings_by_machine(run).values() for variant in timings}
+    reasons = {each.variant: each.reason for each in run.timings().values() if each.reason is not None}
+    return {variant: reason for variant, reason in reasons.items() if variant not in timed}
 
 
 def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:

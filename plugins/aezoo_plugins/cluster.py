@@ -1,0 +1,369 @@
+"""The machines of a Ray cluster, as one bench uses them: what goes where, what is heard of it, and what is tried again.
+
+Ray finds a task its machine, and is told to repeat nothing: what is lost with a machine is tried again from here, a
+stated number of times, and told. What happens on a machine is `aezoo_plugins.node`'s.
+"""
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import aezoo
+from aezoo_plugins import node
+from aezoo_plugins.node import Carried, Machine
+
+TRIES = 3
+"""How often a task is tried whose machine is lost, or short of memory; what a network itself does wrong is final."""
+SILENT_SECONDS = 60.0
+"""A worker that sends no sign of life for so long is ended; it sends one every `node.ALIVE_SECONDS`."""
+ALONE_SECONDS = 600.0
+"""How long the clocks wait for a machine of their own."""
+MARGIN, CONTEXT_BYTES, LEAST_SHARE = 1.3, 600e6, 0.05
+"""What a trial takes of a GPU: the preflight's peak with a margin, what CUDA holds in every process; this at least."""
+POLL_SECONDS, ANSWER_SECONDS = 0.5, 20.0
+OnStep = Callable[[aezoo.Task, int], None]
+
+
+@dataclass(kw_only=True, eq=False)
+class Attempt:
+    """A task on its way: how often it was tried, which machines failed it, where it runs, when it was last heard."""
+
+    task: aezoo.Task
+    tries: int = 0
+    failed: list[str] = field(default_factory=list)
+    messages: Any = None
+    machine: str | None = None
+    pid: int | None = None
+    heard: float = 0.0
+
+    def lost(self, reason: str, status: Any = "error") -> aezoo.Outcome:
+        """Return the outcome of a task that came to nothing, which was not its own doing."""
+        times = f"lost {self.tries} times, the last time: " if self.tries >= TRIES else ""
+        return aezoo.Outcome(task=self.task, status=status, reason=f"{times}{reason}", value=LOST)
+
+
+LOST = "lost"
+"""In the place of a value, where there is none to be had."""
+
+
+class Cluster:
+    """A Ray cluster that this process is connected to.
+
+    Args:
+        site: What the call says.
+
+    Raises:
+        aezoo.AezooError: the cluster has no such device.
+    """
+
+    def __init__(self, site: aezoo.Site) -> None:
+        self._site = site
+        self._token = os.urandom(8).hex()
+        self._files: dict[Path, Carried] = {}
+        self._unfit: dict[str, dict[str, str]] = {}
+        self._used: set[str] = set()
+        self._looked: tuple[float, dict[str, Machine]] = (-1.0, {})
+        self.device = self._choose(site.device)
+
+    def machines(self) -> dict[str, Machine]:
+        """Return the machines that are alive, by their ids."""
+        if time.monotonic() - self._looked[0] > 1:
+            alive = [Machine.of(facts) for facts in ray.nodes() if facts["Alive"]]
+            self._looked = time.monotonic(), {machine.id: machine for machine in alive}
+        return self._looked[1]
+
+    def most(self, task: aezoo.Task | None = None) -> int:
+        """Return how many tasks like this one, or of one core, may run now, on machines that are fit for them."""
+        if task is None:
+            room = sum(machine.gpus if self.device == "cuda" else machine.cpus for machine in self.machines().values())
+        else:
+            room = sum(self._holds(machine, task) for machine in self._fit(task).values())
+        # One that fits nowhere is to be told of.
+        return max(1, room if self._site.jobs is None else min(self._site.jobs, room))
+
+    def run(
+        self,
+        tasks: Sequence[aezoo.Task],
+        jobs: int,  # noqa: ARG002 - a cluster may grow
+        on_start: Callable[[aezoo.Task], None],
+        on_step: OnStep,
+        may_start: Callable[[aezoo.Task], bool],
+    ) -> Generator[aezoo.Outcome]:
+        """Run tasks, in their order, as many at once as there is room for, or the call allows; yield each outcome."""
+        waiting = deque(Attempt(task=task) for task in tasks)
+        running: dict[Any, Attempt] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.most(waiting[0].task):
+                    attempt = waiting.popleft()
+                    if not attempt.tries:
+                        if not may_start(attempt.task):
+                            continue
+                        on_start(attempt.task)
+                    nowhere = self._nowhere(attempt.task)
+                    if nowhere is not None:
+                        yield nowhere
+                    else:
+                        self._submit(attempt)
+                        running[attempt.messages] = attempt
+                for attempt, outcome in self._ended(running, on_step):
+                    del running[attempt.messages]
+                    if self._again(attempt, outcome):
+                        waiting.appendleft(attempt)
+                    else:
+                        yield outcome
+        finally:
+            self._end(list(running.values()))
+
+    def alone(self, task: aezoo.Task) -> aezoo.Outcome:
+        """Run a task on a machine that runs nothing else of this cluster, or say in its outcome why there is none."""
+        addresses = [machine.address for machine in self.machines().values()]
+        fit = [machine for machine in self._fit(task).values() if self._holds(machine, task)]
+        own = [machine for machine in fit if addresses.count(machine.address) == 1]
+        attempt = Attempt(task=task)
+        if not own:
+            reason = f"several nodes of the cluster are on one machine, {fit[0].address}" if fit else "no node is fit"
+            return attempt.lost(f"{reason}: none can be had alone")
+        self._submit(attempt, alone=max(own, key=lambda machine: (machine.gpus, machine.cpus, machine.id)))
+        waits_until = time.monotonic() + ALONE_SECONDS
+        try:
+            while True:
+                for _, outcome in self._ended({attempt.messages: attempt}, lambda *_: None):
+                    return outcome
+                if attempt.machine is None and time.monotonic() > waits_until:
+                    return attempt.lost(f"no node could be had alone within {ALONE_SECONDS:.0f} s")
+        finally:
+            self._end([attempt])
+
+    def close(self) -> None:
+        """Remove what was carried to the machines."""
+        used = self._used & self.machines().keys() if self._files else ()
+        self._call(node.forget, [(machine, self._token) for machine in used])
+
+    def _choose(self, device: str) -> str:
+        """Return the device of the tasks."""
+        gpus = sum(machine.gpus for machine in self.machines().values())
+        if device == "auto":
+            return "cuda" if gpus else "cpu"
+        if device not in ("cpu", "cuda"):
+            raise aezoo.AezooError(f"no device {device!r} on a Ray cluster; give auto, cpu or cuda")
+        if device == "cuda" and not gpus:
+            raise aezoo.AezooError("device 'cuda' is on no node of the Ray cluster; use auto")
+        return device
+
+    def _fit(self, task: aezoo.Task) -> dict[str, Machine]:
+        """Return the machines that have the software of a task, as far as is known."""
+        unfit = self._unfit.get(task.software, {})
+        return {name: machine for name, machine in self.machines().items() if name not in unfit}
+
+    def _holds(self, machine: Machine, task: aezoo.Task) -> int:
+        """Return how many tasks like this one a machine holds side by side."""
+        counts = [machine.cpus / task.threads]
+        if task.needs.device == "cuda":
+            counts.append(machine.gpus * int(1 / self._share(task)))
+        if task.needs.memory_bytes:
+            counts.append(machine.memory / task.needs.memory_bytes)
+        return int(min(counts))
+
+    def _share(self, task: aezoo.Task) -> float:
+        return share_of(task.needs.device_memory_bytes, self._gpu_bytes)
+
+    @cached_property
+    def _gpu_bytes(self) -> int | None:
+        """The memory of the smallest GPU of the cluster; None where no machine says."""
+        machines = [name for name, machine in self.machines().items() if machine.gpus]
+        return min(
+            (size for size in self._call(node.gpu_bytes, [(name,) for name in machines], gpu=0.01) if size),
+            default=None,
+        )
+
+    def _nowhere(self, task: aezoo.Task) -> aezoo.Outcome | None:
+        """Return the outcome of a task that no machine takes; None where one does."""
+        fit = self._fit(task)
+        if any(self._holds(machine, task) for machine in fit.values()):
+            return None
+        if not fit:
+            reasons = [*self._unfit.get(task.software, {}).values(), "there is none"]
+            reason = f"no node of the Ray cluster is fit for it: {reasons[0]}"
+            return aezoo.Outcome(task=task, status="error", reason=reason)
+        unbounded = replace(task, needs=replace(task.needs, memory_bytes=None))
+        if any(self._holds(machine, unbounded) for machine in fit.values()):
+            needed, most = task.needs.memory_bytes or 0, max(machine.memory for machine in fit.values())
+            reason = f"it needs {needed / 1e9:.1f} GB, but the largest node of the Ray cluster has {most / 1e9:.1f} GB"
+            return aezoo.Outcome(task=task, status="out_of_memory", reason=reason)
+        gpu = " and a GPU" if task.needs.device == "cuda" else ""
+        reason = f"it needs {task.threads} cores{gpu} of one node, which no node of the Ray cluster has"
+        return aezoo.Outcome(task=task, status="error", reason=reason)
+
+    def _submit(self, attempt: Attempt, *, alone: Machine | None = None) -> None:
+        """Hand a task to Ray; where it is to be alone, with all that a machine has."""
+        task = attempt.task
+        needs: dict[str, Any] = {"num_cpus": task.threads}
+        if task.needs.device == "cuda":
+            needs["num_gpus"] = self._share(task)
+        if task.needs.memory_bytes:
+            needs["memory"] = task.needs.memory_bytes
+        unfit = self._unfit.get(task.software, {}).keys()
+        # Another machine than those that failed, where there is one.
+        others = self.machines().keys() - unfit - set(attempt.failed)
+        avoided = [name for name in self.machines() if name in unfit or (others and name in attempt.failed)]
+        if alone is not None:
+            needs = {**_at(alone.id), "num_cpus": alone.cpus, "num_gpus": alone.gpus}
+        elif avoided:
+            needs["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
+        # What Ray sets on its workers, trials have as the bench has it: sums in another order are other sums.
+        variables = {name: os.environ.get(name) for name in node.INHERITED}
+        whole = alone is not None and alone.address != "127.0.0.1"
+        function = ray.remote(max_retries=0, num_returns="streaming")(_by_value(node.__name__))
+        attempt.messages = function.options(**needs).remote(
+            node.pack(replace(task, output=None)), {path: self._carried(path) for path in task.files}, self._token,
+            variables, whole,
+        )  # fmt: skip
+        attempt.tries += 1
+        attempt.machine, attempt.heard = None, time.monotonic()
+
+    def _carried(self, path: Path) -> Carried:
+        """Put a file where every machine can have it from, once."""
+        if path not in self._files:
+            self._files[path] = Carried.put(path)
+        return self._files[path]
+
+    def _ended(self, running: Mapping[Any, Attempt], on_step: OnStep) -> list[tuple[Attempt, aezoo.Outcome]]:
+        """Wait a moment for messages, and return the outcomes among them, and those of workers that fell silent."""
+        if not running:
+            return []
+        ready, _ = ray.wait(list(running), num_returns=len(running), timeout=0)
+        ready = ready or ray.wait(list(running), timeout=POLL_SECONDS)[0]
+        ended = []
+        for attempt in map(running.__getitem__, ready):
+            outcome = self._hear(attempt, on_step)
+            if outcome is not None:
+                ended.append((attempt, outcome))
+        for attempt in running.values():
+            if attempt.machine and time.monotonic() - attempt.heard > SILENT_SECONDS:
+                self._end([attempt])
+                ended.append((attempt, attempt.lost(f"its worker sent no sign of life for {SILENT_SECONDS:.0f} s")))
+        return ended
+
+    def _hear(self, attempt: Attempt, on_step: OnStep) -> aezoo.Outcome | None:
+        """Take the next message of a worker; return the outcome where it is one, or where none will come."""
+        try:
+            machine, pid, kind, content = ray.get(next(attempt.messages))
+        except StopIteration:
+            return attempt.lost("its worker ended without an outcome")
+        except ray.exceptions.OutOfMemoryError as error:
+            return attempt.lost(_first_line(error), "out_of_memory")
+        except ray.exceptions.RayError as error:
+            return attempt.lost(_first_line(error))
+        attempt.machine, attempt.pid, attempt.heard = machine, pid, time.monotonic()
+        self._used.add(machine)
+        if kind == "unfit":
+            return aezoo.Outcome(task=attempt.task, status="error", reason=content, unfit=True)
+        if kind == "ended":
+            outcome, printed = content
+            _write(attempt.task.output, printed)
+            return replace(outcome, task=attempt.task)
+        if kind == "steps" and content is not None:
+            on_step(attempt.task, content)
+        return None
+
+    def _again(self, attempt: Attempt, outcome: aezoo.Outcome) -> bool:
+        """Say whether a task is to be tried again, and tell why."""
+        machine = self._looked[1].get(attempt.machine or "")
+        where = f"node {machine.address} ({machine.id[:8]})" if machine else "a node that is gone"
+        if outcome.unfit and attempt.machine:
+            unfit = self._unfit.setdefault(attempt.task.software, {})
+            if attempt.machine not in unfit:
+                unfit[attempt.machine] = f"{where}: {outcome.reason}"
+                self._site.tell(f"{attempt.task.software or 'this bench'} does not run on {where}: {outcome.reason}")
+            attempt.tries -= 1
+            return True
+        short = outcome.status == "out_of_memory" and len(self._fit(attempt.task)) > 1
+        if attempt.tries >= TRIES or not (outcome.value is LOST or short):
+            return False
+        if attempt.machine:
+            attempt.failed.append(attempt.machine)
+        self._site.tell(f"{attempt.task.id} runs again, {attempt.tries + 1} of {TRIES}: {outcome.reason} ({where})")
+        return True
+
+    def _end(self, attempts: Sequence[Attempt]) -> None:
+        """End tasks that run, with their workers and all that those started."""
+        for attempt in attempts:
+            with contextlib.suppress(Exception):
+                ray.cancel(attempt.messages, force=True)
+        # A worker that is stopped hears nothing: it is killed from beside it.
+        alive = self.machines()
+        self._call(node.end, [(attempt.machine, attempt.pid) for attempt in attempts if attempt.machine in alive])
+
+    def _call(self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], gpu: float = 0) -> list[Any]:
+        """Call a function on machines, each with its arguments; return what it returned where the answer came soon."""
+        answers = [
+            ray.remote(max_retries=0)(function).options(**_at(machine), num_cpus=0, num_gpus=gpu).remote(*arguments)
+            for machine, *arguments in calls
+        ]
+        values = []
+        for answer in ray.wait(answers, num_returns=len(answers), timeout=ANSWER_SECONDS)[0] if answers else ():
+            with contextlib.suppress(ray.exceptions.RayError):
+                values.append(ray.get(answer))
+        return values
+
+
+def share_of(device_memory_bytes: int | None, gpu_bytes: int | None) -> float:
+    """Return the share of a GPU that a trial takes, in hundredths; a whole one where one of the sizes is unknown.
+
+    Args:
+        device_memory_bytes: The peak that its preflight measured.
+        gpu_bytes: The memory of the smallest GPU.
+    """
+    if not device_memory_bytes or not gpu_bytes:
+        return 1.0
+    share = (MARGIN * device_memory_bytes + CONTEXT_BYTES) / gpu_bytes
+    # More than half of one is a whole one: no other trial of the kind has room beside it.
+    return 1.0 if share > 0.5 else max(LEAST_SHARE, -(-share * 100 // 1) / 100)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def _at(machine: str) -> dict[str, Any]:
+    """Return the options that bind a task to a machine."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=machine, soft=False)}
+
+
+def _write(output: Path | None, printed: bytes) -> None:
+    if output is not None and printed:
+        with contextlib.suppress(OSError):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_bytes(printed)
+
+
+def _by_value(module: str) -> Callable[..., Any]:
+    """Return what a worker runs. It travels by value, so that a machine without aezoo can say that it has none."""
+
+    def work(*arguments: Any) -> Iterator[tuple[str, int, str, Any]]:
+        import importlib
+        import os as system
+
+        import ray as its_ray
+
+        here = its_ray.get_runtime_context().get_node_id(), system.getpid()
+        try:
+            its_node = importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no aezoo that works
+            yield (*here, "unfit", f"no aezoo there, {type(error).__name__}: {error}; install the same everywhere")
+            return
+        for kind, content in its_node.work(*arguments):
+            yield (*here, kind, content)
+
+    work.__module__ = "__main__"
+    return work

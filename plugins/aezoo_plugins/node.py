@@ -1,0 +1,227 @@
+"""What happens on a machine of a Ray cluster: a task's files come to it, its work runs in a process of its own.
+
+Ray uses a worker for many tasks, and it would keep the memory that each took of a GPU: so none of them is done in it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+import aezoo
+
+ALIVE_SECONDS = 5.0
+"""How often a worker sends a sign of life, where it has nothing else to send."""
+POLL_SECONDS = 0.25
+PRINTED_BYTES = 2**20
+"""What is brought back of all that a task printed: its end."""
+INHERITED = ("OMP_NUM_THREADS",)
+"""Ray sets these on its workers; a trial has them as the bench has, or not at all: sums in another order are others."""
+STALE_SECONDS = 3600.0
+Message = tuple[str, Any]
+"""A kind, `started`, `steps`, `ended` or `unfit`, and what belongs to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A node of the cluster: its id and address, and all that it has, whoever uses it now."""
+
+    id: str
+    address: str
+    cpus: int
+    gpus: int
+    memory: int
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Machine":
+        """Return what Ray says of a node."""
+        has = facts["Resources"]
+        return cls(
+            id=facts["NodeID"], address=facts["NodeManagerAddress"], cpus=int(has.get("CPU", 0)),
+            gpus=int(has.get("GPU", 0)), memory=int(has.get("memory", 0)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A file that a task reads, put into Ray's store once: bytes, uint8, of which each machine has one copy.
+
+    `reference` is theirs in the store. They are fetched only by a machine that does not see the file itself.
+    """
+
+    size: int
+    sha256: str
+    reference: Any
+
+    @classmethod
+    def put(cls, path: Path) -> "Carried":
+        """Put a file into Ray's store.
+
+        Raises:
+            aezoo.AezooError: there is no room for it.
+        """
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+        try:
+            reference = ray.put(np.asarray(content))
+        except Exception as error:
+            raise aezoo.AezooError(
+                f"Ray's store has no room for {len(content) / 1e9:.1f} GB of images: {error}; `ray start` takes "
+                "--object-store-memory, and a folder that all nodes share needs none"
+            ) from error
+        return cls(size=len(content), sha256=hashlib.sha256(content).hexdigest(), reference=reference)
+
+
+def pack(task: aezoo.Task) -> bytes:
+    """Return a task as bytes: whether it can be read there, the worker finds out, and says."""
+    return pickle.dumps(task)
+
+
+def work(
+    packed: bytes, files: Mapping[Path, Carried], token: str, variables: Mapping[str, str | None], exclusive: bool
+) -> Iterator[Message]:
+    """Do a task here, in a process of its own, and yield what is to be known of it.
+
+    Args:
+        packed: The task.
+        files: What it reads.
+        token: Of the call.
+        variables: `INHERITED` of the bench.
+        exclusive: Whether the whole machine must be the cluster's.
+    """
+    yield "started", None
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if exclusive and (shared := _shared()):
+        yield "unfit", shared
+        return
+    try:
+        task: aezoo.Task = pickle.loads(packed)
+        places = {path: _place(path, carried, token) for path, carried in files.items()}
+    except Exception as error:  # noqa: BLE001 - the machine has no such plugin, no room, another aezoo
+        yield "unfit", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return
+    gpus = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
+        output = Path(scratch) / "task" / "output.txt"
+        # A task that has no GPU is shown none: Ray leaves them all to be seen.
+        environment = {**task.environment, "CUDA_VISIBLE_DEVICES": gpus}
+        process = aezoo.TaskProcess(replace(task.moved(places), output=output, environment=environment))
+        steps: list[int] = []
+        try:
+            sent = time.monotonic()
+            while (outcome := process.poll(lambda _, done: steps.append(done))) is None:
+                if steps or time.monotonic() - sent > ALIVE_SECONDS:
+                    yield "steps", steps[-1] if steps else None
+                    steps.clear()
+                    sent = time.monotonic()
+                process.wait(POLL_SECONDS)
+            printed = _end_of(output)
+        finally:
+            process.kill()
+    yield "ended", (outcome, printed)
+
+
+def _shared() -> str | None:
+    """Say why a machine is not the cluster's alone; None where it is."""
+    here = ray.get_runtime_context().get_node_id()
+    (facts,) = (facts for facts in ray.nodes() if facts["NodeID"] == here)
+    cores, given = os.cpu_count() or 1, int(facts["Resources"].get("CPU", 0))
+    return f"it gives the cluster {given} of its {cores} cores: others share it" if given < cores else None
+
+
+def _end_of(output: Path) -> bytes:
+    with contextlib.suppress(OSError), output.open("rb") as file:
+        file.seek(max(0, output.stat().st_size - PRINTED_BYTES))
+        return file.read()
+    return b""
+
+
+def _place(path: Path, carried: Carried, token: str) -> Path:
+    """Return where a file lies on this machine: where the bench has it, if this machine sees it, else a copy."""
+    return path if _is_same(path, carried.size, carried.sha256) else _copy(token, carried)
+
+
+@cache
+def _is_same(path: Path, size: int, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _copy(token: str, carried: Carried) -> Path:
+    """Return the machine's one copy of a file; whoever comes first writes it."""
+    folder = _folder(token)
+    target = folder / carried.sha256
+    with (folder / f"{carried.sha256}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            content = ray.get(carried.reference)
+            part = folder / f"{carried.sha256}.part"
+            with part.open("wb") as file:
+                content.tofile(file)
+            part.rename(target)
+    return target
+
+
+@cache
+def _folder(token: str) -> Path:
+    """Return this machine's folder for the files of a call, held as long as this worker lives; stale ones go."""
+    folder = _root() / token
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _held.append((folder / "held").open("w"))
+    fcntl.flock(_held[-1], fcntl.LOCK_SH)
+    for other in _root().iterdir():
+        with contextlib.suppress(OSError):
+            if other != folder and time.time() - other.stat().st_mtime > STALE_SECONDS:
+                with (other / "held").open("w") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(other)
+    return folder
+
+
+_held: list[Any] = []
+
+
+def _root() -> Path:
+    root = Path(tempfile.gettempdir()) / f"aezoo-ray-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise aezoo.AezooError(f"{root} is another user's; the variable TMPDIR names another folder")
+    return root
+
+
+def forget(token: str) -> None:
+    """Remove the files of a call from this machine."""
+    shutil.rmtree(_root() / token, ignore_errors=True)
+
+
+def end(pid: int) -> None:
+    """Kill a worker of this machine, and with it all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def gpu_bytes() -> int | None:
+    """Return the memory of the smallest GPU of this machine; None where there is none that torch sees."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return min(torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count()))

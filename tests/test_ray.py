@@ -1,0 +1,332 @@
+"""Trials on a real Ray cluster, of several nodes on this machine: the table is the local one, whatever a node does."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import TINY
+
+import aezoo
+from aezoo.contract.recipe import Recipe
+from aezoo.harness.observer import Observer
+from aezoo.registry.names import discover
+
+pytest.importorskip("ray")
+import ray
+from ray.cluster_utils import Cluster
+
+from aezoo_plugins import cluster, node
+from aezoo_plugins.executors.ray import RAY, connect
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+STORE = 80 * 2**20
+RECIPE = Recipe(name="t", dataset="tiny", steps=40, batch_size=16, seeds=6)
+VARIANTS = ["plug[latent_dim=2]", "plug[latent_dim=2,width=8]", "plug[latent_dim=2,width=9]"]
+PLUG = """
+    import multiprocessing, os, signal, time
+    import aezoo, torch
+    from torch import nn
+
+    class Plug(aezoo.Autoencoder):
+        steps = 0
+
+        def training_forward(self, x):
+            # The preflight takes fewer: what is wrong with a node shows in a trial.
+            self.steps += 1
+            if self.steps > 20:
+                time.sleep(0.02)
+                if os.environ.get("NODE") == "memory":
+                    torch.empty(2**62, dtype=torch.uint8)
+                if os.environ.get("NODE") == "hang":
+                    os.kill(multiprocessing.parent_process().pid, signal.SIGSTOP)
+                    time.sleep(1000)
+            return aezoo.TrainingOutput(self(x))
+
+    def build(image_shape, *, latent_dim: int = 2, width: int = 7):
+        print("sees", repr(os.environ.get("CUDA_VISIBLE_DEVICES")), os.environ.get("OMP_NUM_THREADS"), flush=True)
+        return Plug(nn.Sequential(nn.Flatten(), nn.Linear(36, width), nn.ReLU(), nn.Linear(width, latent_dim)),
+                    nn.Sequential(nn.Linear(latent_dim, 36), nn.Unflatten(1, image_shape)))
+
+    @aezoo.hookimpl
+    def aezoo_architectures():
+        yield aezoo.Architecture(name="plug", build=build, summary="s", reference="r")
+"""
+DETERMINISTIC = [
+    "variant",
+    "rank",
+    "objective",
+    "latent_size",
+    "num_params",
+    "test_mse",
+    "test_mse_low",
+    "vs_pca",
+    "seeds",
+    "status",
+]
+
+
+def lay(site: Path, name: str, source: str, version: str) -> None:
+    """Lay a distribution with one plugin module into a folder."""
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{name}.py").write_text(textwrap.dedent(source))
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[aezoo]\n{name} = {name}\n")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of distributions that this process and every node have on their paths."""
+    folder = tmp_path_factory.mktemp("site")
+    lay(folder, "tiny_data", TINY, "1.2")
+    lay(folder, "plug", PLUG, "1.0")
+    other = tmp_path_factory.mktemp("other")
+    lay(other, "plug", PLUG, "2.0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *(path for path in sys.path if path)]))
+        discover.cache_clear()
+        yield {"here": folder, "other": other}
+    discover.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def nodes(site):
+    """A cluster of two nodes of one core each; a test adds what is to go wrong."""
+    # The paths of its sockets are longer than the rest of one in the tests' own temporary folder.
+    folder = tempfile.mkdtemp(dir="/tmp", prefix="aezoo-")
+    with pytest.MonkeyPatch.context() as patch:
+        # Its workers would wait for all that this machine does beside the tests.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_TMPDIR", folder)
+        head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(num_cpus=1, num_gpus=2, object_store_memory=STORE)
+        yield made
+        made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def local(site, tmp_path_factory):
+    """The run that the local executor makes of the same call."""
+    return bench(tmp_path_factory.mktemp("local") / "run")
+
+
+class Hears(Observer):
+    """What the bench says, and a hand that does something when so many trials have ended."""
+
+    def __init__(self, after: int = -1, act=lambda: None) -> None:
+        self.warnings: list[str] = []
+        self.left, self.act = after, act
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def ended(self, record) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+def bench(out, observer=None, variants=VARIANTS, **settings):
+    settings = {"recipe": RECIPE, "timing": False, "report": False, "device": "cpu", **settings}
+    return aezoo.bench(variants, out=out, observer=observer or Observer(), **settings)
+
+
+def test_a_node_that_dies_in_the_middle_costs_nothing_and_the_table_is_the_local_one(nodes, local, tmp_path):
+    dies = nodes.add_node(num_cpus=1, object_store_memory=STORE)
+    hears = Hears(8, lambda: nodes.remove_node(dies, allow_graceful=False))
+    run = bench(tmp_path / "run", hears, executor="ray", address=nodes.address, timing=True)
+    assert len(run.records()) == 30
+    assert run.table()[DETERMINISTIC].equals(local.table()[DETERMINISTIC])
+    weights = [{record.trial_id: record.weights_sha256 for record in each.records()} for each in (run, local)]
+    assert weights[0] == weights[1]
+    assert {record.executor for record in run.records()} == {"ray"}
+    again = [line for line in hears.warnings if "runs again, 2 of 3: NodeDiedError" in line]
+    assert len(again) in (1, 2), hears.warnings
+    # Nodes on one machine: none of them is alone, and a row says why it has no speed.
+    reason = "several nodes of the cluster are on one machine"
+    assert run.table()["no_speed"].str.startswith(reason).all()
+    assert run.table()["infer_images_per_s"].isna().all()
+    # A task without a GPU is shown none, whatever the node has, and has the threads' variable as the bench has it.
+    omp = os.environ.get("OMP_NUM_THREADS")
+    printed = {path.read_text() for path in (tmp_path / "run").glob("artifacts/plug*/output.txt")}
+    assert printed == {f"sees '' {omp}\n"}
+
+
+def test_nodes_with_another_plugin_too_little_memory_or_a_worker_that_hangs_change_nothing(
+    nodes, local, site, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster, "SILENT_SECONDS", 8.0)
+    monkeypatch.setattr(node, "ALIVE_SECONDS", 1.0)
+    paths = {"PYTHONPATH": os.pathsep.join([str(site["other"]), os.environ["PYTHONPATH"]])}
+    broken = tmp_path / "broken" / "aezoo"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('of another Python')")
+    kinds = {
+        "memory": {"NODE": "memory"}, "hang": {"NODE": "hang"}, "version": paths,
+        "none": {"PYTHONPATH": os.pathsep.join([str(broken.parent), os.environ["PYTHONPATH"]])},
+    }  # fmt: skip
+    bad = [nodes.add_node(num_cpus=1, object_store_memory=STORE, env_vars=kind) for kind in kinds.values()]
+    hears = Hears()
+    try:
+        run = bench(tmp_path / "run", hears, executor="ray", address=nodes.address)
+    finally:
+        for each in bad:
+            nodes.remove_node(each, allow_graceful=False)
+    assert run.table()[DETERMINISTIC].equals(local.table()[DETERMINISTIC])
+    assert {record.plugin.version for record in run.records() if record.architecture == "plug"} == {"1.0"}
+    lines = "\n".join(hears.warnings)
+    assert lines.count("here is plugin plug of plug 2.0, but the bench has plug 1.0; install the same everywhere") == 1
+    assert "no aezoo there, ImportError: of another Python; install the same everywhere" in lines
+    assert "runs again, 2 of 3: MemoryError" in lines or "runs again, 2 of 3: RuntimeError" in lines
+    assert "runs again, 2 of 3: its worker sent no sign of life for 8 s" in lines
+    assert not [each for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_STOPPED]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A work of a test: what its process sees."""
+
+    path: Path | None = None
+
+    def run(self, report):
+        report(3)
+        time.sleep(0.5)
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return seen, self.path and (self.path.read_bytes(), str(self.path))
+
+    def moved(self, places):
+        return Look(places[self.path])
+
+
+@dataclass(frozen=True)
+class Dies:
+    """A work of a test that ends its own process."""
+
+    def run(self, report):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outcomes(nodes, *tasks, site=None, **callbacks):
+    site = site or aezoo.Site(address=nodes.address, device="cpu")
+    with RAY.connected(site) as executor:
+        return {outcome.task.id: outcome for outcome in executor.outcomes(tasks, 1, **callbacks)}
+
+
+def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, tmp_path, monkeypatch):
+    path = tmp_path / "images"
+    path.write_bytes(bytes(range(256)) * 40)
+    real = node.Carried.put
+    monkeypatch.setattr(node.Carried, "put", lambda gone: (real(gone), gone.unlink())[0])
+    steps = []
+    tasks = [
+        aezoo.Task(id=str(number), work=Look(path), files=(path,), output=tmp_path / "o" / "p") for number in range(3)
+    ]
+    ended = outcomes(nodes, *tasks, on_step=lambda task, done: steps.append(done))
+    places = set()
+    for outcome in ended.values():
+        assert outcome.status == "ok", outcome.reason
+        content, place = outcome.value[1]
+        assert content == bytes(range(256)) * 40
+        places.add(place)
+    # One copy a machine, which these two nodes are.
+    assert len(places) == 1
+    assert not Path(places.pop()).exists()
+    assert set(steps) == {3}
+
+
+def test_a_file_that_a_node_sees_is_read_where_it_lies(nodes, tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(b"pixels")
+    ended = outcomes(nodes, aezoo.Task(id="a", work=Look(path), files=(path,)))
+    assert ended["a"].value[1] == (b"pixels", str(path))
+
+
+def test_a_gpu_is_shown_to_the_task_that_has_it_and_a_tasks_own_death_is_final(nodes):
+    needs = aezoo.Needs(device="cuda")
+    gpus = [aezoo.Task(id=f"gpu {number}", work=Look(), needs=needs) for number in range(2)]
+    tried: list[str] = []
+    ended = outcomes(
+        nodes, *gpus, aezoo.Task(id="dies", work=Dies()), aezoo.Task(id="cores", work=Look(), threads=99),
+        aezoo.Task(id="memory", work=Look(), needs=aezoo.Needs(memory_bytes=10**15)),
+        aezoo.Task(id="none", work=Look()), may_start=lambda task: task.id != "none",
+        on_start=lambda task: tried.append(task.id),
+    )  # fmt: skip
+    assert {ended[task.id].value[0] for task in gpus} <= {"0", "1"}
+    assert (ended["dies"].status, ended["dies"].reason) == ("error", "its process was killed by SIGKILL")
+    assert "it needs 99 cores of one node, which no node of the Ray cluster has" in ended["cores"].reason
+    assert ended["memory"].status == "out_of_memory"
+    assert "it needs 1000000.0 GB, but the largest node of the Ray cluster has" in ended["memory"].reason
+    assert "none" not in ended
+    assert sorted(tried) == ["cores", "dies", "gpu 0", "gpu 1", "memory"]
+
+
+@pytest.mark.parametrize(
+    ("peak", "total", "share"),
+    [(None, 8e9, 1), (1e9, None, 1), (1e9, 80e9, 0.05), (6e9, 80e9, 0.11), (3e9, 8e9, 1), (2e9, 8e9, 0.4)],
+)
+def test_a_trial_takes_the_share_of_a_gpu_that_its_preflight_measured(peak, total, share):
+    assert cluster.share_of(peak, total) == share
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"executor": "local", "address": "auto"}, "the executor local takes no --address"),
+        ({"executor": "ray", "address": "ray://a:1"}, "aezoo does not go through Ray's client, ray://a:1; run it on"),
+        ({"executor": "ray", "address": "127.0.0.1:1"}, "no Ray cluster at 127.0.0.1:1: .*refused; `ray status` there"),
+        ({"executor": "ray", "address": "nowhere"}, "no Ray cluster at nowhere: it is auto or HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_cannot_be_had_is_one_line_and_nothing_is_written(settings, reason, site, tmp_path):
+    with pytest.raises(aezoo.AezooError, match=reason):
+        bench(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_ray_the_executor_says_what_to_install(site, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(aezoo.AezooError, match=r"the executor ray needs Ray: pip install 'aezoo\[ray\]'"):
+        bench(tmp_path / "run", executor="ray")
+
+
+def test_a_device_that_no_node_has_is_one_line(nodes):
+    for device, reason in [("mps", "no device 'mps' on a Ray cluster"), ("cuda", "on no node")]:
+        if device == "cuda":
+            continue
+        with pytest.raises(aezoo.AezooError, match=reason), connect(aezoo.Site(address=nodes.address, device=device)):
+            pass
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_bench_on_a_cluster_of_its_own_as_on_one_machine(number, site, launcher, tmp_path):
+    """The cluster that it started on this machine goes with it, and so does every process of a trial."""
+    process = launcher.start(
+        "bench", "plug[latent_dim=2]", "--dataset", "tiny", "--steps", "100000", "--seeds", "1", "--executor", "ray",
+        "--no-timing", "--no-report", "--out", "run", cwd=tmp_path, NODE="",
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while "plug" not in "".join(process.err.read_text().splitlines()[-3:]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    mine = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert any("raylet" in each.name() for each in mine)
+    os.kill(process.pid, number)
+    assert process.wait() == 1
+    text = process.err.read_text()
+    assert "Traceback" not in text
+    assert "interrupted" in process.out.read_text() + text
+    gone, alive = psutil.wait_procs(mine, timeout=20)
+    assert not alive, (alive, gone)

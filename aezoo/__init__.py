@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aezoo.contract.arrays import Arranged
     from aezoo.contract.dataset import Dataset
     from aezoo.contract.encoded import Background, ImageHead, list_image_files, open_image, read_head
-    from aezoo.contract.executor import Executor, Needs, Outcome, Site, Task, Work
+    from aezoo.contract.executor import Executor, Needs, Outcome, Progress, Site, Task, Work
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.images import Images, Part, part_of
     from aezoo.contract.levels import AxisOrder, Range
@@ -58,6 +58,7 @@ _HOME = {
     "Outcome": "contract.executor",
     "Part": "contract.images",
     "Preprocessing": "contract.preprocessing",
+    "Progress": "contract.executor",
     "Range": "contract.levels",
     "Recipe": "contract.recipe",
     "Request": "harness.request",
@@ -112,6 +113,7 @@ __all__ = [
     "Outcome",
     "Part",
     "Preprocessing",
+    "Progress",
     "Range",
     "Recipe",
     "Request",

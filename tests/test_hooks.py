@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -301,12 +301,13 @@ def tasks_of(*names):
 def outcomes(run, names="abc", refused=""):
     started = []
     found = Executor(name="some", run=run, summary="s").outcomes(
-        tasks_of(*names), 2, lambda task: started.append(task.id), lambda *_: None, lambda task: task.id not in refused
-    )
+        tasks_of(*names), 2, lambda task: started.append(task.id),
+        may_start=lambda task: None if task.id in refused else task,
+    )  # fmt: skip
     return [(one.task.id, one.status, one.reason) for one in found], started
 
 
-def loses(tasks, jobs, on_start, on_step, may_start):
+def loses(tasks, jobs, on_start, on_report, may_start):
     for task in tasks[:2]:
         if may_start(task):
             on_start(task)
@@ -328,6 +329,36 @@ def test_an_executor_that_loses_tasks_or_raises_leaves_a_row_for_each():
     assert outcomes(lambda *_: None)[0][0] == (
         "a", "error", "the executor some raised TypeError: 'NoneType' object is not iterable",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["local", "inline"])
+def test_a_task_runs_as_may_start_returned_it_and_what_it_reports_comes_back(name, distribute):
+    distribute("""
+        from dataclasses import dataclass
+        from aezoo import Progress
+
+        @dataclass(frozen=True)
+        class Counts:
+            first: int
+
+            def run(self, report):
+                report(Progress(steps=self.first))
+                report(Progress(steps=self.first + 1, checkpoint=b"x" * 200_000))
+                return self.first
+    """)
+    import fake_dist
+
+    def may_start(task):
+        return replace(task, work=fake_dist.Counts(7)) if task.id == "a" else None
+
+    tasks = [Task(id=name, work=fake_dist.Counts(0)) for name in "ab"]
+    executor = LOCAL if name == "local" else discover().executor(name)
+    reports = []
+    (outcome,) = executor.outcomes(tasks, 2, on_report=lambda *report: reports.append(report), may_start=may_start)
+    assert (outcome.task.id, outcome.value) == ("a", 7)
+    assert [(task.id, progress.steps, progress.checkpoint) for task, progress in reports] == [
+        ("a", 7, None), ("a", 8, b"x" * 200_000),
+    ]  # fmt: skip
 
 
 def test_an_executor_is_closed_when_the_iteration_ends_early():

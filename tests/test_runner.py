@@ -32,7 +32,7 @@ ELSEWHERE = """
 
     CODE = "; ".join([
         "import pickle, sys",
-        "[(pickle.dump(pickle.load(sys.stdin.buffer).run(lambda steps: None), sys.stdout.buffer), sys.stdout.flush())"
+        "[(pickle.dump(pickle.load(sys.stdin.buffer).run(lambda report: None), sys.stdout.buffer), sys.stdout.flush())"
         " for _ in iter(int, 1)]",
     ])
     # Another machine: it has bytes, a folder and a temporary folder of its own, and nothing else.
@@ -40,9 +40,9 @@ ELSEWHERE = """
     machine = subprocess.Popen([sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder,
                                env={**os.environ, "TMPDIR": folder, "HOME": folder})
 
-    def run(tasks, jobs, on_start, on_step, may_start):
+    def run(tasks, jobs, on_start, on_report, may_start):
         for task in tasks:
-            if may_start(task):
+            if task := may_start(task):
                 on_start(task)
                 pickle.dump(task, machine.stdin)
                 machine.stdin.flush()
@@ -220,11 +220,11 @@ def test_an_executor_that_returns_something_else_leaves_a_row_that_says_so(tiny,
         import aezoo
         from dataclasses import replace
 
-        def run(tasks, jobs, on_start, on_step, may_start):
+        def run(tasks, jobs, on_start, on_report, may_start):
             for task in tasks:
-                if may_start(task):
+                if task := may_start(task):
                     on_start(task)
-                    outcome = task.run(lambda steps: None)
+                    outcome = task.run(lambda progress: None)
                     odd = isinstance(outcome.value, tuple)
                     yield replace(outcome, value="odd") if odd else outcome
 

@@ -12,7 +12,20 @@ from aezoo.errors import AezooError, ContractError, RefusedError, UnfitError, re
 
 Status = Literal["ok", "diverged", "out_of_memory", "timeout", "error", "invalid", "interrupted"]
 """How a task, and so a trial, may end."""
-Report = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a task has come: the training steps that are done, and, now and then, a checkpoint.
+
+    `checkpoint` is what the same work goes on from, in another process or on another machine; None for none.
+    """
+
+    steps: int
+    checkpoint: bytes | None = None
+
+
+Report = Callable[[Progress], None]
 
 
 class Work(Protocol):
@@ -22,7 +35,7 @@ class Work(Protocol):
         """Do it, in whatever process this is called in, and return what came of it.
 
         Args:
-            report: Takes, now and then, the number of training steps that are done.
+            report: Takes, now and then, how far it has come.
 
         Raises:
             BaseException: whatever a plugin's code raises.
@@ -89,7 +102,7 @@ class Task:
         """Do the work here and now, and return how it ended; it raises nothing but KeyboardInterrupt.
 
         Args:
-            report: Takes, now and then, the number of training steps that are done.
+            report: Takes, now and then, how far it has come.
         """
         try:
             with machine.configured(self.threads):
@@ -128,9 +141,9 @@ def status_of(error: BaseException) -> Status:
 
 
 OnStart = Callable[[Task], None]
-OnStep = Callable[[Task, int], None]
-MayStart = Callable[[Task], bool]
-RunTasks = Callable[[Sequence[Task], int, OnStart, OnStep, MayStart], Iterator[Outcome]]
+OnReport = Callable[[Task, Progress], None]
+MayStart = Callable[[Task], Task | None]
+RunTasks = Callable[[Sequence[Task], int, OnStart, OnReport, MayStart], Iterator[Outcome]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +169,13 @@ class Executor:
 
     Args:
         name: Letters, digits, ``_``, ``-`` and ``.``; what ``--executor`` takes.
-        run: Called as ``run(tasks, jobs, on_start, on_step, may_start)``; yields the `Outcome` of each task as it
+        run: Called as ``run(tasks, jobs, on_start, on_report, may_start)``; yields the `Outcome` of each task as it
             comes. It runs `jobs` side by side, in the order of `tasks`. When a task's turn comes it asks
-            ``may_start(task)``, and leaves the task out where that is False, else calls ``on_start(task)``; what the
-            task reports it hands to ``on_step(task, steps)``. All three are called in the process that iterates. Where
-            the iteration is closed before its end, what still runs must be killed.
+            ``may_start(task)``, which returns the task as it is to run, with the checkpoint that it goes on from where
+            there is one; or None where it is to be left out. Then it calls ``on_start(task)``; and what the task
+            reports, a `Progress`, it hands to ``on_report(task, progress)``. Whoever tries a task again asks again:
+            so that it goes on from its last checkpoint. All three are called in the process that iterates. Where the
+            iteration is closed before its end, what still runs must be killed.
         summary: One line that says what it does.
         shares_files: Whether what it runs sees the files of this machine. Where it does not, what a task prints is
             lost, unless the executor writes it into ``task.output`` itself.
@@ -217,8 +232,8 @@ class Executor:
         tasks: Sequence[Task],
         jobs: int,
         on_start: OnStart = lambda _: None,
-        on_step: OnStep = lambda *_: None,
-        may_start: MayStart = lambda _: True,
+        on_report: OnReport = lambda *_: None,
+        may_start: MayStart = lambda task: task,
     ) -> Generator[Outcome]:
         """Run tasks, and yield one outcome of each that may start, whatever becomes of the executor.
 
@@ -229,9 +244,10 @@ class Executor:
         allowed: dict[str, bool] = {}
         started: set[str] = set()
 
-        def ask(task: Task) -> bool:
-            allowed[task.id] = may_start(task)
-            return allowed[task.id]
+        def ask(task: Task) -> Task | None:
+            ready = may_start(task)
+            allowed[task.id] = ready is not None
+            return ready
 
         def start(task: Task) -> None:
             started.add(task.id)
@@ -242,7 +258,7 @@ class Executor:
         try:
             if self.run is None:
                 raise AezooError(f"the executor {self.name} is not connected")
-            outcomes = self.run(tasks, jobs, start, on_step, ask)
+            outcomes = self.run(tasks, jobs, start, on_report, ask)
             for outcome in outcomes:
                 if left.pop(outcome.task.id, None):
                     yield outcome
@@ -253,7 +269,7 @@ class Executor:
         finally:
             getattr(outcomes, "close", lambda: None)()
         for task in left.values():
-            if allowed[task.id] if task.id in allowed else ask(task):
+            if allowed[task.id] if task.id in allowed else ask(task) is not None:
                 if task.id not in started:
                     start(task)
                 yield Outcome(task=task, status="error", reason=reason)

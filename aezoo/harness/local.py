@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from aezoo import machine
-from aezoo.contract.executor import Executor, MayStart, OnStart, OnStep, Outcome, Task
+from aezoo.contract.executor import Executor, MayStart, OnReport, OnStart, Outcome, Progress, Task
 from aezoo.errors import StorageError, reason_of, system_reason, traceback_of
 
 _PRELOAD = ("torch", "torch._dynamo", "aezoo.harness.timing")
@@ -58,8 +58,8 @@ def run_tasks(
     tasks: Sequence[Task],
     jobs: int,
     on_start: OnStart = lambda _: None,
-    on_step: OnStep = lambda *_: None,
-    may_start: MayStart = lambda _: True,
+    on_report: OnReport = lambda *_: None,
+    may_start: MayStart = lambda task: task,
 ) -> Generator[Outcome]:
     """Run tasks, `jobs` at a time and in their order, and yield each outcome as it comes.
 
@@ -72,15 +72,15 @@ def run_tasks(
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                task = waiting.pop()
-                if may_start(task):
+                task = may_start(waiting.pop())
+                if task is not None:
                     running.append(TaskProcess(task))
                     on_start(task)
             if not running:
                 break
             connection.wait([process.receiver for process in running], timeout=_POLL_SECONDS)
             for process in list(running):
-                outcome = process.poll(on_step)
+                outcome = process.poll(on_report)
                 if outcome is not None:
                     running.remove(process)
                     yield outcome
@@ -115,13 +115,13 @@ class TaskProcess:
         """Wait until there is something to poll for, or so many seconds are over."""
         connection.wait([self.receiver], timeout=seconds)
 
-    def poll(self, on_step: Callable[[Task, int], None]) -> Outcome | None:
-        """Return the outcome, or None while the task runs; what it reports goes to `on_step`."""
+    def poll(self, on_report: OnReport) -> Outcome | None:
+        """Return the outcome, or None while the task runs; what it reports goes to `on_report`."""
         try:
             while self.receiver.poll():
                 message = self.receiver.recv()
-                if isinstance(message, int):
-                    on_step(self.task, message)
+                if isinstance(message, Progress):
+                    on_report(self.task, message)
                 else:
                     return self._end(replace(message, task=self.task))
         except (EOFError, OSError):
@@ -209,7 +209,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _child(task: Task, sender: Any) -> None:
-    """Run a task in its process, and send steps and then the outcome."""
+    """Run a task in its process, and send what it reports and then the outcome."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name, value in task.environment.items():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aezoo.contract.executor import Outcome, Task
+from aezoo.contract.executor import Outcome, Progress, Task
 from aezoo.errors import StorageError
 from aezoo.harness import timing
 from aezoo.harness.images import shown_images
@@ -144,17 +144,17 @@ class Runner:
                 started[plan.trial_id] = now()
                 grid.observer.started(plan)
 
-        def on_step(task: Task, steps: int) -> None:
+        def on_report(task: Task, progress: Progress) -> None:
             each = grid.info.recipe.num_steps(grid.info.dataset.num_train)
             for number, plan in enumerate(groups[task.id]):
-                done = min(max(steps - number * each, 0), each)
+                done = min(max(progress.steps - number * each, 0), each)
                 if done > steps_done.get(plan.trial_id, 0):
                     steps_done[plan.trial_id] = done
                     grid.observer.stepped(plan, done)
 
         tasks = [grid.trial_task(group, self._output(group[0].trial_id)) for group in groups.values()]
         outcomes = grid.executor.outcomes(
-            tasks, grid.jobs, on_start, on_step, lambda task: self._claim(*groups[task.id])
+            tasks, grid.jobs, on_start, on_report, lambda task: task if self._claim(*groups[task.id]) else None
         )
         try:
             for outcome in outcomes:
@@ -204,7 +204,7 @@ class Runner:
         return False
 
     def _claim_name(self, name: str) -> bool:
-        claim = self.grid.run.claim(name)
+        claim = self.claims.get(name) or self.grid.run.claim(name)
         if claim is not None:
             self.claims[name] = claim
         return claim is not None
@@ -262,7 +262,7 @@ class Runner:
         plans = {plan.trial_id: plan for plan in self.grid.plans if plan.trial_id in unmeasured}
         tasks = [self._measure_task(plan, unmeasured[trial_id]) for trial_id, plan in plans.items()]
         for outcome in self.grid.executor.outcomes(
-            tasks, self.grid.jobs, may_start=lambda task: self._claim_name(f"metrics-{task.id}")
+            tasks, self.grid.jobs, may_start=lambda task: task if self._claim_name(f"metrics-{task.id}") else None
         ):
             self._keep_metrics(plans[outcome.task.id], unmeasured[outcome.task.id], outcome)
             measured.add(outcome.task.id)

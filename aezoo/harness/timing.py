@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo import machine
-from aezoo.contract.executor import Report, Task, Work
+from aezoo.contract.executor import Progress, Report, Task, Work
 from aezoo.contract.network import is_closed_form
 from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.harness.images import ImagesWork
@@ -186,7 +186,7 @@ class TimeAlone:
         timings = measure(
             waiting, self.reference, environment,
             task=lambda task_id, work: Task(id=task_id, work=work, threads=self.threads, environment=variables),
-            on_visit=lambda done, _: report(done), warn=warnings.append,
+            on_visit=lambda done, _: report(Progress(steps=done)), warn=warnings.append,
         ) if waiting else []  # fmt: skip
         return Timed(environment=environment, timings=tuple(timings), warnings=tuple(warnings))
 

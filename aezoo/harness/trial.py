@@ -6,7 +6,7 @@ Each work loads the one plugin that it needs, so that nothing but names and numb
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo import machine
-from aezoo.contract.executor import Report, status_of
+from aezoo.contract.executor import Progress, Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
@@ -95,8 +95,9 @@ class TrainAndScore(ImagesWork):
             trained = fit(module, train_NCHW, plan.seed, plan.device)
         else:
             trained = train(
-                module, train_NCHW, plan.settings, plan.seed, report, compiled=plan.compiled, device=plan.device
-            )
+                module, train_NCHW, plan.settings, plan.seed, lambda steps: report(Progress(steps=steps)),
+                compiled=plan.compiled, device=plan.device,
+            )  # fmt: skip
         facts: dict[str, Any] = {
             "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
             "compile_seconds": trained.compile_seconds,
@@ -157,7 +158,7 @@ def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) 
 
 def _ahead(report: Report, before: int) -> Report:
     """Return what reports the steps of a trial before which others took so many."""
-    return lambda steps: report(before + steps)
+    return lambda progress: report(replace(progress, steps=before + progress.steps))
 
 
 def _active_units(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan) -> float | None:

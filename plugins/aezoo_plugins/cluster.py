@@ -30,7 +30,7 @@ ALONE_SECONDS = 600.0
 MARGIN, CONTEXT_BYTES, LEAST_SHARE = 1.3, 600e6, 0.05
 """What a trial takes of a GPU: the preflight's peak with a margin, what CUDA holds in every process; this at least."""
 POLL_SECONDS, ANSWER_SECONDS = 0.5, 20.0
-OnStep = Callable[[aezoo.Task, int], None]
+OnReport = Callable[[aezoo.Task, aezoo.Progress], None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,8 +95,8 @@ class Cluster:
         tasks: Sequence[aezoo.Task],
         jobs: int,  # noqa: ARG002 - a cluster may grow
         on_start: Callable[[aezoo.Task], None],
-        on_step: OnStep,
-        may_start: Callable[[aezoo.Task], bool],
+        on_report: OnReport,
+        may_start: Callable[[aezoo.Task], aezoo.Task | None],
     ) -> Generator[aezoo.Outcome]:
         """Run tasks, in their order, as many at once as there is room for, or the call allows; yield each outcome."""
         waiting = deque(Attempt(task=task) for task in tasks)
@@ -105,17 +105,20 @@ class Cluster:
             while waiting or running:
                 while waiting and len(running) < self.most(waiting[0].task):
                     attempt = waiting.popleft()
+                    # One that is tried again goes on from its last checkpoint.
+                    ready = may_start(attempt.task)
+                    if ready is None:
+                        continue
+                    attempt.task = ready
                     if not attempt.tries:
-                        if not may_start(attempt.task):
-                            continue
-                        on_start(attempt.task)
+                        on_start(ready)
                     nowhere = self._nowhere(attempt.task)
                     if nowhere is not None:
                         yield nowhere
                     else:
                         self._submit(attempt)
                         running[attempt.messages] = attempt
-                for attempt, outcome in self._ended(running, on_step):
+                for attempt, outcome in self._ended(running, on_report):
                     del running[attempt.messages]
                     if self._again(attempt, outcome):
                         waiting.appendleft(attempt)
@@ -237,7 +240,7 @@ class Cluster:
             self._files[path] = Carried.put(path)
         return self._files[path]
 
-    def _ended(self, running: Mapping[Any, Attempt], on_step: OnStep) -> list[tuple[Attempt, aezoo.Outcome]]:
+    def _ended(self, running: Mapping[Any, Attempt], on_report: OnReport) -> list[tuple[Attempt, aezoo.Outcome]]:
         """Wait a moment for messages, and return the outcomes among them, and those of workers that fell silent."""
         if not running:
             return []
@@ -245,7 +248,7 @@ class Cluster:
         ready = ready or ray.wait(list(running), timeout=POLL_SECONDS)[0]
         ended = []
         for attempt in map(running.__getitem__, ready):
-            outcome = self._hear(attempt, on_step)
+            outcome = self._hear(attempt, on_report)
             if outcome is not None:
                 ended.append((attempt, outcome))
         for attempt in running.values():
@@ -254,7 +257,7 @@ class Cluster:
                 ended.append((attempt, attempt.lost(f"its worker sent no sign of life for {SILENT_SECONDS:.0f} s")))
         return ended
 
-    def _hear(self, attempt: Attempt, on_step: OnStep) -> aezoo.Outcome | None:
+    def _hear(self, attempt: Attempt, on_report: OnReport) -> aezoo.Outcome | None:
         """Take the next message of a worker; return the outcome where it is one, or where none will come."""
         try:
             machine, pid, kind, content = ray.get(next(attempt.messages))
@@ -272,8 +275,8 @@ class Cluster:
             outcome, printed = content
             _write(attempt.task.output, printed)
             return replace(outcome, task=attempt.task)
-        if kind == "steps" and content is not None:
-            on_step(attempt.task, content)
+        if kind == "progress":
+            on_report(attempt.task, content)
         return None
 
     def _again(self, attempt: Attempt, outcome: aezoo.Outcome) -> bool:

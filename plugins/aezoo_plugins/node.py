@@ -32,7 +32,7 @@ INHERITED = ("OMP_NUM_THREADS",)
 """Ray sets these on its workers; a trial has them as the bench has, or not at all: sums in another order are others."""
 STALE_SECONDS = 3600.0
 Message = tuple[str, Any]
-"""A kind, `started`, `steps`, `ended` or `unfit`, and what belongs to it."""
+"""A kind, `alive`, `progress`, `ended` or `unfit`, and what belongs to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def work(
         variables: `INHERITED` of the bench.
         exclusive: Whether the whole machine must be the cluster's.
     """
-    yield "started", None
+    yield "alive", None
     for name, value in variables.items():
         os.environ.pop(name, None)
         if value is not None:
@@ -121,19 +121,25 @@ def work(
         # A task that has no GPU is shown none: Ray leaves them all to be seen.
         environment = {**task.environment, "CUDA_VISIBLE_DEVICES": gpus}
         process = aezoo.TaskProcess(replace(task.moved(places), output=output, environment=environment))
-        steps: list[int] = []
+        reports: list[aezoo.Progress] = []
         try:
             sent = time.monotonic()
-            while (outcome := process.poll(lambda _, done: steps.append(done))) is None:
-                if steps or time.monotonic() - sent > ALIVE_SECONDS:
-                    yield "steps", steps[-1] if steps else None
-                    steps.clear()
+            while (outcome := process.poll(lambda _, progress: reports.append(progress))) is None:
+                if reports or time.monotonic() - sent > ALIVE_SECONDS:
                     sent = time.monotonic()
+                    yield ("progress", _latest(reports)) if reports else ("alive", None)
+                    reports.clear()
                 process.wait(POLL_SECONDS)
             printed = _end_of(output)
         finally:
             process.kill()
     yield "ended", (outcome, printed)
+
+
+def _latest(reports: list[aezoo.Progress]) -> aezoo.Progress:
+    """Return how far a task has come by all that it reported, with its last checkpoint."""
+    checkpoints = [report.checkpoint for report in reports if report.checkpoint is not None]
+    return aezoo.Progress(steps=reports[-1].steps, checkpoint=checkpoints[-1] if checkpoints else None)
 
 
 def _shared() -> str | None:

@@ -6,18 +6,22 @@ from typing import Any
 import aezoo
 
 
-def run(tasks: Sequence[aezoo.Task], jobs: int, on_start: Any, on_step: Any, may_start: Any) -> Iterator[aezoo.Outcome]:  # noqa: ARG001 - one at a time
+def run(
+    tasks: Sequence[aezoo.Task], jobs: int, on_start: Any, on_report: Any, may_start: Any
+) -> Iterator[aezoo.Outcome]:
     """Run each task here and now.
 
     Raises:
         AezooError: a task has a time limit, which nothing can hold it to here.
     """
+    del jobs  # one at a time
     for task in tasks:
         if task.timeout is not None:
             raise aezoo.AezooError("the executor inline cannot stop a trial: leave out --timeout, or --executor inline")
-        if may_start(task):
-            on_start(task)
-            yield task.run(lambda steps, task=task: on_step(task, steps))
+        ready = may_start(task)
+        if ready is not None:
+            on_start(ready)
+            yield ready.run(lambda progress, task=ready: on_report(task, progress))
 
 
 @aezoo.hookimpl

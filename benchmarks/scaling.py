@@ -11,6 +11,10 @@ Every bench runs in a fresh process, through `aezoo.bench`, on the digits of mni
 3. jobs: the same trials on the largest data, ever more side by side: images trained on in a second,
    evaluation included; copies of the data in memory.
 4. startup: seconds that the commands take, and whether they import torch and pandas.
+5. workers: the same grid on ever more workers, of the local executor and of Ray; what a trial takes of a worker beside
+   its training, and of the process that drives them.
+6. driver: the process that drives a thousand workers through a hundred thousand trials, which are simulated: its CPU
+   and its memory. A trial lasts as long as one of the part workers, or --seconds.
 
 The memory of a bench is the proportional set size of its processes, in which a page that several share counts once: the
 most that was seen while trials ran. Looking takes time, so these benches are not clocked. Copies of the data are what
@@ -34,6 +38,7 @@ from typing import Any
 import numpy as np
 import psutil
 import tabulate
+import workers
 from stopwatch import Stopwatch
 
 import aezoo
@@ -41,7 +46,7 @@ from aezoo.contract.recipe import read_recipe
 from aezoo.machine import capture, default_jobs
 from aezoo.registry.names import discover
 
-ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7}
+ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7, "workers": 3, "driver": 1}
 SAMPLE_SECONDS = 0.1
 IMAGE_BYTES = 28 * 28
 Figures = dict[str, Any]
@@ -257,6 +262,58 @@ def start_commands(given: argparse.Namespace, rounds: int) -> Figures:
     return {"seconds": seconds, "imports": imports}
 
 
+def apart(function: str, **asked: Any) -> Figures:
+    """Call a function of workers.py in a fresh process, and return its figures."""
+    print(f"{function} {asked}", file=sys.stderr)
+    command = [sys.executable, __file__, "--bench-here", json.dumps({"function": function, **asked})]
+    figures: Figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return {**asked, **figures}
+
+
+def grow_workers(given: argparse.Namespace, rounds: int) -> Figures:
+    """Grow the number of workers under one grid."""
+    cases = [(executor, number) for executor in given.executors.split(",") for number in given.jobs]
+    sizes = {"trials": max(given.trials), "steps": given.steps // 3}
+    clocked = [[apart("bench_grid", executor=name, workers=n, **sizes) for name, n in cases] for _ in range(rounds)]
+    by_case = [list(case) for case in zip(*clocked, strict=True)]
+    rows = [
+        [
+            name,
+            number,
+            median(case, "grid_seconds"),
+            *ratios(case, by_case[0], "grid_seconds"),
+            median(case, "overhead_seconds"),
+            1e3 * median(case, "driver_cpu_seconds"),
+            median(case, "beside_grid_seconds"),
+        ]
+        for (name, number), case in zip(cases, by_case, strict=True)
+    ]
+    heads = [
+        "executor", "workers", "grid, s", "ratio", "min", "max", "a trial's worker beside training, s",
+        "driver's CPU a trial, ms", "beside the grid, s",
+    ]  # fmt: skip
+    print(tabulate.tabulate(rows, heads, floatfmt=".3f"))
+    return {"clocked": by_case}
+
+
+def simulate_driver(given: argparse.Namespace, rounds: int) -> Figures:  # noqa: ARG001 - it takes minutes
+    """Drive many simulated workers."""
+    size = {"workers": given.workers, "trials": given.simulated, "variants": given.variants, "seconds": given.seconds}
+    figures = apart("drive", **size)
+    rows = [
+        ["trials", figures["trials"]],
+        ["workers", figures["workers"]],
+        ["a trial, s", figures["trial_seconds"]],
+        ["the grid by the simulated clock, s", figures["makespan_seconds"]],
+        ["driver's CPU a trial, ms", figures["cpu_ms_a_trial"]],
+        ["driver's CPU over the grid's time", figures["driver_share"]],
+        ["driver's peak memory, MB", figures["peak_bytes"] / 1e6],
+        ["all of it took, s", figures["seconds"]],
+    ]
+    print(tabulate.tabulate(rows, ["what", "figure"], floatfmt=".3f"))
+    return figures
+
+
 def imported(command: list[str]) -> list[str]:
     """Run a Python command, and return the top-level packages that it imported."""
     python, *arguments = command
@@ -265,7 +322,10 @@ def imported(command: list[str]) -> list[str]:
     return sorted({line.rpartition("|")[2].strip().partition(".")[0] for line in lines[1:]})
 
 
-PARTS = {"data": grow_data, "trials": grow_trials, "jobs": grow_jobs, "startup": start_commands}
+PARTS = {
+    "data": grow_data, "trials": grow_trials, "jobs": grow_jobs, "startup": start_commands, "workers": grow_workers,
+    "driver": simulate_driver,
+}  # fmt: skip
 
 
 def rising(text: str) -> list[int]:
@@ -282,11 +342,19 @@ def main() -> None:
     parser.add_argument("--trials", type=rising, default="1,2,4,8,16,32,64")
     parser.add_argument("--jobs", type=rising, default="1,2,4")
     parser.add_argument("--commands", default="--help,--version,list,table,compare", help="of the part startup")
+    parser.add_argument("--executors", default="local,ray", help="of the part workers")
+    parser.add_argument("--workers", type=int, default=1000, help="of the part driver, as what follows")
+    parser.add_argument("--simulated", type=int, default=100_000, metavar="TRIALS")
+    parser.add_argument("--variants", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=20.0, help="that a simulated trial lasts")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bench-here", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.bench_here:
-        print(json.dumps(bench_here(**given.bench_here)))
+        function = given.bench_here.pop("function", None)
+        print(
+            json.dumps(getattr(workers, function)(**given.bench_here) if function else bench_here(**given.bench_here))
+        )
         return
     found: Figures = {"environment": capture("cpu", 1).model_dump()}
     if unknown := set(given.parts.split(",")) - set(PARTS):

@@ -159,6 +159,20 @@ def test_scaling(program, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[-1].split()[0] == "128"
 
 
+def test_scaling_grows_workers_and_drives_simulated_ones(program, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    small = ["--jobs", "1", "--trials", "2", "--steps", 6, "--executors", "local", "--rounds", 1]
+    simulated = ["--workers", 8, "--simulated", 40, "--variants", 2, "--seconds", 3]
+    program("scaling.py", *small, *simulated, "--parts", "workers,driver", "--json", figures)
+    found = json.loads(figures.read_text())
+    (clocked,) = found["workers"]["clocked"]
+    assert clocked[0]["overhead_seconds"] > 0
+    assert found["driver"]["trials"] == 40
+    # Eight side by side, of three seconds each, give or take a fifth.
+    assert 12 < found["driver"]["makespan_seconds"] < 18
+    assert "driver's CPU a trial, ms" in capsys.readouterr().out
+
+
 def test_scaling_starts_commands_and_sees_what_they_import(program, tmp_path):
     found = tmp_path / "found.json"
     program("scaling.py", "--rounds", 1, "--parts", "startup", "--commands=--version,table", "--json", found)

@@ -23,12 +23,14 @@ from aezoo_plugins.node import Carried, Machine
 
 TRIES = 3
 """How often a task is tried whose machine is lost, or short of memory; what a network itself does wrong is final."""
-SILENT_SECONDS = 60.0
+SILENT_SECONDS = 120.0
 """A worker that sends no sign of life for so long is ended; it sends one every `node.ALIVE_SECONDS`."""
 ALONE_SECONDS = 600.0
 """How long the clocks wait for a machine of their own."""
 MARGIN, CONTEXT_BYTES, LEAST_SHARE = 1.3, 600e6, 0.05
 """What a trial takes of a GPU: the preflight's peak with a margin, what CUDA holds in every process; this at least."""
+PROCESS_BYTES = 500e6
+"""What a process with torch holds before a trial adds to it."""
 POLL_SECONDS, ANSWER_SECONDS = 0.5, 20.0
 OnReport = Callable[[aezoo.Task, aezoo.Progress], None]
 
@@ -173,8 +175,8 @@ class Cluster:
         counts = [machine.cpus / task.threads]
         if task.needs.device == "cuda":
             counts.append(machine.gpus * int(1 / self._share(task)))
-        if task.needs.memory_bytes:
-            counts.append(machine.memory / task.needs.memory_bytes)
+        if memory := memory_of(task):
+            counts.append(machine.memory / memory)
         return int(min(counts))
 
     def _share(self, task: aezoo.Task) -> float:
@@ -200,7 +202,7 @@ class Cluster:
             return aezoo.Outcome(task=task, status="error", reason=reason)
         unbounded = replace(task, needs=replace(task.needs, memory_bytes=None))
         if any(self._holds(machine, unbounded) for machine in fit.values()):
-            needed, most = task.needs.memory_bytes or 0, max(machine.memory for machine in fit.values())
+            needed, most = memory_of(task) or 0, max(machine.memory for machine in fit.values())
             reason = f"it needs {needed / 1e9:.1f} GB, but the largest node of the Ray cluster has {most / 1e9:.1f} GB"
             return aezoo.Outcome(task=task, status="out_of_memory", reason=reason)
         gpu = " and a GPU" if task.needs.device == "cuda" else ""
@@ -213,8 +215,8 @@ class Cluster:
         needs: dict[str, Any] = {"num_cpus": task.threads}
         if task.needs.device == "cuda":
             needs["num_gpus"] = self._share(task)
-        if task.needs.memory_bytes:
-            needs["memory"] = task.needs.memory_bytes
+        if memory := memory_of(task):
+            needs["memory"] = memory
         unfit = self._unfit.get(task.software, {}).keys()
         # Another machine than those that failed, where there is one.
         others = self.machines().keys() - unfit - set(attempt.failed)
@@ -318,6 +320,11 @@ class Cluster:
             with contextlib.suppress(ray.exceptions.RayError):
                 values.append(ray.get(answer))
         return values
+
+
+def memory_of(task: aezoo.Task) -> int | None:
+    """Return the bytes of a machine's memory that a task takes; None where nothing was measured."""
+    return int(MARGIN * task.needs.memory_bytes + PROCESS_BYTES) if task.needs.memory_bytes else None
 
 
 def share_of(device_memory_bytes: int | None, gpu_bytes: int | None) -> float:

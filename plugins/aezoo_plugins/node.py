@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -109,18 +110,18 @@ def work(
     if exclusive and (shared := _shared()):
         yield "unfit", shared
         return
-    try:
-        task: aezoo.Task = pickle.loads(packed)
-        places = {path: _place(path, carried, token) for path, carried in files.items()}
-    except Exception as error:  # noqa: BLE001 - the machine has no such plugin, no room, another aezoo
-        yield "unfit", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return
-    gpus = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as scratch:
+    # A task that has no GPU is shown none: Ray leaves them all to be seen.
+    environment = {"CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in ray.get_gpu_ids())}
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as scratch, ThreadPoolExecutor(1) as pool:
         output = Path(scratch) / "task" / "output.txt"
-        # A task that has no GPU is shown none: Ray leaves them all to be seen.
-        environment = {**task.environment, "CUDA_VISIBLE_DEVICES": gpus}
-        process = aezoo.TaskProcess(replace(task.moved(places), output=output, environment=environment))
+        starting = pool.submit(_start, packed, files, token, output, environment)
+        while not wait([starting], timeout=ALIVE_SECONDS).done:
+            yield "alive", None
+        try:
+            process = starting.result()
+        except Exception as error:  # noqa: BLE001 - the machine has no such plugin, no room, another aezoo
+            yield "unfit", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return
         reports: list[aezoo.Progress] = []
         try:
             sent = time.monotonic()
@@ -134,6 +135,15 @@ def work(
         finally:
             process.kill()
     yield "ended", (outcome, printed)
+
+
+def _start(
+    packed: bytes, files: Mapping[Path, Carried], token: str, output: Path, environment: Mapping[str, str]
+) -> aezoo.TaskProcess:
+    """Start a task's process; the first one of a worker takes as long as torch takes to be imported."""
+    task: aezoo.Task = pickle.loads(packed)
+    task = task.moved({path: _place(path, carried, token) for path, carried in files.items()})
+    return aezoo.TaskProcess(replace(task, output=output, environment={**task.environment, **environment}))
 
 
 def _latest(reports: list[aezoo.Progress]) -> aezoo.Progress:

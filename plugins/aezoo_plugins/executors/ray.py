@@ -65,9 +65,11 @@ def _initialise(address: str) -> None:
             settings["_temp_dir"] = "/tmp/ray"
     elif address not in ("auto", "local"):
         _reach(address)
+    # What goes wrong it raises too; the rest is of no use between the lines of a bench.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **settings)
+        ray.init(log_to_driver=False, configure_logging=False, **settings)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         hint = "start one with `ray start --head`, or leave --address out for this machine alone"

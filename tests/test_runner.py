@@ -246,7 +246,7 @@ def test_a_work_on_another_machine_must_have_the_same_aezoo_and_torch(tiny, tmp_
     outcome = Task(id="a", work=other).run(lambda _: None)
     assert isinstance(outcome, Outcome)
     assert outcome.status == "error"
-    assert outcome.reason.endswith("aezoo 0.0 and torch 0.0; install the same on all machines")
+    assert outcome.reason.endswith("aezoo 0.0 and torch 0.0; install the same everywhere")
 
 
 def test_the_server_imports_what_its_works_need(tiny):

@@ -281,7 +281,7 @@ class Runner:
             metrics={name: (plugin.origin, plugin.source) for name, plugin in plugins.items()},
         )  # fmt: skip
         output = self._output(f"{plan.trial_id}--metrics")
-        software = ", ".join(map(str, dict.fromkeys([record.plugin.distribution, *plugins.values()])))
+        software = ", ".join(dict.fromkeys([record.plugin.distribution, *map(str, plugins.values())]))
         return grid.task(plan.trial_id, work, output, software=software, needs=grid.needs(plan))
 
     def _keep_metrics(self, plan: TrialPlan, names: Sequence[str], outcome: Outcome) -> None:

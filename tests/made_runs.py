@@ -53,11 +53,13 @@ def make_run(
     timed: bool = True,
     dataset: str = "made",
     missing: int = 0,
+    pixels: str = "1" * 64,
+    batch_size: int = 32,
 ) -> RunDirectory:
     """Write a run of these variants; of the last `missing` of them no trial has run."""
     rng = np.random.default_rng(0)
-    recipe = Recipe(name="made", dataset=dataset, seeds=seeds, steps=200, batch_size=32)
-    data = DatasetInfo(name=dataset, sha256="1" * 64, image_shape=shape, num_train=400, num_test=NUM_TEST)
+    recipe = Recipe(name="made", dataset=dataset, seeds=seeds, steps=200, batch_size=batch_size)
+    data = DatasetInfo(name=dataset, sha256=pixels, image_shape=shape, num_train=400, num_test=NUM_TEST)
     settings = recipe.loss_settings(num_train=400, dataset_sha256=data.sha256)
     info = RunInfo(
         recipe=recipe,
@@ -70,9 +72,9 @@ def make_run(
     run = RunDirectory(path)
     ids = {each["name"]: [f"t{number}-s{seed}" for seed in range(seeds)] for number, each in enumerate(variants)}
     run.request(info, ids)
-    pixels = rng.integers(0, 256, (NUM_TEST, *shape), dtype=np.uint8)
+    images = rng.integers(0, 256, (NUM_TEST, *shape), dtype=np.uint8)
     if samples:  # else an aezoo of before made it
-        kept = {place: pixels[place] for place in range(40)}
+        kept = {place: images[place] for place in range(40)}
         run.write_images(
             TestImages(choice=CHOICE, pixels=kept, labels={n: n % 10 for n in range(50)} if labels else {})
         )

@@ -181,9 +181,10 @@ def test_a_shell_completes_the_paths_of_data_and_the_hyperparameters_of_data_set
 
 
 def test_the_views_that_a_shell_completes_are_those_that_there_are():
+    from aezoo.contract.columns import FIGURES
     from aezoo.table.rows import VIEWS
 
-    assert complete.views("") == list(VIEWS)
+    assert complete.views("") == [*VIEWS, *FIGURES]
 
 
 def test_a_shell_completes_runs_and_the_folders_that_lead_to_them(run, monkeypatch):

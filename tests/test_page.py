@@ -584,13 +584,16 @@ def test_several_runs_are_compared_on_one_page(browser, tmp_path):
         make_run(tmp_path / "a", some),
         make_run(tmp_path / "b", [{**each, "loss": each["loss"] * 1.5} for each in some]),
         make_run(tmp_path / "c", some[::-1], dataset="other </script>"),
+        make_run(tmp_path / "d", some, batch_size=64),
     ]
     browser.open(compared.write(runs, tmp_path / "compared.html"))
     browser.draw()
     assert browser.faults() == []
     text = browser.run("return document.body.innerText")
     assert "Over 2 data sets, with codes of 8 numbers, net0[latent_dim=8] has the best mean rank" in text
-    assert "cannot be compared: they differ in dataset" in text
+    assert "Of 2 runs held against the first of their data set, 1 was made alike; 1 differs" in text
+    refused = browser.run("return document.querySelector('#verdicts .notice').textContent")
+    assert f"{runs[3].path} cannot be compared: they differ in batch_size (32, 64)" in refused
     verdicts = browser.run(
         "return [...document.querySelectorAll('#verdicts tbody td:nth-child(2)')].map(e => e.textContent)"
     )
@@ -598,27 +601,6 @@ def test_several_runs_are_compared_on_one_page(browser, tmp_path):
     assert "worse" in verdicts
     browser.run("document.querySelector('#over').scrollIntoView()")
     assert browser.run("return document.querySelectorAll('#over svg').length") == 2
-
-
-def test_mean_ranks_and_profile_are_of_the_variants_that_all_have(tmp_path):
-    from aezoo.table.across import across
-
-    runs = [
-        make_run(
-            tmp_path / "a", [variant("x", loss=0.01), variant("y", loss=0.02), variant("only", loss=0.001)], dataset="a"
-        ),
-        make_run(tmp_path / "b", [variant("x", loss=0.03), variant("y", loss=0.01)], dataset="b"),
-        make_run(tmp_path / "c", [variant("x", loss=0.01), variant("y", loss=0.04)], dataset="c"),
-    ]
-    found = across(runs)
-    assert found.datasets == ("a", "b", "c")
-    assert [found.ranks[name][0] for name in ("x", "y")] == [pytest.approx(4 / 3), pytest.approx(5 / 3)]
-    assert all(low <= mean <= high for mean, low, high in found.ranks.values())
-    assert found.ratios["x"][0] == 1.0
-    assert found.ratios["x"][1] == pytest.approx(3, rel=0.2)
-    shares = {point["x"]: point["y"] for point in found.profile() if point["name"] == "x"}
-    assert shares[1.0] == pytest.approx(2 / 3)
-    assert across(runs[:1]) is None
 
 
 def test_a_link_that_was_cut_loses_what_was_cut_and_no_more(browser, usual):

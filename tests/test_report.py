@@ -392,18 +392,6 @@ def test_a_page_that_cannot_be_made_is_a_warning_and_the_run_stands(tiny, tmp_pa
     assert (run.path / "table.csv").is_file()
 
 
-def test_seeds_that_start_from_the_same_weights_say_nothing_over_data_sets(tmp_path):
-    from aezoo.table.across import across
-
-    runs = [
-        make_run(tmp_path / name, [variant("a", loss=0.01, same_start=True), variant("b", loss=0.9)], dataset=name)
-        for name in ("one", "two")
-    ]
-    found = across(runs)
-    assert found.ranks["a"] == (1.0, 1.0, 2.0)
-    assert found.runs == (str(tmp_path / "one"), str(tmp_path / "two"))
-
-
 @pytest.mark.parametrize("name", ["Autoencoder", "Flat"])
 def test_a_network_displays_itself_with_hostile_names_escaped(name):
     class Evil(nn.Linear):

@@ -55,8 +55,10 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def views(incomplete: str) -> list[str]:
-    """Complete a view of a run."""
-    return [name for name in ("group", "flat", "rate", "tuning") if name.startswith(incomplete)]
+    """Complete a view of a run, or of several."""
+    return [
+        name for name in ("group", "flat", "rate", "tuning", "mse", "ratio", "vs_pca") if name.startswith(incomplete)
+    ]
 
 
 def _folders(incomplete: str) -> Iterator[Path]:

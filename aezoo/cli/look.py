@@ -8,40 +8,49 @@ import typer
 
 from aezoo.cli import complete
 from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, plain
+
+NAMED = 3
+"""So many files that are no runs are named."""
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
+]
 
 
 @app.command()
 def table(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="a folder that `aezoo bench` wrote")
-    ],
+    runs: RunsArgument,
     fmt: FormatOption = "rich",
     sort: Annotated[str | None, typer.Option(autocompletion=complete.columns, help="A column to sort by.")] = None,
     view: Annotated[
         str | None,
         typer.Option(
             autocompletion=complete.views,
-            help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried.",
+            help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried. Of several runs: mse; "
+            "ratio: to the least of a group; vs_pca.",
         ),
     ] = None,
 ) -> None:
     """Print the table of a run, derived anew from its records.
 
+    Of several runs it is a leaderboard over their data sets: the first run of each stands for it.
+
     Example: aezoo table results/my-run --format latex
     """
-    from aezoo.cli.screen import print_run
+    from aezoo.cli.screen import print_leaderboard, print_run
     from aezoo.run.store import RunDirectory
 
-    print_run(RunDirectory(run).load(), fmt, sort=sort, view=view)
+    directories = [RunDirectory(path) for path in _runs_among(runs)]
+    if len(directories) > 1:
+        print_leaderboard(directories, fmt, sort=sort, view=view)
+    else:
+        print_run(directories[0].load(), fmt, sort=sort, view=view)
 
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
-    ],
+    runs: RunsArgument,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -57,23 +66,25 @@ def report(
 ) -> None:
     """Write the page of a run: one file that opens offline and shows what each variant does to images.
 
-    Of several runs it is one page that compares them: each against the first one, and variants over data sets.
+    Of several runs it is one page that compares them: a leaderboard over data sets, and each run against the first one
+    of its data set.
 
     Example: aezoo report results/my-run
     """
     from aezoo.harness.report import report as write_page
     from aezoo.run.store import RunDirectory
 
-    if pictures is not None and len(runs) > 1:
+    paths = _runs_among(runs)
+    if pictures is not None and len(paths) > 1:
         raise AezooError("--pictures are the charts of one run; give one")
-    page, reason = write_page(runs, out, registry=lambda: registry_of(plugin, no_plugin), data_dir=data_dir)
+    page, reason = write_page(paths, out, registry=lambda: registry_of(plugin, no_plugin), data_dir=data_dir)
     if reason:
         print(f"warning: {reason}", file=sys.stderr)
     print(page)
     if pictures is not None:
         from aezoo.page.pictures import write
 
-        for path in write(RunDirectory(runs[0]), pictures):
+        for path in write(RunDirectory(paths[0]), pictures):
             print(path)
 
 
@@ -126,3 +137,29 @@ def compare(
             print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
     if any(worse.values()):
         raise typer.Exit(3)
+
+
+def _runs_among(paths: list[Path]) -> list[Path]:
+    """Return the runs among what a pattern such as results/* names, each once, and say what is none.
+
+    Raises:
+        AezooError: nothing is there, or none of it is a run.
+    """
+    from aezoo.run.store import RunDirectory
+
+    if len(paths) == 1:
+        return [RunDirectory(paths[0]).require().path]
+    for path in paths:
+        if not path.exists():
+            raise AezooError(f"no run at {path}: nothing is there")
+    runs = list({path.resolve(): path for path in reversed(paths) if RunDirectory(path).exists}.values())[::-1]
+    others = [str(path) for path in paths if not RunDirectory(path).exists]
+    if not runs:
+        raise AezooError(
+            f"no run among these {len(paths)} files and folders: none has a run.json; give folders that "
+            "`aezoo bench` wrote"
+        )
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        print(plain(f"left out, since it has no run.json: {', '.join(others[:NAMED])}{more}"), file=sys.stderr)
+    return runs

@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from aezoo.contract.columns import loss
+from aezoo.contract.columns import FIGURES, loss
 from aezoo.errors import AezooError, did_you_mean, duration, plain
 from aezoo.harness.observer import Clock, Observer
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import REPORT, RunDirectory, Snapshot
 from aezoo.table import render, rows
+from aezoo.table.across import leaderboard
 from aezoo.table.notes import notes, verdicts
 
 
@@ -38,15 +39,10 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     # Two of the views are made of the table that there is.
     shown = table if view == "flat" else rows.grouped(table) if view == "group" else rows.VIEWS[view](run)
     if sort:
-        shown = rows.sort(shown, sort)
-        if view == "group" and fmt not in ("csv", "json"):
-            shown = shown.sort_values("group", key=lambda names: names.map(list(table["group"]).index), kind="stable")
+        shown = _sorted(shown, sort, together=view == "group" and fmt not in ("csv", "json"))
     print_table(shown, fmt)
-    if view == "group" and fmt in ("rich", "simple", "plain", "github", "pipe"):
-        # On a terminal they are wrapped between words.
-        console = console_on(stderr=False)
-        for line in ["", *verdicts(run, table)]:
-            console.print(Text(line), soft_wrap=not console.is_terminal)
+    if view == "group":
+        _print_sentences(verdicts(run, table), fmt)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
     page = run.path / REPORT
@@ -56,12 +52,57 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     return table
 
 
+def print_leaderboard(
+    runs: Sequence[RunDirectory], fmt: str, *, sort: str | None = None, view: str | None = None
+) -> None:
+    """Print how variants stand over the data sets of several runs, what that comes to, and the notes beside it.
+
+    Raises:
+        AezooError: no such format, view of several runs, or column; or there is no run.
+    """
+    render.check_format(fmt)
+    view = view or "mse"
+    if view not in FIGURES:
+        raise AezooError(
+            f"several runs make a leaderboard over data sets, which has no view {view!r}; give one of "
+            f"{', '.join(FIGURES)}, or one run." + did_you_mean(view, FIGURES)
+        )
+    board = leaderboard(runs)
+    shown = board.view(view)
+    if sort:
+        shown = _sorted(shown, sort, together=fmt not in ("csv", "json"))
+    print_table(shown, fmt)
+    _print_sentences(list(board.sentences().values()), fmt)
+    for line in board.notes(view):
+        print(line, file=sys.stderr)
+
+
+def _sorted(table: pd.DataFrame, column: str, *, together: bool) -> pd.DataFrame:
+    """Return a table sorted by a column, its code groups together and in their order, or not."""
+    order = list(dict.fromkeys(table["group"])) if together else []
+    table = rows.sort(table, column)
+    return table.sort_values("group", key=lambda names: names.map(order.index), kind="stable") if together else table
+
+
+def _print_sentences(lines: Sequence[str], fmt: str) -> None:
+    """Print what the evidence supports below a table that a person reads."""
+    if fmt in ("rich", "simple", "plain", "github", "pipe"):
+        # On a terminal they are wrapped between words.
+        console = console_on(stderr=False)
+        for line in ["", *lines]:
+            console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
 def print_table(table: pd.DataFrame, fmt: str) -> None:
     """Print a table: with colours where it is read on a terminal, and the essential columns where that is narrow."""
     console = console_on(stderr=False)
     if fmt == "rich" and table.columns[0] == "group":
-        for line, style in render.group_lines(table, console.width if console.is_terminal else None):
+        width = console.width if console.is_terminal else None
+        for line, style in render.group_lines(table, width):
             console.print(Text(line, style), soft_wrap=True)
+        if "mean_rank" in table and (missing := render.left_out(table, width)):
+            names = ", ".join(missing)
+            print(f"this terminal is too narrow for {names}: give --format simple", file=sys.stderr)
     elif fmt == "rich" and console.is_terminal:
         whole = render.rich_table(table)
         narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width

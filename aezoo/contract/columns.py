@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["text", "integer", "number"]
@@ -226,6 +226,33 @@ COMPARED = (
 )  # fmt: skip
 """Two runs side by side."""
 
+LEADERS = (
+    Column(
+        name="mean_rank", format=_in(".1f"), essential=True,
+        meaning="over the data sets of its code group, of the variants that have a loss on all of them; in brackets "
+        "the means of the best and of the worst ranks that the evidence of each data set allows",
+    ),
+    Column(name="mean_rank_low", format=_in(".1f"), shown=False, meaning="the mean of the best ranks"),
+    Column(name="mean_rank_high", format=_in(".1f"), shown=False, meaning="the mean of the worst"),
+    Column(
+        name="datasets", kind="integer", essential=True, meaning="data sets on which it has a loss, in this code group",
+    ),
+)  # fmt: skip
+"""A leaderboard over data sets has these, and a column for each data set: the name of a figure, `_on_` and its own."""
+
+FIGURES = {
+    "mse": Column(name="mse", format=loss, essential=True, meaning="test_mse on this data set"),
+    "ratio": Column(
+        name="ratio", format=_in(".3f"), essential=True,
+        meaning="test_mse over the least of its code group on this data set",
+    ),
+    "vs_pca": Column(
+        name="vs_pca", format=_in(".3f"), essential=True,
+        meaning="test_mse over PCA's at the same latent size on this data set",
+    ),
+}  # fmt: skip
+"""What a leaderboard says of a variant on a data set."""
+
 STATES = (
     Column(name="variant", kind="text", essential=True, meaning="as in the table"),
     Column(name="seed", kind="integer", essential=True, meaning="from 0 on"),
@@ -243,19 +270,23 @@ PLANNED = (
 )
 """What `aezoo bench --dry-run` says beside columns of the table."""
 
-_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *TUNED, *COMPARED, *GROUPED, *COLUMNS)}
+_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *TUNED, *LEADERS, *COMPARED, *GROUPED, *COLUMNS)}
 _SWEPT = re.compile(r"mse_[0-9]+")
+_ON_A_DATASET = re.compile(rf"({'|'.join(FIGURES)})_on_.*", re.DOTALL)
 
 
 def is_reserved(name: str) -> bool:
     """Say whether a view of aezoo's own has a column of this name."""
-    return name in _BY_NAME or _SWEPT.fullmatch(name) is not None
+    return name in _BY_NAME or any(pattern.fullmatch(name) for pattern in (_SWEPT, _ON_A_DATASET))
 
 
 def column(name: str) -> Column:
-    """Return the column of a name: aezoo's own, a loss at one latent_dim (``mse_16``), or a metric."""
+    """Return the column of a name: aezoo's own, a figure on a data set (``mse_on_digits``), a loss at one latent_dim
+    (``mse_16``), or a metric."""
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if figure := _ON_A_DATASET.fullmatch(name):
+        return replace(FIGURES[figure[1]], name=name)
     if _SWEPT.fullmatch(name):
         return Column(name=name, format=loss, essential=True, meaning="test_mse at this latent_dim")
     return Column(name=name, format=_in("#.4g"), meaning="a metric that was asked for")

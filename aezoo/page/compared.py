@@ -1,4 +1,4 @@
-"""The page that compares several runs: verdicts against the first one, and how variants stand over data sets."""
+"""The page that compares several runs: a leaderboard over data sets, and verdicts where one data set has several."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from aezoo.contract.columns import COMPARED
-from aezoo.errors import ComparisonRefusedError, plain
+from aezoo.contract.columns import COMPARED, column
+from aezoo.errors import ComparisonRefusedError, counted, plain
 from aezoo.page import charts
 from aezoo.page.contents import LONG, made, short
 from aezoo.page.page import rendered
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import compare, render
-from aezoo.table.across import Across, across
+from aezoo.table.across import Leaderboard, dataset_of, leaderboard
 
 DRAWN = 10
 """Variants in the charts, those of the best mean ranks."""
@@ -26,7 +26,7 @@ _SHOWN = (
 
 
 def write(runs: Sequence[RunDirectory], path: Path) -> Path:
-    """Write the page that compares runs; the others are held against the first one.
+    """Write the page that compares runs; each is held against the first one of its data set.
 
     Raises:
         AezooError: there is no run, or the page cannot be written.
@@ -42,42 +42,50 @@ def html(runs: Sequence[RunDirectory]) -> str:
         AezooError: there is no run, or its run.json is damaged.
     """
     snapshots = [run.load() for run in runs]
-    base, *others = snapshots
-    compared = [_compared(base, other) for other in others]
-    over = across(snapshots)
+    board = leaderboard(snapshots)
+    bases = {dataset_of(run): run for run in board.runs}
+    compared = [_compared(base, run) for run in snapshots if (base := bases[dataset_of(run)]) is not run]
     drawn, bundle = charts.compiled()
+    several = len(board.datasets) > 1
     texts = {
         "title": f"{len(runs)} runs compared",
-        "headline": _headline(compared, over),
+        "headline": _headline(compared, board),
         "runs": [{"path": plain(str(run.path)), "made": made(run)} for run in snapshots],
         "compared": compared,
-        "over": None if over is None else _over(over),
+        "over": _over(board) if several else None,
         "headers": [{"header": column.name, "meaning": column.meaning} for column in COMPARED if column.name in _SHOWN],
     }
     data: dict[str, Any] = {
         "title": texts["title"], "columns": [], "rows": [], "groups": [], "largest": "all", "fronts": {}, "curves": {},
         "charts": {name: drawn[name] for name in ("profile", "ranks")}, "titles": charts.TITLES, "axes": {},
     }  # fmt: skip
-    if over is not None:
-        best = list(over.ratios)[:DRAWN]
+    if board.largest is not None:
+        ranked = board.table[(board.table["group"] == board.largest) & board.table["mean_rank"].notna()]
         # Charts know a variant by its name: what is cut may not be taken for another one.
-        names = {variant: f"{number}. {short(variant)}" for number, variant in enumerate(best, start=1)}
+        names = {
+            variant: f"{number}. {short(variant)}" for number, variant in enumerate(ranked["variant"][:DRAWN], start=1)
+        }
         data["profile"] = [
             {**point, "name": names[point["name"]], "x": min(point["x"], 1e6)}
-            for point in over.profile()
-            if point["name"] in best
+            for point in board.profile(board.largest)
+            if point["name"] in names
         ]
         data["ranks"] = [
-            {"name": names[variant], "mean": mean, "low": low, "high": high}
-            for variant, (mean, low, high) in over.ranks.items()
-            if variant in names
-        ]
+            {
+                "name": names[row["variant"]], "mean": float(row["mean_rank"]),
+                "low": float(row["mean_rank_low"]), "high": float(row["mean_rank_high"]),
+            }
+            for _, row in ranked[:DRAWN].iterrows()
+        ]  # fmt: skip
     return rendered("compared.html.jinja", _SCRIPTS, bundle, texts, data, 0)
 
 
 def _compared(base: Snapshot, other: Snapshot) -> dict[str, Any]:
-    """Return how a run stands to the first one, as the page shows it: a table, or why there is none."""
-    facts: dict[str, Any] = {"path": plain(str(other.path)), "refused": None, "rows": [], "notes": [], "summary": ""}
+    """Return how a run stands to the first one of its data set, as the page shows it: a table, or why there is none."""
+    facts: dict[str, Any] = {
+        "path": plain(str(other.path)), "base": plain(str(base.path)), "refused": None, "rows": [], "notes": [],
+        "summary": "",
+    }  # fmt: skip
     try:
         table = compare.compare(base, other)
     except ComparisonRefusedError as error:
@@ -99,39 +107,43 @@ def _compared(base: Snapshot, other: Snapshot) -> dict[str, Any]:
     }
 
 
-def _over(over: Across) -> dict[str, Any]:
+def _over(board: Leaderboard) -> dict[str, Any]:
+    """Return the leaderboard as the page shows it: a table of the test MSE for each code group."""
+    table = board.view("mse")
+    columns, cells = render.group_cells(table)
+    rows = list(zip(table["group"], cells, strict=True))
+    drawn = 0 if board.largest is None else int(((table["group"] == board.largest) & table["mean_rank"].notna()).sum())
     return {
-        "group": over.group,
-        "datasets": [short(name) for name in over.datasets],
-        "runs": [plain(path) for path in over.runs],
-        "drawn": min(DRAWN, len(over.ratios)),
-        "rows": [
-            {
-                "variant": short(variant),
-                "rank": f"{over.ranks[variant][0]:.2f} ({over.ranks[variant][1]:.1f}-{over.ranks[variant][2]:.1f})",
-                "ratios": [f"{ratio:.3f}" for ratio in ratios],
-            }
-            for variant, ratios in over.ratios.items()
+        "count": len(board.datasets),
+        "largest": board.largest,
+        "drawn": min(DRAWN, drawn),
+        "headers": [{"header": short(header), "meaning": column(name).meaning} for name, header in columns],
+        "sentences": [short(line, LONG) for line in board.sentences().values()],
+        "groups": [
+            {"name": group, "rows": [[short(text) for text in row] for name, row in rows if name == group]}
+            for group in dict.fromkeys(table["group"])
         ],
+        "notes": [short(line, LONG) for line in board.notes("mse")],
     }
 
 
-def _headline(compared: Sequence[dict[str, Any]], over: Across | None) -> tuple[str, str]:
+def _headline(compared: Sequence[dict[str, Any]], board: Leaderboard) -> tuple[str, str]:
     """Say in two sentences what the comparison comes to."""
     refused = sum(each["refused"] is not None for each in compared)
     held = len(compared) - refused
-    if over is not None:
-        (best, (mean, low, high)), *others = over.ranks.items()
-        shares = sum(rank[0] == mean for _, rank in others)
-        has = f"and {shares} more share" if shares else "has"
-        first = (
-            f"Over {len(over.datasets)} data sets, with codes of {over.group}, {best} {has} the best mean rank of "
-            f"{len(over.ranks)} variants: {mean:.1f}, and by the evidence between {low:.1f} and {high:.1f}."
-        )
+    if board.largest is not None:
+        first = board.sentences()[board.largest]
     elif held:
         first = f"{next(each['summary'] for each in compared if each['refused'] is None).capitalize()}."
+    elif len(board.datasets) > 1:
+        first = f"No two variants with codes of one size are on all of these {len(board.datasets)} data sets."
     else:
         first = "These runs cannot be held against each other, variant by variant."
-    second = f"Of {len(compared)} held against the first run, {held} {'was' if held == 1 else 'were'} made alike"
-    rest = f"; the other {refused} differ in what a loss depends on" if refused else ""
+    if not compared:
+        return short(first, LONG), "Each of these runs is of a data set of its own."
+    second = (
+        f"Of {counted(len(compared), 'run')} held against the first of {'their' if len(compared) > 1 else 'its'} data "
+        f"set, {held} {'was' if held == 1 else 'were'} made alike"
+    )
+    rest = f"; {refused} {'differs' if refused == 1 else 'differ'} in what a loss depends on" if refused else ""
     return short(first, LONG), f"{second}{rest}."

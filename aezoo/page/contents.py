@@ -149,7 +149,7 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
 
 def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], list[list[Any]]]:
     """Return the table's columns, its cells as texts, and what they are sorted and copied by."""
-    named, cells = render.group_columns(table), render.group_cells(table)[1]
+    named, cells = render.group_cells(table)
     if ("status", "status") not in named:
         named, cells = [*named, ("status", "status")], [[*row, "ok"] for row in cells]
     extra = [name for name in _EXTRA if table[name].notna().any()]

@@ -33,7 +33,7 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     a, b = a.load(), b.load()
     info_a, info_b = a.info(), b.info()
     if info_a.fingerprint != info_b.fingerprint:
-        differing = ", ".join(_differences(info_a, info_b))
+        differing = ", ".join(differing_settings(info_a, info_b))
         raise ComparisonRefusedError(
             f"{a.path} and {b.path} cannot be compared: they differ in {differing}; bench both with one recipe"
         )
@@ -133,6 +133,30 @@ def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
     return lines
 
 
+def differing_settings(a: RunInfo, b: RunInfo) -> list[str]:
+    """Return what changes a loss and differs between two runs, field by field, with the value of either."""
+    names = sorted(a.loss_settings.keys() | b.loss_settings.keys())
+    return [
+        f"{name} ({a.loss_settings.get(name)}, {b.loss_settings.get(name)})"
+        for name in names
+        if a.loss_settings.get(name) != b.loss_settings.get(name)
+    ]
+
+
+def network_changes(before: TrialRecord, after: TrialRecord) -> list[str]:
+    """Return what makes a variant of one name another network in the second of two trials, a phrase each."""
+    phrases = [
+        f"{name} {before.hyperparameters.get(name)} → {after.hyperparameters.get(name)}"
+        for name in sorted(before.hyperparameters.keys() | after.hyperparameters.keys())
+        if before.hyperparameters.get(name) != after.hyperparameters.get(name)
+    ]
+    if before.plugin.distribution != after.plugin.distribution:
+        phrases.append(f"from {before.plugin.distribution} → {after.plugin.distribution}")
+    elif before.plugin.source_sha256 != after.plugin.source_sha256:
+        phrases.append("plugin source changed")
+    return phrases
+
+
 def speed_differences(a: RunDirectory, b: RunDirectory) -> list[str]:
     """Return what forbids to compare the speeds of two runs as they are, a phrase each; none where they may be."""
     machines = [next(iter(rows.timings_by_machine(run)), None) for run in (a, b)]
@@ -174,16 +198,7 @@ def _network(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> str:
     """Return what makes a variant another network in b than in a; nothing where it is the same, or in one alone."""
     if not a or not b:
         return ""
-    before, after = a[0], b[0]
-    phrases = [
-        f"{name} {before.hyperparameters.get(name)} → {after.hyperparameters.get(name)}"
-        for name in sorted(before.hyperparameters.keys() | after.hyperparameters.keys())
-        if before.hyperparameters.get(name) != after.hyperparameters.get(name)
-    ]
-    if before.plugin.distribution != after.plugin.distribution:
-        phrases.append(f"from {before.plugin.distribution} → {after.plugin.distribution}")
-    elif before.plugin.source_sha256 != after.plugin.source_sha256:
-        phrases.append("plugin source changed")
+    phrases = network_changes(a[0], b[0])
     sizes = [
         next((record.latent_size for record in records if record.latent_size is not None), None) for records in (a, b)
     ]
@@ -194,12 +209,3 @@ def _network(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> str:
 
 def _listed(values: Iterable[object]) -> str:
     return " and ".join(sorted(map(str, values)))
-
-
-def _differences(a: RunInfo, b: RunInfo) -> list[str]:
-    names = sorted(a.loss_settings.keys() | b.loss_settings.keys())
-    return [
-        f"{name} ({a.loss_settings.get(name)}, {b.loss_settings.get(name)})"
-        for name in names
-        if a.loss_settings.get(name) != b.loss_settings.get(name)
-    ]

@@ -10,7 +10,7 @@ import pandas as pd
 import tabulate
 from rich.cells import cell_len
 
-from aezoo.contract.columns import column, is_reserved
+from aezoo.contract.columns import LEADERS, column, is_reserved
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
@@ -60,25 +60,30 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     if "group" in table and table.columns[0] == "group":
         if fmt in ("plain", "simple"):
             return "\n".join(line for line, _ in group_lines(table))
-        parts = [(group, group_cells(rows)) for group, rows in table.groupby("group", sort=False)]
+        parts = {str(group): group_cells(rows) for group, rows in table.groupby("group", sort=False)}
         if fmt in ("github", "pipe"):
-            return "\n\n".join(f"**{group}**\n\n{_tabulated(*one, fmt)}" for group, one in parts)
-        headers = ["group", *dict.fromkeys(name for _, (names, _) in parts for name in names)]
+            return "\n\n".join(f"**{group}**\n\n{_tabulated(*part, fmt)}" for group, part in parts.items())
+        columns = {"group": "group"} | dict(column for columns, _ in parts.values() for column in columns)
         whole = [
-            [str(group), *(dict(zip(names, row, strict=True)).get(name, "") for name in headers[1:])]
-            for group, (names, rows) in parts
+            [({"group": group} | dict(zip(dict(own), row, strict=True))).get(name, "") for name in columns]
+            for group, (own, rows) in parts.items()
             for row in rows
         ]
-        return _tabulated(headers, whole, fmt)
+        return _tabulated(list(columns.items()), whole, fmt)
     headers, rows = cells(table)
-    return _tabulated(headers, rows, fmt, left=[name for name in headers if _is_text(table, name)])
+    left = [name for name in headers if _is_text(table, name)]
+    return _tabulated([(name, name) for name in headers], rows, fmt, left)
 
 
-def _tabulated(headers: list[str], rows: list[list[str]], fmt: str, left: Sequence[str] | None = None) -> str:
+def _tabulated(
+    columns: Sequence[tuple[str, str]], rows: list[list[str]], fmt: str, left: Sequence[str] | None = None
+) -> str:
+    """Return a table of columns, each by its name and its header, in one of tabulate's formats."""
+    headers = [header for _, header in columns]
     if fmt in ("github", "pipe"):
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        headers, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
     left = _LEFT if left is None else left
-    aligned = ["left" if name in left else "right" for name in headers]
+    aligned = ["left" if name in left else "right" for name, _ in columns]
     return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
 
 
@@ -115,16 +120,19 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
     return shown, rows
 
 
+_OF_LEADERS = ("group", "variant", "baseline", *(column.name for column in LEADERS))
 _LEFT = ("group", "variant", "status", "objective", "training")
 SHORT = {
     "group_rank": "rank",
+    "mean_rank": "rank",
+    "datasets": "sets",
     "half_width_percent": "±95%",
     "num_params": "params",
     "train_images_per_s": "train/s",
     "infer_images_per_s": "infer/s",
     "peak_memory_mb": "MB",
 }
-_ALWAYS = ("rank", "variant", "test_mse", "params", "train/s")
+_ALWAYS = ("group_rank", "mean_rank", "variant", "test_mse", "num_params", "train_images_per_s")
 """What the groups show however narrow a terminal is; what else there is follows by importance."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SHORTEST = 16
@@ -132,7 +140,13 @@ _SHORTEST = 16
 
 
 def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Return the columns of groups, by importance: the name that a program calls each by, and its header."""
+    """Return the columns of groups, by importance: the name that a program calls each by, and its header.
+
+    Of a leaderboard a data set's is its name.
+    """
+    if "mean_rank" in table:
+        figures = [(str(name), str(name).partition("_on_")[2]) for name in table if str(name) not in _OF_LEADERS]
+        return [*((name, SHORT.get(name, name)) for name in ("mean_rank", "variant", "datasets")), *figures]
     shown = [
         "group_rank", "variant", "test_mse", "half_width_percent", *(["training"] if curves is not None else []),
         "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds", "peak_memory_mb", "objective",
@@ -143,15 +157,16 @@ def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) 
     return [(name, SHORT.get(name, name)) for name in shown]
 
 
-def group_cells(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and rows of groups as a person reads them, by importance: whatever is in every row's favour.
+def group_cells(
+    table: pd.DataFrame, curves: Mapping[str, str] | None = None
+) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Return the columns and rows of groups as a person reads them, by importance: whatever is in every row's favour.
 
     The interval of a loss is given as its half width; an interval of ranks stands behind the rank; PCA is marked.
     `curves` are sparklines of training losses, by variant, for a table that grows.
     """
     columns = group_columns(table, curves)
-    rows = [[_group_cell(name, row, curves or {}) for name, _ in columns] for _, row in table.iterrows()]
-    return [header for _, header in columns], rows
+    return columns, [[_group_cell(name, row, curves or {}) for name, _ in columns] for _, row in table.iterrows()]
 
 
 def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> str:
@@ -169,6 +184,8 @@ def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> 
         return f"~{text}" if not pd.isna(spread) and spread > UNSTEADY else text
     if name == "group_rank" and not pd.isna(row[name]) and row["group_rank_low"] < row["group_rank_high"]:
         return f"{text} ({row['group_rank_low']}-{row['group_rank_high']})"
+    if name == "mean_rank" and not pd.isna(row[name]):
+        return f"{text} ({cell('mean_rank_low', row['mean_rank_low'])}-{cell('mean_rank_high', row['mean_rank_high'])})"
     before = "> " if name == "variant" and row["baseline"] == "pca" else ""
     return f"{before}{text}{'*' if name == 'lr' and row['lr_at_edge'] == 'yes' else ''}"
 
@@ -197,43 +214,54 @@ def group_lines(
     A figure is never cut; a variant's name is in its middle, where there is no room for it. What is less important is
     left out where there is none.
     """
-    headers, rows = group_cells(table, curves)
-    optional = [name for name in ("status", *headers) if name in headers and name not in _ALWAYS]
-    sizes = {
-        name: max(cell_len(text) for text in (name, *(row[place] for row in rows)))
-        for place, name in enumerate(headers)
-    }
-    chosen = list(_ALWAYS)
-    if width is None:
-        chosen += optional
-    else:
-        room = width - sum(2 + sizes[name] for name in chosen if name != "variant") - min(24, sizes["variant"])
-        for name in optional:
-            if room < sizes[name] + 2:
-                break
-            chosen.append(name)
-            room -= sizes[name] + 2
-        sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(24, sizes["variant"]) + room))
-    places = [place for place, name in enumerate(headers) if name in chosen]
+    columns, rows = group_cells(table, curves)
+    sizes = _fitted(columns, rows, width)
 
-    def line(texts: list[str]) -> str:
+    def line(texts: Sequence[str]) -> str:
         parts = []
-        for place in places:
-            name = headers[place]
-            text = _cut(texts[place], sizes["variant"]) if name == "variant" else texts[place]
-            blank = " " * (sizes[name] - cell_len(text))
-            parts.append(text + blank if name in _LEFT else blank + text)
+        for (name, _), text in zip(columns, texts, strict=True):
+            if name in sizes:
+                shown = _cut(text, sizes[name]) if name == "variant" else text
+                blank = " " * (sizes[name] - cell_len(shown))
+                parts.append(shown + blank if name in _LEFT else blank + shown)
         return "  ".join(parts).rstrip()
 
-    yield line(headers), "dim"
+    yield line([header for _, header in columns]), "dim"
     place = 0
     for group, members in table.groupby("group", sort=False):
         yield "", ""
         yield str(group), "bold"
         for (_, row), texts in zip(members.iterrows(), rows[place : place + len(members)], strict=True):
-            failed = row["status"] in WORST_FIRST[:-1]
+            failed = row.get("status") in WORST_FIRST[:-1]
             yield line(texts), "red" if failed else "cyan" if texts[1].startswith("> ") else ""
         place += len(members)
+
+
+def left_out(table: pd.DataFrame, width: int | None) -> list[str]:
+    """Return the headers of a table in groups for which so many columns of a terminal have no room."""
+    columns, rows = group_cells(table)
+    sizes = _fitted(columns, rows, width)
+    return [header for name, header in columns if name not in sizes]
+
+
+def _fitted(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], width: int | None) -> dict[str, int]:
+    """Return how wide each column is, by its name, of those for which there is room; all where there is no width."""
+    sizes = {
+        name: max(cell_len(text) for text in (header, *(row[place] for row in rows)))
+        for place, (name, header) in enumerate(columns)
+    }
+    if width is None:
+        return sizes
+    chosen = [name for name in _ALWAYS if name in sizes]
+    room = width - sum(2 + sizes[name] for name in chosen if name != "variant") - min(24, sizes["variant"])
+    for name in ("status", *sizes):
+        if name in sizes and name not in chosen:
+            if room < sizes[name] + 2:
+                break
+            chosen.append(name)
+            room -= sizes[name] + 2
+    sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(24, sizes["variant"]) + room))
+    return {name: sizes[name] for name in chosen}
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:

@@ -10,7 +10,7 @@ import pytest
 import aezoo
 from aezoo.check.suite import CHECKS
 from aezoo.contract.architecture import EXCUSABLE
-from aezoo.contract.columns import COLUMNS, COMPARED, GROUPED, LEADERS, PLANNED, STATES
+from aezoo.contract.columns import COLUMNS, COMPARED, GROUPED, LEADERS, ORIGIN, PLANNED, STATES
 from aezoo.contract.recipe import Recipe
 from aezoo.registry.names import discover
 from aezoo.registry.outside import extend
@@ -49,7 +49,7 @@ def test_the_readmes_columns_are_those_that_a_person_sees():
 
 
 def test_every_column_has_a_meaning_and_one_name():
-    for view in (COLUMNS, GROUPED, COMPARED, LEADERS, STATES, PLANNED):
+    for view in (COLUMNS, GROUPED, COMPARED, LEADERS, STATES, PLANNED, ORIGIN):
         assert all(column.meaning for column in view)
         assert len({column.name for column in view}) == len(view)
 

@@ -1,4 +1,4 @@
-"""The commands that read runs, table and compare; without torch."""
+"""The commands that read runs, and make tables and pages of them; without torch."""
 
 import sys
 from pathlib import Path
@@ -137,6 +137,27 @@ def compare(
             print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
     if any(worse.values()):
         raise typer.Exit(3)
+
+
+@app.command()
+def export_table(
+    runs: RunsArgument,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="A file that ends in .parquet, .csv or .json.")
+    ],
+    trials: Annotated[
+        bool, typer.Option("--trials", help="A row for each trial, in the place of one a variant.")
+    ] = False,
+) -> None:
+    """Write the tables of runs into one file for other programs: every digit and column, a row a variant and run.
+
+    Example: aezoo export-table results/* -o all.parquet
+    """
+    from aezoo.run.store import RunDirectory
+    from aezoo.table.export import export
+
+    table = export([RunDirectory(path) for path in _runs_among(runs)], out, trials=trials)
+    print(f"{len(table):,} rows of {len(table.columns)} columns in {out}")
 
 
 def _runs_among(paths: list[Path]) -> list[Path]:

@@ -264,13 +264,22 @@ STATES = (
 )  # fmt: skip
 """The trials of a run, as `aezoo status` lists them."""
 
+ORIGIN = (
+    Column(name="run", kind="text", essential=True, meaning="the folder of the run"),
+    Column(name="dataset", kind="text", essential=True, meaning="its data set"),
+    Column(name="fingerprint", kind="text", essential=True, meaning="its recipe's: losses of one may be compared"),
+)
+"""What stands before a row that was exported from a run."""
+
 PLANNED = (
     Column(name="trials", kind="integer", essential=True, meaning="trials that would run"),
     Column(name="seconds", format=_in(",.1f"), essential=True, meaning="what they would take, one after another"),
 )
 """What `aezoo bench --dry-run` says beside columns of the table."""
 
-_BY_NAME = {column.name: column for column in (*PLANNED, *STATES, *TUNED, *LEADERS, *COMPARED, *GROUPED, *COLUMNS)}
+_BY_NAME = {
+    column.name: column for column in (*ORIGIN, *PLANNED, *STATES, *TUNED, *LEADERS, *COMPARED, *GROUPED, *COLUMNS)
+}
 _SWEPT = re.compile(r"mse_[0-9]+")
 _ON_A_DATASET = re.compile(rf"({'|'.join(FIGURES)})_on_.*", re.DOTALL)
 

@@ -165,6 +165,7 @@ def no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Write no page of the many runs that are benched in this process, but where a test asks for the fixture `page`."""
     if "page" not in request.fixturenames:
         monkeypatch.setattr("aezoo.harness.call._write_page", lambda *_: None)
+        monkeypatch.setattr("aezoo.harness.merge._page", lambda *_: [])
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_reading_tables_never_imports_torch(command, run, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "show", "plugins", "bench", "table", "status", "reproduce", "compare", "export-table", "doctor"],
+    ["list", "show", "plugins", "bench", "table", "status", "reproduce", "compare", "export-table", "merge", "doctor"],
 )
 def test_every_command_explains_itself_with_an_example(command, call):
     status, out, _ = call(command, "--help")

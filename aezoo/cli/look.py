@@ -1,4 +1,4 @@
-"""The commands that read runs, and make tables and pages of them; without torch."""
+"""The commands that read runs, and make tables, pages and one run of them; without torch."""
 
 import sys
 from pathlib import Path
@@ -137,6 +137,24 @@ def compare(
             print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
     if any(worse.values()):
         raise typer.Exit(3)
+
+
+@app.command()
+def merge(
+    runs: RunsArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="The folder of the new run.")],
+) -> None:
+    """Make one run of several, whose settings agree and whose common trials came out alike; else exit status 3.
+
+    Nothing of the runs is changed. At least one trained trial must be in both of two runs.
+
+    Example: aezoo merge results/mine results/theirs -o results/ours
+    """
+    from aezoo.harness.merge import merge as merge_runs
+
+    for line in merge_runs(runs, out):
+        print(line, file=sys.stderr)
+    print(out)
 
 
 @app.command()

@@ -15,13 +15,14 @@ class Again:
     recipe_file: str | None
 
 
-def again(variant: str, recipe: Recipe, record: TrialRecord | None) -> Again:
+def again(variant: str, recipe: Recipe, record: TrialRecord | None, out: str = "again") -> Again:
     """Return the line that makes a variant's trials again, with the recipe by its name where it is a built-in one.
 
     Args:
         variant: Its text.
         recipe: That of the run.
         record: Of one of its trials, whose device and threads are taken; None where none has run.
+        out: The folder that it goes into.
     """
     own = read_recipe(recipe.name) if recipe.name in BUILT_IN else None
     parts = ["aezoo", "bench", variant if "[" in variant else f"{variant}[]", "--recipe"]
@@ -36,5 +37,5 @@ def again(variant: str, recipe: Recipe, record: TrialRecord | None) -> Again:
         parts += ["--device", record.device]
         parts += ["--threads", str(record.threads)] if record.threads != 1 else []
         parts += ["--compile"] if record.compiled else []
-    # A folder of its own: where the run is, its trials are done.
-    return Again(line=shlex.join([*parts, "--out", "again"]), recipe_file=None if named else recipe.to_toml())
+    # By default a folder of its own: where the run is, its trials are done.
+    return Again(line=shlex.join([*parts, "--out", out]), recipe_file=None if named else recipe.to_toml())

@@ -253,7 +253,8 @@ class Measurement(FrozenModel):
 class Repetition(FrozenModel):
     """A recorded trial that was run again before variants were added to its run, and how it came out.
 
-    `verdict` is `bit-equal`, every test image's error among it; `within the band` of 1 %; or `not reproduced`.
+    Where runs were merged, `run` is the one that had the trial too: it was not run anew. `verdict` is `bit-equal`,
+    every test image's error among it; `within the band` of 1 %; or `not reproduced`.
     `differences` names what is not as it was when the trial was recorded.
     """
 
@@ -267,14 +268,16 @@ class Repetition(FrozenModel):
     differences: list[str]
     environment: Environment
     repeated_at: str
+    run: str | None = None
 
     @property
     def line(self) -> str:
         """The repetition in a line."""
         circumstances = "; ".join(self.differences) or "in the same circumstances"
+        where = "was repeated before variants were added" if self.run is None else f"is in {self.run} too"
         return (
-            f"{self.variant} seed {self.seed}, recorded with {self.recorded}, was repeated before variants were added "
-            f"({self.repeated_at}) and gave {self.repeated}: {self.verdict}; {circumstances}"
+            f"{self.variant} seed {self.seed}, recorded with {self.recorded}, {where} ({self.repeated_at}) and gave "
+            f"{self.repeated}: {self.verdict}; {circumstances}"
         )
 
 
@@ -325,8 +328,8 @@ _STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {4: _from_0_1}
 """What brings a file of a schema to the next one. 0.1, which was never released, called what it wrote 4."""
 
 
-def repeated(before: TrialRecord, after: TrialRecord) -> Repetition:
-    """Hold a trial's repetition against its record."""
+def repeated(before: TrialRecord, after: TrialRecord, run: str | None = None) -> Repetition:
+    """Hold a trial's repetition, or the same trial of another run, against its record."""
     return Repetition(
         trial_id=before.trial_id,
         variant=before.variant,
@@ -337,6 +340,7 @@ def repeated(before: TrialRecord, after: TrialRecord) -> Repetition:
         differences=_differences(before, after),
         environment=after.environment,
         repeated_at=after.finished_at,
+        run=run,
     )
 
 
@@ -356,7 +360,10 @@ def _result(record: TrialRecord) -> str:
 
 
 def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
-    earlier, later = ({**record.environment.model_dump(), **record.plugin.model_dump()} for record in (before, after))
+    earlier, later = (
+        {**record.environment.model_dump(), "compiled": record.compiled, **record.plugin.model_dump()}
+        for record in (before, after)
+    )
     return [
         "plugin source changed" if name == "source_sha256" else f"{name} {value} → {later[name]}"
         for name, value in earlier.items()

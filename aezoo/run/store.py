@@ -33,6 +33,8 @@ from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, u
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
 SAMPLES = "samples.safetensors"
+ARTIFACTS = {TEST_ERRORS: "test_errors_sha256", WEIGHTS: "weights_sha256", SAMPLES: "samples_sha256"}
+"""The files of a trial, and where in its record the hash of each stands."""
 IMAGES = "images.safetensors"
 REPORT = "report.html"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
@@ -122,7 +124,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path, content = self._artifact(record, TEST_ERRORS, record.test_errors_sha256)
+        path, content = self.read_artifact(record, TEST_ERRORS)
         try:
             errors = safetensors.numpy.load(content)["test_errors"]
         except Exception as error:
@@ -154,7 +156,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        return self._artifact(record, WEIGHTS, record.weights_sha256)[1]
+        return self.read_artifact(record, WEIGHTS)[1]
 
     def keeps_weights(self, record: TrialRecord) -> bool:
         """Say whether the weights of a trial are there."""
@@ -182,7 +184,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: the file is missing, or not the one that the trial wrote.
         """
-        path, content = self._artifact(record, SAMPLES, record.samples_sha256)
+        path, content = self.read_artifact(record, SAMPLES)
         try:
             samples = unpack_samples(content)
         except DamagedFileError as error:
@@ -284,19 +286,19 @@ class RunDirectory:
         return [anchor for anchor in anchors if anchor is not None]
 
     def write_anchor(self, anchor: Repetition) -> None:
-        """Write how a recorded trial came out: the last time that it was repeated on such a machine."""
-        key = digest(anchor.environment.model_dump(exclude={"git_commit"}))
+        """Write how a recorded trial came out: the last time on such a machine, or in a run that was merged."""
+        key = digest(anchor.environment.model_dump(exclude={"git_commit"}), *([anchor.run] if anchor.run else []))
         write_json(self._inside("anchors", f"{anchor.trial_id}-{key}.json"), anchor)
 
-    def _artifact(self, record: TrialRecord, name: str, sha256: str | None) -> tuple[Path, bytes]:
-        """Return where a file of a trial lies, and its content.
+    def read_artifact(self, record: TrialRecord, name: str) -> tuple[Path, bytes]:
+        """Return where one of the ARTIFACTS of a trial lies, and its content.
 
         Raises:
             DamagedFileError: it is missing, or not the one whose hash stands in the record.
         """
         path = self._inside("artifacts", record.trial_id, name)
         content = content_of(path)
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if hashlib.sha256(content).hexdigest() != getattr(record, ARTIFACTS[name]):
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")
         return path, content
 

@@ -15,10 +15,8 @@ from aezoo.errors import plain
 from aezoo.run.store import RunDirectory, Snapshot
 from aezoo.table import groups, rows
 from aezoo.table.compare import differing_settings, network_changes
+from aezoo.table.notes import listed
 from aezoo.table.statistics import Pairs
-
-_NAMED = 5
-"""So many variants are named in a line that says what is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +270,7 @@ def _missing(cells: Cells, tables: Mapping[str, pd.DataFrame]) -> list[str]:
             for variant in members:
                 if is_there and dataset not in members[variant]:
                     why[_why_missing(table, variant)][variant] = None
-        lines += [f"{dataset}: {reason}: {_listed(list(variants))}" for reason, variants in why.items()]
+        lines += [f"{dataset}: {reason}: {listed(variants)}" for reason, variants in why.items()]
     return lines
 
 
@@ -294,11 +292,6 @@ def _other_networks(by_name: Mapping[str, Snapshot]) -> list[str]:
                 if changes := network_changes(earlier, record):
                     changed[dataset, before, "; ".join(changes)].append(variant)
     return [
-        f"another network on {dataset} than on {before}: {what}: {_listed(variants)}"
+        f"another network on {dataset} than on {before}: {what}: {listed(variants)}"
         for (dataset, before, what), variants in changed.items()
     ]
-
-
-def _listed(variants: Sequence[str]) -> str:
-    more = len(variants) - _NAMED
-    return ", ".join(variants[:_NAMED]) + (f" and {more} more" if more > 0 else "")

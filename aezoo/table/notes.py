@@ -1,12 +1,14 @@
 """What the reader of a table must know, a line each: settings, intervals, verdicts, failures, clocks. No torch."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import pandas as pd
 
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import plain
+from aezoo.run.records import Repetition
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups
 from aezoo.table.priors import calibration_of
@@ -93,13 +95,16 @@ def _rates(recipe: Recipe) -> str:
 def _environment_notes(run: RunDirectory) -> list[str]:
     """Say with what, and on which machines, the trials ran."""
     records = [record for some in records_by_variant(run).values() for record in some]
-    counts = Counter(
-        f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
-        for env in (record.environment for record in records)
-    )
-    if len(counts) < 2:
-        return list(counts)
-    return [f"{_count(number, 'trial')}: {circumstances}" for circumstances, number in counts.most_common()]
+    variants: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        env = record.environment
+        variants[
+            f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
+        ].append(record.variant)
+    if len(variants) < 2:
+        return list(variants)
+    most_first = sorted(variants.items(), key=lambda each: len(each[1]), reverse=True)
+    return [f"{_count(len(some), 'trial')}, of {listed(some)}: {circumstances}" for circumstances, some in most_first]
 
 
 def _seed_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
@@ -159,10 +164,35 @@ def _speed_notes(run: RunDirectory) -> list[str]:
 
 def _anchor_notes(run: RunDirectory) -> list[str]:
     """Say how recorded trials came out again, which were repeated before variants were added to the run."""
-    anchors = run.anchors()
+    anchors = [anchor for anchor in run.anchors() if anchor.run is None]
     same = sum(anchor.verdict == "bit-equal" for anchor in anchors)
     lines = [f"before variants were added, {_count(same, 'recorded trial')} came out bit-equal again"] if same else []
-    return lines + [f"warning: {anchor.line}" for anchor in anchors if anchor.verdict != "bit-equal"]
+    lines += [f"warning: {anchor.line}" for anchor in anchors if anchor.verdict != "bit-equal"]
+    return lines + merged_notes(run.anchors())
+
+
+def merged_notes(anchors: Iterable[Repetition]) -> list[str]:
+    """Say of each run that was merged into another how the trials came out that both had."""
+    by_run: dict[str, list[Repetition]] = defaultdict(list)
+    for anchor in anchors:
+        if anchor.run is not None:
+            by_run[anchor.run].append(anchor)
+    lines = []
+    for name, some in by_run.items():
+        verdicts = Counter(anchor.verdict for anchor in some)
+        parts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
+        differences = dict.fromkeys(each for anchor in some for each in anchor.differences)
+        circumstances = "; ".join(differences) or "in the same circumstances"
+        lines.append(
+            f"merged with {name}, which had {_count(len(some), 'trial')} of these too: {parts}; {circumstances}"
+        )
+    return lines
+
+
+def listed(variants: Iterable[str], most: int = 5) -> str:
+    """Return variants in a line, each once: the first of them by name, and how many more there are."""
+    names = list(dict.fromkeys(variants))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _plugin_notes(run: RunDirectory) -> list[str]:

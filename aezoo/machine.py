@@ -195,6 +195,7 @@ def configured(threads: int) -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _unwritten_memory().fill_uninitialized_memory,
     )
+    kernels = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in _ATTENTION}
     configure(threads)
     try:
         yield
@@ -205,6 +206,12 @@ def configured(threads: int) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[2]
         torch.use_deterministic_algorithms(before[3], warn_only=before[4])
         _unwritten_memory().fill_uninitialized_memory = before[5]
+        for name, enabled in kernels.items():
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
+
+
+_ATTENTION = ("flash", "mem_efficient", "cudnn")
+"""torch's kernels of attention on an NVIDIA device whose gradients are summed in any order, whatever is said here."""
 
 
 def configure(threads: int) -> None:
@@ -226,6 +233,10 @@ def configure(threads: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else it fills all that is allocated before it is written; the preflight finds out who reads what was not.
     _unwritten_memory().fill_uninitialized_memory = False
+    if torch.cuda.is_available():
+        # They heed deterministic algorithms only where an operation that has none is an error, and not a warning.
+        for name in _ATTENTION:
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(False)
 
 
 def _unwritten_memory() -> Any:
@@ -263,13 +274,23 @@ def is_own_process() -> bool:
     return multiprocessing.parent_process() is not None
 
 
+_NO_MEMORY = (
+    "can't allocate memory",  # the host
+    "CUDA error: out of memory",  # the driver, where torch's allocator does not ask
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN, which take memory of their own
+    "MPS backend out of memory",
+    "Invalid buffer size",  # MPS, of a single tensor
+)
+"""What errors say that have no class of their own."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell out of memory, host or device, from every other error."""
     import torch
 
-    # The host's allocator has no error class of its own.
-    host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return host or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 def oom_kills() -> int:

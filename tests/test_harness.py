@@ -213,7 +213,7 @@ def test_the_clock_takes_the_median_of_its_blocks(monkeypatch):
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     # One call before all, a warm-up of 7, then five blocks of five.
-    assert timing._calls_per_s(call, 0.25, "cpu") == pytest.approx(100)
+    assert timing.calls_per_s(call, 0.25, "cpu") == pytest.approx(100)
     assert len(calls) > 16
 
 

@@ -232,7 +232,7 @@ def check_state_dict(case: Case) -> None:
 def check_device(case: Case) -> str | None:
     """All that it computes with moves with ``.to(device)``. Tried on the meta device, and on an accelerator if any."""
     try:
-        _run_on_meta(case)
+        _run_on(case, "meta")
     except RuntimeError as error:
         if "same device" not in str(error) and "expected device meta" not in str(error):
             return f"not seen on the meta device: {reason_of(error)}"
@@ -242,13 +242,13 @@ def check_device(case: Case) -> str | None:
         ) from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
-        training_output(case.module().to(accelerator), case.x_BCHW.to(accelerator))
+        _run_on(case, accelerator)
     return f"on meta{f' and {accelerator}' if accelerator else ''}"
 
 
-def _run_on_meta(case: Case) -> None:
-    """Evaluate, and take a forward pass as in training, on a device that has shapes and no values."""
-    module, x_BCHW = case.module().to("meta"), case.x_BCHW.to("meta")
+def _run_on(case: Case, device: torch.device | str) -> None:
+    """Evaluate, and take a forward pass as in training, on a device; `meta` is one that has shapes and no values."""
+    module, x_BCHW = case.module().to(device), case.x_BCHW.to(device)
     with torch.no_grad():
         module(x_BCHW)
     if not is_closed_form(module):
@@ -262,12 +262,14 @@ def check_cuda_graph(case: Case) -> str:
     if is_closed_form(module):
         raise SkipCheck("it has a fit, and is not trained")
     if not torch.cuda.is_available():
-        _run_on_meta(case)
+        _run_on(case, "meta")
         return "likely: nothing in a step waits for a value; not captured, as there is no CUDA device"
     module = module.cuda()
     x_BCHW = case.x_BCHW.cuda()
     trainer = Trainer(module, case.recipe)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    # What moves the weights there has been queued on another stream.
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             trainer.backward(x_BCHW)

@@ -16,6 +16,7 @@ from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.shared import some
 from aezoo.errors import RefusedError, reason_of
+from aezoo.machine import is_out_of_memory
 
 IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
 """What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""
@@ -105,7 +106,7 @@ def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
         if check.informative:
             return "note", f"no: {reason_of(error)}"
         # What the device lacks is no fault of the architecture.
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        if is_out_of_memory(error):
             raise
         return "failed", reason_of(error)
     return ("note" if check.informative else "ok"), detail

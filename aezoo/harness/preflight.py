@@ -18,7 +18,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError
 from aezoo.harness.images import ImageSource, ImagesWork
-from aezoo.machine import PeakMemory
+from aezoo.machine import PeakMemory, is_out_of_memory
 from aezoo.registry.names import find
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import LatentKind, PluginSource, Preflight
@@ -104,7 +104,7 @@ def preflight(
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
         facts = _measure(variant, images_NCHW, examples_NCHW, recipe, compiled=compiled)
     except Exception as error:
-        fault = None if isinstance(error, MemoryError | torch.OutOfMemoryError) else first_failure(suite)
+        fault = None if is_out_of_memory(error) else first_failure(suite)
         if fault is None or fault.check == "builds":
             raise
         # The suite names the fault better than what came of it.
@@ -207,9 +207,9 @@ def _train_flops(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> int | Non
     try:
         with FlopCounterMode(display=False) as flops:
             Trainer(module, recipe).backward(x_BCHW)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         # Such a step was taken before, so the fault is the counter's: it cannot see a gradient within the forward pass.
         return None
     return int(flops.get_total_flops()) // len(x_BCHW)

@@ -53,7 +53,7 @@ def train_images_per_s(
     """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
     trainer = Trainer(module, recipe, compiled=compiled)
     x_BCHW = whole_batch(images_NCHW, recipe)
-    return recipe.batch_size * _calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
+    return recipe.batch_size * calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
 
 
 def infer_images_per_s(
@@ -64,7 +64,7 @@ def infer_images_per_s(
     forward = torch.compile(module) if compiled else module
     x_BCHW = whole_batch(images_NCHW, recipe)
     with torch.no_grad(), arithmetic(recipe.precision, torch.device(device).type):
-        return recipe.batch_size * _calls_per_s(lambda: forward(x_BCHW), seconds, device)
+        return recipe.batch_size * calls_per_s(lambda: forward(x_BCHW), seconds, device)
 
 
 def matmul_flops_per_s(precision: Precision, seconds: float, device: str) -> float:
@@ -74,10 +74,11 @@ def matmul_flops_per_s(precision: Precision, seconds: float, device: str) -> flo
     if precision == "bfloat16":
         a, b = a.bfloat16(), b.bfloat16()
     with torch.no_grad(), arithmetic(precision, torch.device(device).type):
-        return 2 * side**3 * _calls_per_s(lambda: a @ b, seconds, device)
+        return 2 * side**3 * calls_per_s(lambda: a @ b, seconds, device)
 
 
-def _calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
+def calls_per_s(call: Callable[[], object], seconds: float, device: str) -> float:
+    """Time a call over and over, for about `seconds` after a warm-up; what it left on the device is waited for."""
     call()  # Whatever a first call does beside its work, compiling perhaps, is over.
     synchronise(device)
     started = time.perf_counter()

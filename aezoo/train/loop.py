@@ -114,10 +114,12 @@ def _blocks(
         batch_bytes = recipe.batch_size * math.prod(images_NCHW.shape[1:])
         size = max(1, min(BLOCK, AHEAD // batch_bytes))
         parts = (part for indices in blocks for part in torch.split(indices, size))
-        gathered = _read_ahead(images_NCHW, parts, pinned=device.type == "cuda")
+        # What is not pinned may be gone before a copy that nobody waits for has read it.
+        pinned = device.type == "cuda"
+        gathered = _read_ahead(images_NCHW, parts, pinned=pinned)
         for first in range(0, steps, BLOCK):
             some = itertools.islice(gathered, math.ceil(min(BLOCK, steps - first) / size))
-            yield (to_float(batch.to(device, non_blocking=True)) for part in some for batch in part)
+            yield (to_float(batch.to(device, non_blocking=pinned)) for part in some for batch in part)
     elif images_NCHW.numel() <= HELD_AS_FLOATS:
         floats_NCHW = to_float(images_NCHW)
         for indices in blocks:

@@ -235,7 +235,7 @@ class LastConvTranspose(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map (B, width, H, W) to (B, C, 2H, 2W), or a row or column less, by its output padding."""
-        if x.is_cuda or torch.is_autocast_enabled(x.device.type):
+        if x.device.type != "cpu" or torch.is_autocast_enabled(x.device.type):
             return super().forward(x, output_size)
         height, width = (2 * side - 1 + more for side, more in zip(x.shape[2:], self.output_padding, strict=True))
         return _Overlap.apply(x, self.weight, height, width) + self.bias[:, None, None]

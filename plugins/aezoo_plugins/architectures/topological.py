@@ -38,7 +38,7 @@ class Topological(aezoo.Autoencoder):
 
 def pairwise(points: Tensor) -> Tensor:
     """Return the distances (B, B) between points (B, D); exact also where two points are near, to 1e-7 or so."""
-    if points.requires_grad:
+    if points.requires_grad or points.device.type == "mps":  # which has no float64
         return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     # In float64 a product of matrices is exact enough, and for hundreds of pixels a dozen times faster.
     exact = points.double()

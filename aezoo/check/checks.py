@@ -36,6 +36,7 @@ from aezoo.contract.network import (
     training_forward,
 )
 from aezoo.errors import ContractError, reason_of
+from aezoo.machine import is_out_of_memory
 from aezoo.train.build import Stream, seed_stream
 
 _WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
@@ -58,6 +59,8 @@ def check_output(case: Case) -> None:
         try:
             output = evaluated(module)(x_BCHW)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             hint = _flat_hint(module, case) or _hint(error)
             raise ContractError(f"{reason_of(error)}{hint}{look_at(module, 'forward')}") from error
         where = look_at(module, "forward", "decode", "decoder")
@@ -109,9 +112,11 @@ def check_training(case: Case) -> None:
     where = look_at(module, "training_forward", "forward")
     try:
         reconstruction = training_output(module, case.x_BCHW).reconstruction
-    except (SkipCheck, ContractError, MemoryError, torch.OutOfMemoryError):
+    except (SkipCheck, ContractError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ContractError(f"expected a reconstruction in training, got {reason_of(error)}{where}") from error
     got = tuple(reconstruction.shape) if isinstance(reconstruction, Tensor) else type(reconstruction).__name__
     if got != tuple(case.x_BCHW.shape):
@@ -253,6 +258,8 @@ def _check_bottleneck(case: Case, *, disturbed: bool) -> None:
         try:
             decoded = other(latent.clone())
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise ContractError(
                 f"expected a latent to be decoded {what}, got {reason_of(error)}: what the encoder leaves behind for "
                 f"its decoder passes around the bottleneck{look_at(module, 'decode', 'decoder')}"

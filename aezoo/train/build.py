@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.network import to_float
 from aezoo.errors import AezooError, ContractError, RefusedError, reason_of
+from aezoo.machine import is_out_of_memory
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
@@ -69,6 +70,8 @@ def initialise(module: nn.Module, x_BCHW: Tensor) -> None:
         with torch.no_grad():
             module.eval()(x_BCHW)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         shape = tuple(x_BCHW.shape)
         raise ContractError(f"its lazy layers find no shapes on images of {shape}: {reason_of(error)}") from error
     module.train()

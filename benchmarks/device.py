@@ -93,7 +93,9 @@ def product_errors(device: str, precision: Precision) -> dict[str, float]:
         maps = torch.full((8, channels, 16, 16), factor, device=device)
         convolved = F.conv2d(maps, torch.ones(channels, channels, 3, 3, device=device))
     pairs = {"matrices": (matrices, side), "convolution": (convolved, 9 * channels)}
-    return {name: float((got.cpu().double() / (factor * count) - 1).abs().max()) for name, (got, count) in pairs.items()}
+    return {
+        name: float((got.cpu().double() / (factor * count) - 1).abs().max()) for name, (got, count) in pairs.items()
+    }
 
 
 def is_refused(precision: Precision, device: str) -> bool:

@@ -1,7 +1,7 @@
 """What `device.py` holds a device to: the bounds, each with its reason, and a function for each check.
 
-They measure nothing. A check is a row: what was expected, what came, and the verdict; `tests/test_device.py` has a fault
-for each of them.
+They measure nothing. A check is a row: what was expected, what came, and the verdict. Each has a fault in
+`tests/test_device.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,10 +11,13 @@ from typing import Literal
 from aezoo.run.records import Repetition, Timing, TrialRecord
 from aezoo.table.statistics import spread
 
-CLOSED, TRAINED, NOISY = 1e-3, 0.05, 0.25
-"""How far a loss may lie from the CPU's, over it. A device sums in another order than a CPU, and training takes that
-further: RUN. Closed forms are found in float64, and differ by their rounding to float32. Noise that a network draws
-while it trains is another on another device, as from another seed: RUN."""
+LOSSES = {"closed forms": 1e-3, "trained": 0.01, "trained with noise": 0.05, "discrete codes": 0.2}
+"""How far a loss may lie from the CPU's, over it, by kind. A device takes its sums in another order, and training
+takes that further: weights moved by a part in ten million moved a loss of 100 steps by 0.0011 at the most, by less
+than 1e-6 in 52 of the zoo's 63 variants that train, and by 0.0065 where a code may jump. Noise that a network draws
+while it trains is another one on another device, as from another seed: that moved a loss by 0.010 at the most, and by
+0.043 where codes that are not used are drawn anew. Closed forms are found in float64, and differ by their rounding to
+float32."""
 EXACT = 1e-6
 """The relative error of a product in float32; of one whose factors are rounded to TF32's 10 bits it is 2e-4 here."""
 BFLOAT16 = 0.1
@@ -73,19 +76,24 @@ def judge_losses(
     records: Sequence[TrialRecord], reference: Sequence[TrialRecord], noisy: Callable[[TrialRecord], bool]
 ) -> Iterator[Row]:
     """Losses are the CPU's, within the bound of their kind."""
-    kinds: dict[tuple[str, float], dict[str, float]] = {
-        ("closed forms", CLOSED): {}, ("trained", TRAINED): {}, ("trained with noise", NOISY): {},
-    }  # fmt: skip
-    names, here = list(kinds), ok(records)
+    here = ok(records)
+    ratios: dict[str, dict[str, float]] = {kind: {} for kind in LOSSES}
     for variant, ratio in over(records, reference).items():
-        name = names[0 if not here[variant].curve else 2 if noisy(here[variant]) else 1]
-        kinds[name][variant] = ratio
-    for (kind, bound), ratios in kinds.items():
-        failures = [f"{name} {ratio:.6f}" for name, ratio in sorted(ratios.items()) if not abs(ratio - 1) <= bound]
-        worst = max(ratios, key=lambda name: abs(ratios[name] - 1), default=None)
-        got = listed(failures, "none" if worst is None else f"{len(ratios)}; farthest {worst} {ratios[worst]:.6f}")
-        expected = f"over the CPU's 1 within {bound:g}"
-        yield row(f"losses: {kind}", expected, got, not failures if ratios else None)
+        ratios[_kind(here[variant], noisy)][variant] = ratio
+    for kind, bound in LOSSES.items():
+        some = ratios[kind]
+        failures = [f"{name} {ratio:.6f}" for name, ratio in sorted(some.items()) if not abs(ratio - 1) <= bound]
+        farthest = max(some, key=lambda name: abs(some[name] - 1), default="")
+        got = listed(failures, f"{len(some)}; farthest {farthest} {some[farthest]:.6f}" if some else "none")
+        yield row(f"losses: {kind}", f"over the CPU's 1 within {bound:g}", got, not failures if some else None)
+
+
+def _kind(record: TrialRecord, noisy: Callable[[TrialRecord], bool]) -> str:
+    if record.latent_kind == "discrete":
+        return "discrete codes"
+    if not record.curve:
+        return "closed forms"
+    return "trained with noise" if noisy(record) else "trained"
 
 
 def judge_repetitions(repetitions: Sequence[Repetition]) -> Row:

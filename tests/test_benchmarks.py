@@ -44,8 +44,9 @@ def program(monkeypatch):
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
-        "against.py", "calibrate.py", "graphs.py", "overhead.py", "pages.py", "pca.py", "peers.py", "pictures.py",
-        "publish.py", "scaling.py", "simulate.py", "steps.py", "streaming.py", "reproduce/run.py",
+        "against.py", "calibrate.py", "device.py", "graphs.py", "overhead.py", "pages.py", "pca.py", "peers.py",
+        "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py", "streaming.py",
+        "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -181,6 +182,43 @@ def test_scaling_starts_commands_and_sees_what_they_import(program, tmp_path):
     assert "pandas" in imports["aezoo table RUN"]
     assert "pandas" not in imports["aezoo --version"]
     assert [name for name in ("aezoo --version", "aezoo table RUN") if "torch" in imports[name]] == []
+
+
+def test_device(program, tmp_path, capsys):
+    """All but the clocks, which pass where it is quiet."""
+    found = tmp_path / "found.json"
+    small = ["--variants", "linear[]", "vae[]", "lfq[strides=2]", "--dataset", "digits", "--steps", 3, "--rounds", 1]
+    program("device.py", "--device", "cpu", *small, "--out", tmp_path / "runs", "--json", found)
+    figures = json.loads(found.read_text())
+    verdicts = {row["check"]: row["verdict"] for row in figures["rows"] if not row["check"].startswith("clock")}
+    assert set(verdicts.values()) == {"pass"}
+    assert list(verdicts) == [
+        "trials", "steps from one seed", "losses: closed forms", "losses: trained", "losses: trained with noise",
+        "losses: discrete codes", "repeated trials", "peak memory", "memory of a batch", "out of memory", "float32",
+        "tf32", "bfloat16",
+    ]  # fmt: skip
+    assert len(figures["rows"]) == len(verdicts) + 3
+    by_name = {row["variant"]: row for row in figures["variants"]}
+    assert by_name["linear"]["over_cpu"] == pytest.approx(1, abs=1e-3)
+    assert by_name["vae"]["train_vs_reference"] > 0
+    assert by_name["mean"]["train_images_per_s"] is None
+    assert figures["environment"]["device"] == "cpu"
+    assert "cpu: 16 checks: " in capsys.readouterr().out
+
+
+def test_sizes(program, tmp_path):
+    found, page = tmp_path / "found.json", tmp_path / "sizes.md"
+    program("sizes.py", "conv_spatial", "unet", "pca", "--sides", "28,32", "--count", 16, "--json", found,
+            "--markdown", page)  # fmt: skip
+    figures = {(row["architecture"], row["channels"], row["side"]): row for row in json.loads(found.read_text())}
+    assert len(figures) == 12
+    assert figures["conv_spatial", 3, 32]["latent_shape"] == [4, 4, 4]
+    assert figures["conv_spatial", 3, 32]["num_params"] == 12_327
+    assert figures["unet", 1, 28]["refused"].startswith("invalid: ")
+    text = page.read_text()
+    assert re.search(r"\| `conv_spatial` +\| 64 +\| 64 +\| 64 +\| 64 +\|", text)
+    assert re.search(r"\| `unet` +\| no +\| no +\| no +\| no +\|", text)
+    assert "- `unet`, 1x28x28: invalid: " in text
 
 
 def test_publish(program, tmp_path):

@@ -37,6 +37,18 @@ def load(name: str, folder: Path = NOWHERE) -> Images:
             (250, 3, 32, 32),
             "8b87862ca0c4417e2191d14de0865119242132c0258ad339a513c622f5c49dfc",
         ),
+        (
+            "dead-leaves[count=40]",
+            (40, 3, 64, 64),
+            (5, 3, 64, 64),
+            "dee64b625bb6cf25dfb80122b059d7daf7a192a6d7a10aaef5d5f476185dd0f7",
+        ),
+        (
+            "dead-leaves[channels=1,count=40,size=128]",
+            (40, 1, 128, 128),
+            (5, 1, 128, 128),
+            "6fccde5d4e084c0baac45b845b5013a120af22a8b1f413667551cb5918894016",
+        ),
     ],
 )
 def test_packaged_data_are_the_same_on_every_machine_without_a_network_or_a_home(
@@ -53,6 +65,34 @@ def test_packaged_data_are_the_same_on_every_machine_without_a_network_or_a_home
     assert (images.train.shape, images.test.shape) == (train, test)
     assert (images.train.dtype, images.train.min(), images.train.max()) == (np.uint8, 0, 255)
     assert sha256(images) == digest
+
+
+def test_dead_leaves_are_one_scene_at_every_size_and_another_one_in_every_image():
+    small, large = (load(f"dead-leaves[count=16,size={size}]").train.astype(float) for size in (32, 128))
+    shrunk = large.reshape(16, 3, 32, 4, 32, 4).mean(axis=(3, 5))
+    assert np.abs(shrunk - small).mean() < 4
+    assert np.abs(small[1:] - small[:-1]).mean() > 40
+
+
+def test_more_dead_leaves_begin_with_the_same_ones():
+    few, many = (load(f"dead-leaves[count={count},size=16]") for count in (16, 24))
+    assert np.array_equal(many.train[:18], np.concatenate([few.train, few.test]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("size=7", "size must be 8 to 512 pixels, but is 7"),
+        ("size=1000", "size must be 8 to 512 pixels, but is 1000"),
+        ("count=7", "count must be at least 8, of which one tests, but is 7"),
+        ("channels=2", "channels"),
+    ],
+)
+def test_dead_leaves_of_no_size_are_told_in_one_line(settings, told):
+    with pytest.raises(AezooError) as caught:
+        load(f"dead-leaves[{settings}]")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_mnist_5k_is_split_by_class():

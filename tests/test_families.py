@@ -11,6 +11,7 @@ from vector_quantize_pytorch import LFQ
 import aezoo
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
+from aezoo.registry.names import discover
 from aezoo.train.loop import train
 from aezoo_plugins.architectures.convnext import Paint
 from aezoo_plugins.architectures.coordinate import OMEGA
@@ -160,6 +161,18 @@ def test_a_spatial_latent_keeps_its_size_or_with_strides_that_are_given_grows_wi
         x = torch.zeros(1, 3, side, side)
         for strides, latent in (("", kept), ("[strides=3]", grown)):
             assert create(text + strides, (3, side, side)).eval().encode(x).shape == (1, 4, latent, latent)
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(one.architecture.name for one in discover().select(["*"])))
+def test_a_latent_of_128x128_pixels_is_of_the_size_that_it_is_of_28x28(name):
+    """So that there is something to rank it against. On a device that has shapes and no numbers, where it can be."""
+    sizes = []
+    for side in (28, 128):
+        shape = (3, side, side)
+        device = "cpu" if name in ("fsq", "vq_vae", "residual_vq") else "meta"  # their library asks for numbers
+        with torch.device(device), torch.no_grad():
+            sizes.append(create(f"{name}[]", shape).eval().encode(torch.zeros(1, *shape)).numel())
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("text", ["conv", "conv_resize", "resnet", "spatial_broadcast"])

@@ -30,7 +30,7 @@ def bench(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
     recipe: Annotated[
-        str, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, or a TOML file.")
+        str, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, large, or a TOML file.")
     ] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
     dataset: Annotated[

@@ -26,7 +26,7 @@ def settle(
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin nothing that would end after so many.")] = None,
     margin: Annotated[float, typer.Option(metavar="PERCENT", help="Losses so close are the same.")] = 1.0,
     recipe: Annotated[
-        str, typer.Option(autocompletion=complete.recipes, help="default, quick, or a TOML file.")
+        str, typer.Option(autocompletion=complete.recipes, help="default, quick, large, or a TOML file.")
     ] = "default",
     dataset: Annotated[
         str | None,

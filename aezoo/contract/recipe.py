@@ -13,7 +13,7 @@ import tomli_w
 
 from aezoo.errors import AezooError, did_you_mean
 
-BUILT_IN = ("default", "quick", "tuned")
+BUILT_IN = ("default", "quick", "tuned", "large")
 Precision = Literal["float32", "tf32", "bfloat16"]
 """How products are computed; `aezoo.train.engine.arithmetic` says what each means."""
 Layout = Literal["contiguous", "channels_last"]

@@ -61,7 +61,8 @@ class _Gru(torch.autograd.Function):
 
 def states(gru: nn.GRU, x_TBN: Tensor, state_BH: Tensor) -> Tensor:
     """Return the states of a GRU of one layer, (T, B, width), after each of its inputs (T, B, N)."""
-    if x_TBN.is_cuda or torch.is_autocast_enabled(x_TBN.device.type) or torch.compiler.is_exporting():
+    kind = x_TBN.device.type
+    if kind in ("cuda", "meta") or torch.is_autocast_enabled(kind) or torch.compiler.is_exporting():
         return gru(x_TBN, state_BH.unsqueeze(0))[0]
     gates = F.linear(x_TBN, gru.weight_ih_l0, gru.bias_ih_l0)
     return _Gru.apply(gates, state_BH, gru.weight_hh_l0, gru.bias_hh_l0)

@@ -137,7 +137,8 @@ def record(variant="mlp", **facts):
     return TrialRecord.model_construct(**{
         "variant": variant, "architecture": variant.partition("[")[0], "status": "ok", "reason": None, "test_mse": 0.05,
         "curve": [(100, 0.05)], "deterministic": True, "latent_kind": "continuous", "num_params": 1000,
-        "peak_memory_bytes": 5000, "peak_device_memory_bytes": None, "recipe": Recipe(name="t", steps=1, batch_size=128), **facts,
+        "peak_memory_bytes": 5000, "peak_device_memory_bytes": None,
+        "recipe": Recipe(name="t", steps=1, batch_size=128), **facts,
     })  # fmt: skip
 
 

@@ -1,9 +1,8 @@
 """dead-leaves: made images of any size, discs and squares that cover one another. No download.
 
-Sizes follow a power law, and nearer leaves hide farther ones: so edges occur at all scales, and spectra fall as those of
-photographs do (Lee, Mumford & Huang 2001). Networks that learn from such images take to photographs, if less well than
-to photographs themselves (Baradad et al. 2021, arXiv:2106.05963): a loss on them ranks networks on them, and is no
-photograph's.
+Sizes follow a power law, and nearer leaves hide farther ones: so edges occur at many scales, and spectra fall as those
+of photographs do (Lee, Mumford & Huang 2001). What networks learn from such images is of use on photographs, if less
+than what they learn from photographs (Baradad et al. 2021, arXiv:2106.05963): a loss on them is no photograph's.
 
 The pixels are the same on every machine: NumPy's RandomState has a frozen stream (NEP 19), and all that is done to its
 numbers are the operations that IEEE 754 rounds in one way: + - * / and the square root.
@@ -39,7 +38,7 @@ def load(
     channels: Literal[1, 3] = 3,
     count: int = 4000,
 ) -> aezoo.Images:
-    """Draw `count` images to train and an eighth as many to test, (channels, size, size), each from a stream of its own.
+    """Draw `count` images to train and an eighth as many to test, (channels, size, size), each from its own stream.
 
     Raises:
         AezooError: a number is out of its range.

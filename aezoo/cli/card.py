@@ -17,7 +17,8 @@ from aezoo.errors import plain
 from aezoo.run.model import find_variant
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes, visible
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.frames import first_samples
 

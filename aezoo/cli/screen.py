@@ -17,7 +17,8 @@ from aezoo.contract.columns import FIGURES, loss
 from aezoo.errors import AezooError, did_you_mean, duration, plain
 from aezoo.harness.observer import Clock, Observer
 from aezoo.run.records import TrialPlan, TrialRecord
-from aezoo.run.store import REPORT, RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.across import leaderboard
 from aezoo.table.notes import notes, verdicts

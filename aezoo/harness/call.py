@@ -38,7 +38,8 @@ from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import frames, render, rows
 
 Asked = str | Path | Callable[..., Any] | Architecture

@@ -12,7 +12,8 @@ from aezoo.page import charts
 from aezoo.page.contents import LONG, made, short
 from aezoo.page.page import rendered
 from aezoo.run.files import write_text
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import compare, render
 from aezoo.table.across import Leaderboard, dataset_of, leaderboard
 

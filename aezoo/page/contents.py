@@ -15,7 +15,8 @@ from aezoo.errors import plain
 from aezoo.page import charts, looks
 from aezoo.run.again import again
 from aezoo.run.records import RunInfo, TrialRecord
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import groups, render
 from aezoo.table.notes import headline, notes, verdicts
 from aezoo.table.rows import RANKED, records_by_variant, summarise

@@ -15,7 +15,7 @@ from PIL import Image
 
 from aezoo.errors import plain
 from aezoo.run.samples import Bytes, Samples, TestImages, visible
-from aezoo.run.store import Snapshot
+from aezoo.run.snapshot import Snapshot
 from aezoo.table.frames import first_samples
 from aezoo.table.rows import EXACT, records_by_variant
 from aezoo.table.statistics import TINY

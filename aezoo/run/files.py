@@ -20,7 +20,8 @@ import pydantic
 from aezoo.errors import AezooError, StorageError, system_reason
 from aezoo.run.records import upgrade
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
+"""How the names of files begin that are not whole yet."""
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
@@ -72,7 +73,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -99,7 +100,7 @@ def new_files(folder: Path) -> Iterator[Path]:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise AezooError(f"{folder} is there already: give another folder, or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder.parent, ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder.parent, ignore_cleanup_errors=True) as name:
             scratch = Path(name)
             yield scratch
             # mkdtemp makes folders for their owner alone.
@@ -127,7 +128,7 @@ def content_of(path: Path) -> bytes:
 def json_files(folder: Path) -> Iterator[Path]:
     """Yield the JSON files of a folder that are written whole, by name; none where there is no folder."""
     if folder.is_dir():
-        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(_TEMPORARY))
+        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(TEMPORARY))
 
 
 def checksum(content: dict[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 import hashlib
 import math
+import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.errors import AezooError, StorageError, reason_of, system_reason
@@ -20,15 +21,20 @@ from aezoo.run.files import (
     DamagedFileError,
     content_of,
     digest,
-    json_files,
     read,
     read_or_set_aside,
     slug,
     write_bytes,
     write_json,
 )
+from aezoo.run.index import Index, M
+from aezoo.run.means import Vector
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
 from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, unpack_samples
+from aezoo.run.trials import read_trials
+
+if TYPE_CHECKING:
+    from aezoo.run.snapshot import Snapshot
 
 TEST_ERRORS = "test_errors.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -36,9 +42,9 @@ SAMPLES = "samples.safetensors"
 ARTIFACTS = {TEST_ERRORS: "test_errors_sha256", WEIGHTS: "weights_sha256", SAMPLES: "samples_sha256"}
 """The files of a trial, and where in its record the hash of each stands."""
 IMAGES = "images.safetensors"
+INDEX = "index.sqlite"
 REPORT = "report.html"
 _NAME = re.compile(r"[a-z0-9_=][a-z0-9_=.-]{0,199}")
-T = TypeVar("T")
 
 
 class RunDirectory:
@@ -108,6 +114,8 @@ class RunDirectory:
         Raises:
             AezooError: there is no run, or its run.json is damaged.
         """
+        from aezoo.run.snapshot import Snapshot
+
         return Snapshot(self.path)
 
     def trial_path(self, trial_id: str) -> Path:
@@ -118,7 +126,7 @@ class RunDirectory:
         """Return the folder of what is too big for a record."""
         return self._inside("artifacts", trial_id)
 
-    def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
+    def read_test_errors(self, record: TrialRecord) -> Vector:
         """Read the mean squared error of each test image.
 
         Raises:
@@ -222,9 +230,7 @@ class RunDirectory:
 
     def measurements(self) -> list[Measurement]:
         """Read the metrics of all trials."""
-        paths = map(self._unlinked, json_files(self._inside("metrics")))
-        measurements = (read_or_set_aside(path, Measurement) for path in paths)
-        return [measurement for measurement in measurements if measurement is not None]
+        return list(self._contents_of("metrics", Measurement).values())
 
     def write_measurement(self, measurement: Measurement) -> None:
         """Write a metric of a trial, in the place of what was there."""
@@ -236,17 +242,45 @@ class RunDirectory:
 
         One that is damaged, or whose test errors are, is set aside, with a warning, as if its trial had not run.
         """
-        records = (self._read_record(path) for path in json_files(self._inside("trials")))
-        return {record.trial_id: record for record in records if record is not None}
+        with self._indexed() as index:
+            return read_trials(
+                index,
+                self._inside("trials"),
+                self.info().requested if self.exists else {},
+                beside=lambda name: f"{self.path}/artifacts/{name.removesuffix('.json')}/{TEST_ERRORS}",
+                read=self._read_trial,
+            )
 
-    def _read_record(self, path: Path) -> TrialRecord | None:
+    def _read_trial(self, path: Path) -> tuple[TrialRecord, Vector | None] | None:
+        """Read a record, and its trial's test errors."""
+        errors: list[Vector] = []
+
         def check(record: TrialRecord) -> None:
             if f"{record.trial_id}.json" != path.name:
                 raise DamagedFileError(f"{path} is the record of another trial, {record.trial_id}")
             if record.test_errors_sha256 is not None:
-                self.read_test_errors(record)
+                errors.append(self.read_test_errors(record))
 
-        return read_or_set_aside(self._unlinked(path), TrialRecord, check)
+        record = read_or_set_aside(self._unlinked(path), TrialRecord, check)
+        return None if record is None else (record, next(iter(errors), None))
+
+    def _contents_of(self, name: str, model: type[M]) -> dict[str, M]:
+        """Read the JSON files of a folder, by their names; one that is damaged is set aside, with a warning."""
+        folder = self._inside(name)
+        with self._indexed() as index:
+            contents, changed = index.unchanged(folder, model)
+            for found in changed:
+                content = read_or_set_aside(self._unlinked(folder / found.name), model)
+                if content is not None:
+                    contents[found.name] = index.keep(folder, found, content)
+        return dict(sorted(contents.items()))
+
+    @contextmanager
+    def _indexed(self) -> Iterator[Index]:
+        """Yield the run's index, and save what was read."""
+        index = Index(self._inside(INDEX))
+        yield index
+        index.save()
 
     def claim(self, name: str) -> Claim | None:
         """Claim a trial, or other work, for this process, or return None where another one, on any machine, has it.
@@ -259,7 +293,8 @@ class RunDirectory:
     def read_record(self, trial_id: str) -> TrialRecord | None:
         """Read the record of one trial, or return None where there is none, as `records` does."""
         path = self.trial_path(trial_id)
-        return self._read_record(path) if path.is_file() else None
+        trial = self._read_trial(path) if path.is_file() else None
+        return None if trial is None else trial[0]
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
         """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
@@ -272,9 +307,7 @@ class RunDirectory:
 
     def timings(self) -> dict[str, Timing]:
         """Read the timings of all variants on all machines, by the names of their files."""
-        paths = map(self._unlinked, json_files(self._inside("timings")))
-        timings = {path.name: read_or_set_aside(path, Timing) for path in paths}
-        return {name: timing for name, timing in timings.items() if timing is not None}
+        return self._contents_of("timings", Timing)
 
     def write_timing(self, plan: TrialPlan, timing: Timing) -> None:
         """Write the timing of a variant."""
@@ -282,8 +315,7 @@ class RunDirectory:
 
     def anchors(self) -> list[Repetition]:
         """Read how recorded trials came out when they were repeated."""
-        anchors = (read_or_set_aside(self._unlinked(path), Repetition) for path in json_files(self._inside("anchors")))
-        return [anchor for anchor in anchors if anchor is not None]
+        return list(self._contents_of("anchors", Repetition).values())
 
     def write_anchor(self, anchor: Repetition) -> None:
         """Write how a recorded trial came out: the last time on such a machine, or in a run that was merged."""
@@ -315,6 +347,11 @@ class RunDirectory:
 
     def _unlinked(self, path: Path) -> Path:
         """Return a path in the run that no link leads out of it."""
+        place, root = os.fspath(path), os.fspath(self.path)
+        while len(place) > len(root) and not os.path.islink(place):  # noqa: PTH114
+            place = os.path.dirname(place)  # noqa: PTH120 - a path's parents take ten times as long
+        if place == root:
+            return path
         try:
             inside = path.resolve().is_relative_to(self.path.resolve())
         except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with NUL
@@ -324,71 +361,6 @@ class RunDirectory:
         return path
 
 
-class Snapshot(RunDirectory):
-    """A run that is read once: what other processes add to it meanwhile is not seen, and no file is opened twice."""
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._contents: dict[tuple[str, ...], Any] = {}
-        # What was asked for comes first: what others ask for from here on is no part of this snapshot.
-        for part in (self.info, self.records, self.measurements, self.anchors, self.timings):
-            part()
-
-    def load(self) -> "Snapshot":
-        """Return this snapshot: nothing is read again."""
-        return self
-
-    def info(self) -> RunInfo:
-        """Return run.json as it was read."""
-        return self._once(("info",), super().info)
-
-    def records(self) -> dict[str, TrialRecord]:
-        """Return all records, by trial id, as they were read."""
-        return self._once(("records",), super().records)
-
-    def measurements(self) -> list[Measurement]:
-        """Return the metrics of all trials as they were read."""
-        return self._once(("measurements",), super().measurements)
-
-    def anchors(self) -> list[Repetition]:
-        """Return how recorded trials came out when they were repeated, as it was read."""
-        return self._once(("anchors",), super().anchors)
-
-    def read_test_errors(self, record: TrialRecord) -> NDArray[np.float64]:
-        """Return the mean squared error of each test image as it was read."""
-        read = super().read_test_errors
-        return self._once(("errors", record.trial_id), lambda: read(record))
-
-    def timings(self) -> dict[str, Timing]:
-        """Return the timings of all variants on all machines, by the names of their files, as they were read."""
-        return self._once(("timings",), super().timings)
-
-    def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
-        """Return the timing of a variant as it was read."""
-        return self.timings().get(self.timing_path(plan, environment).name)
-
-    def plus(self, record: TrialRecord) -> "Snapshot":
-        """Return this snapshot with a record that was written since; nothing but its own files is read.
-
-        Where those are damaged it is left out, as `records` would.
-        """
-        later = object.__new__(Snapshot)
-        RunDirectory.__init__(later, self.path)
-        later._contents = {**self._contents, ("records",): {**self.records(), record.trial_id: record}}
-        later._contents.pop(("errors", record.trial_id), None)
-        try:
-            if record.test_errors_sha256 is not None:
-                later.read_test_errors(record)
-        except StorageError:
-            return self
-        return later
-
-    def _once(self, key: tuple[str, ...], read: Callable[[], T]) -> T:
-        if key not in self._contents:
-            self._contents[key] = read()
-        return self._contents[key]  # type: ignore[no-any-return]  # what `read` returned
-
-
 def timing_name(plan: TrialPlan, environment: Environment) -> str:
     """Return the name of the file of a variant's timing in an environment."""
     env = environment
@@ -396,6 +368,6 @@ def timing_name(plan: TrialPlan, environment: Environment) -> str:
     return f"{slug(plan.variant)}-{digest(plan.variant, plan.plugin.source_sha256, *machine)}.json"
 
 
-def pack_test_errors(errors: NDArray[np.float64]) -> bytes:
+def pack_test_errors(errors: Vector) -> bytes:
     """Return the mean squared error of each test image, (N,), float64, as the content of a safetensors file."""
     return safetensors.numpy.save({"test_errors": errors})

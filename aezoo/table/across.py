@@ -12,7 +12,8 @@ import pandas as pd
 from aezoo.contract.columns import FIGURES, LEADERS
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.errors import plain
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import groups, rows
 from aezoo.table.compare import differing_settings, network_changes
 from aezoo.table.notes import listed

@@ -192,11 +192,10 @@ def errors_by_variant(run: RunDirectory, seeds: int | None = None) -> dict[str, 
     priors = calibration.priors if calibration else {}
     errors = {}
     for variant, records in records_by_variant(run).items():
-        scored = [record for record in records if record.test_errors_sha256 is not None]
-        tables = [run.read_test_errors(record) for record in scored if seeds is None or record.seed < seeds]
+        means = run.means(variant, [record for record in records if seeds is None or record.seed < seeds])
         declared = records[0].seed_spread if records else None
         own = [priors[declared]] if declared in priors else list(priors.values())
-        errors[variant] = Errors(tables, own, fixed=declared == "none") if tables else None
+        errors[variant] = Errors(means, own, fixed=declared == "none") if means else None
     return errors
 
 

@@ -18,14 +18,15 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from aezoo.run.means import Means, Vector
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12
 """Sums in float64 of the same errors in another order differ by less, relative to them."""
 TINY = 1e-300
 """Stands for a loss of 0, which has no log."""
-Vector = NDArray[np.float64]
 LEVELS: Vector = np.unique(np.append(np.logspace(-16, -1e-4, 320), 1 - CONFIDENCE))
 """The p values at which half widths are known; what lies between is interpolated."""
 _AT_CONFIDENCE = int(np.searchsorted(LEVELS, 1 - CONFIDENCE))
@@ -81,16 +82,16 @@ class Errors:
     """The squared errors of one variant: a row a seed, a column an image, all seeds on the same images.
 
     Args:
-        errors: (seeds, images).
+        errors: (seeds, images), or what they come to.
         priors: That of the variant's group; of several, for one whose group is not declared, the widest counts. None
             where there was no calibration: then seeds count as they are.
         fixed: Whether the variant has no randomness, so that seeds that agree tell that there is no chance in them.
     """
 
-    def __init__(self, errors: ArrayLike, priors: Sequence[Prior] = (), *, fixed: bool = False) -> None:
-        table = np.asarray(errors, dtype=np.float64)
-        self.by_seed: Vector = table.mean(axis=1)
-        self.by_image: Vector = table.mean(axis=0) / max(float(table.mean()), TINY)
+    def __init__(self, errors: ArrayLike | Means, priors: Sequence[Prior] = (), *, fixed: bool = False) -> None:
+        means = errors if isinstance(errors, Means) else Means.of(np.asarray(errors, dtype=np.float64))
+        self.by_seed = means.by_seed
+        self.by_image = means.by_image / max(self.mean, TINY)
         self.fixed = fixed and bool(np.ptp(self.by_seed) <= 1e-9 * self.by_seed.max())
         self.priors = tuple(priors)
 

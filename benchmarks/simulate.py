@@ -12,15 +12,15 @@ follows.
 import argparse
 import json
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from scipy.special import digamma, polygamma, stdtrit
 
 import aezoo
+from aezoo.table.pairs import Pairs
 from aezoo.table.priors import read_calibration
-from aezoo.table.statistics import CONFIDENCE, Errors, Pairs, Prior, fit_prior, holm
+from aezoo.table.statistics import CONFIDENCE, Errors, Prior, fit_prior
 
 ALPHA = 1 - CONFIDENCE
 EFFECT = 0.1
@@ -61,10 +61,8 @@ def tables(
 
 def decided_pairs(errors: list[Errors]) -> list[tuple[int, int]]:
     """Return the pairs of variants that are told apart, Holm-corrected over all pairs."""
-    pairs = Pairs(errors)
-    places = list(combinations(range(len(errors)), 2))
-    corrected = holm([pairs.p_values[pair] for pair in places])
-    return [pair for pair, p_value in zip(places, corrected, strict=True) if p_value < ALPHA]
+    told = Pairs(errors).told_apart(range(len(errors)))
+    return [pair for better, worse in told for pair in zip(better.tolist(), worse.tolist(), strict=True)]
 
 
 def promises(kind: str, noise: str, variants: int, seeds: int, rounds: int, priors: list[Prior]) -> tuple[float, ...]:

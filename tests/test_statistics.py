@@ -3,12 +3,16 @@
 import itertools
 import math
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from scipy import stats
 
 from aezoo.harness.settle import Claim, error_of, judge
-from aezoo.table.statistics import Errors, Pairs, Prior, fit_prior, holm, paired_ratio, spread
+from aezoo.table import pairs as of_pairs
+from aezoo.table.pairs import Pairs
+from aezoo.table.statistics import Errors, Prior, fit_prior, holm, paired_ratio, spread
 
 NARROW, WIDE = Prior(1.27, 0.0075**2), Prior(5.4, 0.04**2)
 """What 36 variants of eight seeds each gave (issue 16)."""
@@ -172,6 +176,50 @@ def test_ranks_are_intervals_with_ties_where_the_evidence_separates_nothing():
     assert pairs.ranks([0, 3]) == [(1, 1), (2, 2)]
     assert Pairs([*variants[2:], None]).ranks(range(3)) == [(1, 2), (2, 3), (1, 3)]
     assert Pairs([]).ranks([]) == []
+
+
+def ranks_by_definition(variants):
+    """Hold each pair on its own, and correct their p values."""
+    places = list(itertools.combinations(range(len(variants)), 2))
+    found = [variants[a].over(variants[b]) if variants[a] and variants[b] else None for a, b in places]
+    low, high = [1] * len(variants), [len(variants)] * len(variants)
+    for (a, b), ratio, p_value in zip(places, found, holm([r.p_value if r else 1.0 for r in found]), strict=True):
+        if ratio and p_value < 0.05:
+            better, worse = (a, b) if ratio.value < 0 else (b, a)
+            high[better] -= 1
+            low[worse] += 1
+    return list(zip(low, high, strict=True))
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+    seed=st.integers(0, 10**6), count=st.integers(0, 24), seeds=st.integers(2, 5), images=st.sampled_from([2, 5, 60]),
+    spread=st.sampled_from([0.0, 0.03, 0.3]), block=st.sampled_from([1, 3, 256]), prior=st.booleans(),
+)  # fmt: skip
+def test_ranks_are_those_of_all_pairs_one_by_one_whatever_the_blocks(seed, count, seeds, images, spread, block, prior):
+    rng = np.random.default_rng(seed)
+    tables = draw(rng, rng.normal(0, spread, count), seeds=seeds, images=images)
+    tables[1:2] = tables[:1]
+    variants = [Errors(table, [WIDE] if prior else []) for table in tables]
+    variants[2:3] = [None] * len(variants[2:3])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_pairs, "BLOCK", block)
+        assert Pairs(variants).ranks(range(count)) == ranks_by_definition(variants)
+
+
+def test_the_p_values_against_one_variant_are_those_of_its_pairs():
+    variants = of(draw(np.random.default_rng(8), [0.0, 0.1, 0.2, 0.4, 0.0], seeds=5, images=100))
+    expected = [each.over(variants[2]).p_value for each in variants]
+    found = Pairs([*variants, None]).p_values([0, 1, 3, 4, 5], 2)
+    told = [p_value if p_value < 0.05 else 1.0 for p_value in (*expected[:2], *expected[3:])]
+    assert found == pytest.approx([*told, 1.0], rel=1e-9)
+
+
+def test_of_more_variants_than_are_judged_no_rank_has_an_interval(monkeypatch):
+    variants = of(draw(np.random.default_rng(8), [0.0, 1.0, 2.0], seeds=5, images=100))
+    monkeypatch.setattr(of_pairs, "MOST", 2)
+    assert Pairs(variants).ranks(range(3)) == [(None, None)] * 3
+    assert Pairs(variants).ranks([0, 2]) == [(1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize("prior", [NARROW, WIDE])

@@ -17,7 +17,8 @@ from aezoo.run.again import again
 from aezoo.run.files import DamagedFileError, new_files, write_text
 from aezoo.run.records import Repetition, RunInfo, TrialRecord, identity, repeated
 from aezoo.run.samples import TestImages
-from aezoo.run.store import ARTIFACTS, TEST_ERRORS, RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import ARTIFACTS, TEST_ERRORS, RunDirectory
 from aezoo.table import priors, render
 from aezoo.table.compare import differing_settings, network_changes
 from aezoo.table.notes import listed, merged_notes

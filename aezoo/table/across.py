@@ -17,7 +17,7 @@ from aezoo.run.store import RunDirectory
 from aezoo.table import groups, rows
 from aezoo.table.compare import differing_settings, network_changes
 from aezoo.table.notes import listed
-from aezoo.table.statistics import Pairs
+from aezoo.table.pairs import Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,8 @@ def _mean_ranks(cells: Cells, by_name: Mapping[str, Snapshot]) -> dict[tuple[str
             ]
             ranks = Pairs(judged).ranks(range(len(order)))
             for rank, (variant, (low, high)) in enumerate(zip(order, ranks, strict=True), start=1):
-                places[group, variant].append((rank, low, high))
+                # Of very many nothing is judged: each may have any rank.
+                places[group, variant].append((rank, low or 1, high or len(order)))
     return {key: _means(some) for key, some in places.items()}
 
 

@@ -13,7 +13,8 @@ from aezoo.contract.columns import COLUMNS, ORIGIN
 from aezoo.errors import AezooError
 from aezoo.run.files import write_bytes
 from aezoo.run.records import TrialRecord
-from aezoo.run.store import RunDirectory, Snapshot
+from aezoo.run.snapshot import Snapshot
+from aezoo.run.store import RunDirectory
 from aezoo.table import render
 from aezoo.table.rows import summarise
 

@@ -14,8 +14,9 @@ from aezoo.errors import AezooError, did_you_mean
 from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory, timing_name
 from aezoo.table import groups
+from aezoo.table.pairs import Pairs
 from aezoo.table.priors import calibration_of
-from aezoo.table.statistics import CONFIDENCE, Errors, Pairs, holm, paired_ratio, spread
+from aezoo.table.statistics import CONFIDENCE, Errors, holm, paired_ratio, spread
 
 _DTYPES = {"text": "object", "integer": "Int64", "number": "Float64"}
 WORST_FIRST: tuple[Status, ...] = (
@@ -91,11 +92,12 @@ def _judge(ranked: Sequence[dict[str, Any]], errors: Sequence[Errors | None]) ->
     for places in by_group.values():
         for rank, (place, (low, high)) in enumerate(zip(places, pairs.ranks(places), strict=True), start=1):
             ranked[place] |= {"group_rank": rank, "group_rank_low": low, "group_rank_high": high}
-    for places in by_group.values():
         pca = next((place for place in places if ranked[place]["baseline"] == "pca"), None)
-        held = [(place, pca) for place in places if pca is not None and place != pca]
-        for (place, other), p_value in zip(held, holm([pairs.p_values[pair] for pair in held]), strict=True):
-            told = "better" if pairs.logs[place] < pairs.logs[other] else "worse"
+        if pca is None:
+            continue
+        held = [place for place in places if place != pca]
+        for place, p_value in zip(held, holm(pairs.p_values(held, pca)), strict=True):
+            told = "better" if pairs.logs[place] < pairs.logs[pca] else "worse"
             ranked[place]["against_pca"] = told if p_value < 1 - CONFIDENCE else "not decided"
 
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +28,8 @@ TINY = 1e-300
 """Stands for a loss of 0, which has no log."""
 LEVELS: Vector = np.unique(np.append(np.logspace(-16, -1e-4, 320), 1 - CONFIDENCE))
 """The p values at which half widths are known; what lies between is interpolated."""
-_AT_CONFIDENCE = int(np.searchsorted(LEVELS, 1 - CONFIDENCE))
+AT_CONFIDENCE = int(np.searchsorted(LEVELS, 1 - CONFIDENCE))
+"""The place of 5 % among them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Estimate:
     @property
     def half(self) -> float | None:
         """Half the width of the 95 % interval."""
-        return None if self.squares is None else math.sqrt(self.squares[_AT_CONFIDENCE])
+        return None if self.squares is None else math.sqrt(self.squares[AT_CONFIDENCE])
 
     def half_at(self, p_value: float) -> float | None:
         """Half the width of the interval at another level."""
@@ -119,12 +119,12 @@ class Errors:
         if self.fixed or not self.knows_seeds:
             return np.zeros_like(LEVELS)
         if not self.priors:
-            return variance / count * _t_squared(freedom)
+            return variance / count * t_squared(freedom)
         moderated = [
             ((prior.freedom * prior.variance + freedom * variance) / (prior.freedom + freedom), prior.freedom + freedom)
             for prior in self.priors
         ]
-        squares = [variance / count * _t_squared(freedom) for variance, freedom in moderated]
+        squares = [variance / count * t_squared(freedom) for variance, freedom in moderated]
         return np.asarray(np.max(squares, axis=0))
 
     def estimate(self) -> Estimate:
@@ -139,52 +139,13 @@ class Errors:
     def _estimate(self, value: float, of_seeds: Vector, images: Vector) -> Estimate:
         squares = of_seeds
         if len(images) > 1:
-            squares = squares + images.var(ddof=1) / len(images) * _t_squared(len(images) - 1)
+            squares = squares + images.var(ddof=1) / len(images) * t_squared(len(images) - 1)
         known = self.knows_seeds or len(images) > 1
         return Estimate(value, squares if known else None)
 
 
-class Pairs:
-    """All pairs of variants on the same images. None stands for one that nothing separates from any other."""
-
-    def __init__(self, variants: Sequence[Errors | None]) -> None:
-        self.variants = variants
-        count = len(variants)
-        self.logs: Vector = np.array([math.nan if each is None else each.log for each in variants])
-        self.p_values: Vector = np.ones((count, count))
-        known = [place for place, each in enumerate(variants) if each is not None and len(each.by_image) > 1]
-        images = np.array([each.by_image for place in known if (each := variants[place])])
-        if not known:
-            return
-        covariance = np.atleast_2d(np.cov(images)) / images.shape[1]
-        of_images = _t_squared(images.shape[1] - 1)
-        for a, b in combinations(range(len(known)), 2):
-            first, second = variants[known[a]], variants[known[b]]
-            assert first is not None
-            assert second is not None
-            value = 0.0 if math.isclose(first.mean, second.mean, rel_tol=ROUNDING) else first.log - second.log
-            variance = max(0.0, covariance[a, a] + covariance[b, b] - 2 * covariance[a, b])
-            at_confidence = _AT_CONFIDENCE
-            least = first.of_seeds[at_confidence] + second.of_seeds[at_confidence] + variance * of_images[at_confidence]
-            # Whatever is not told apart on its own is not told apart in company: its p value need not be known.
-            if value**2 > least:
-                squares = first.of_seeds + second.of_seeds + variance * of_images
-                self.p_values[known[a], known[b]] = self.p_values[known[b], known[a]] = Estimate(value, squares).p_value
-
-    def ranks(self, places: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the best and the worst rank among some variants that the evidence allows, Holm-corrected over them."""
-        low, high = dict.fromkeys(places, 1), dict.fromkeys(places, len(places))
-        pairs = list(combinations(places, 2))
-        for (a, b), p_value in zip(pairs, holm([self.p_values[pair] for pair in pairs]), strict=True):
-            if p_value < 1 - CONFIDENCE:
-                better, worse = (a, b) if self.logs[a] < self.logs[b] else (b, a)
-                high[better] -= 1
-                low[worse] += 1
-        return [(low[place], high[place]) for place in places]
-
-
 @cache
-def _t_squared(freedom: float) -> Vector:
+def t_squared(freedom: float) -> Vector:
     """Return the squares of Student's t at LEVELS, either way."""
     from scipy.special import stdtrit
 

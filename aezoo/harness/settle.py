@@ -140,7 +140,7 @@ def settle(
         run = bench([name if "[" in name else f"{name}[]" for name in names], observer=observer, **wanted)
         trials += run.trials
         snapshot = RunDirectory(run.path).load()
-        errors = rows.errors_by_variant(snapshot, seeds)
+        errors = rows.ErrorsByVariant(snapshot, seeds)
         findings = dict(zip(stated, judge(stated, errors, look=look, margin=margin), strict=True))
         # What an earlier look decided stays as it was decided.
         settled = {claim: found for claim, found in findings.items() if found.verdict != "not decided"} | settled

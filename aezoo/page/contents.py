@@ -1,8 +1,9 @@
 """What is on the page of a run, read from its records: texts for its template, and data for its scripts. No torch."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ LONG_LINE = 1_500
 """Characters of a sentence that names variants, likewise."""
 POINTS = 120
 """Points of a learning curve, at the most."""
+MOST = 500
+"""Variants on a page, at the most: of more it shows the best of each group, and says so."""
+FAILURES = 100
+"""Trials that failed on a page, likewise."""
 ALL = "all"
 """The choice of all groups at once."""
 _EXTRA = ("latent_size", "bits", "active_units", "flops_per_image", "train_flops_per_image", "layout", "precision")
@@ -78,11 +83,13 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
     run = run.load()
     info = run.info()
     flat = summarise(run)
-    table = flat.iloc[groups.order(flat)].reset_index(drop=True)
+    whole = flat.iloc[groups.order(flat)]
+    table = _shown(whole).reset_index(drop=True)
     ids = {variant: number for number, variant in enumerate(table["variant"])}
-    records = records_by_variant(run)
+    everything = records_by_variant(run)
+    records = {variant: everything[variant] for variant in everything if variant in ids}
     columns, cells, values = _cells(table)
-    rows = [_row(row, len(info.requested[row["variant"]])) for _, row in table.iterrows()]
+    rows = [_row(row, len(info.requested[row["variant"]])) for row in render.records_of(table)]
     for number, row in enumerate(rows):
         row |= {"id": number, "values": values[number]}
     members = _members(rows)
@@ -129,10 +136,12 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
             }
             for group, places in _places(table).items()
         ],
-        "failures": _failures(records),
+        "left_out": _left_out(len(table), len(whole)),
+        "failures": _failures(everything),
+        "failed": sum(record.status != "ok" for some in everything.values() for record in some),
         "recipe": info.recipe.to_toml(),
         "settings": {name: str(value) for name, value in info.loss_settings.items()},
-        "environments": _environments(records),
+        "environments": _environments(everything),
         "exceptions": [
             {"variant": short(variant), "check": short(name), "reason": short(reason, LONG)}
             for variant, some in records.items()
@@ -146,6 +155,25 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
         "run": plain(run.path.absolute().name),
     }
     return Contents(texts=texts, data=data)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table in groups that a page shows: all, or the baselines and the best of each group."""
+    if len(table) <= MOST:
+        return table
+    each = max(1, MOST // table["group"].nunique())
+    return table[(table.groupby("group", sort=False).cumcount() < each) | table["baseline"].notna()]
+
+
+def _left_out(shown: int, count: int) -> str:
+    """Say how many variants a page leaves out, and where they are; nothing where it shows all."""
+    if shown == count:
+        return ""
+    return (
+        f"This page shows {shown:,} of {count:,} variants, in its charts and pictures too: the baselines, and the best "
+        "of each code group by their means. Ranks and sentences are about all of them. The whole table is table.csv "
+        "beside this page, or `aezoo table`."
+    )
 
 
 def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], list[list[Any]]]:
@@ -166,7 +194,7 @@ def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], 
         for name, header in named
     ]
     values = []
-    for place, (_, row) in enumerate(table.iterrows()):
+    for place, row in enumerate(render.records_of(table)):
         cells[place] = [short(text) for text in cells[place]] + [render.cell(name, row[name]) for name in extra]
         low, high = row["test_mse_low"], row["test_mse_high"]
         half = None if pd.isna(low) or low <= 0 else 100 * (math.sqrt(high / low) - 1)
@@ -178,7 +206,7 @@ def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], 
     return columns, cells, values
 
 
-def _row(row: "pd.Series[Any]", requested: int) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], requested: int) -> dict[str, Any]:
     """Return what the charts and the scripts know of a variant."""
     group = str(row["group"])
     what = next((name for name, word in _WORDS.items() if word in group), None)
@@ -209,7 +237,7 @@ _WORDS = {"numbers": "number", "units": "active unit", "bits": " bit"}
 """What the name of a group holds, by what its codes are measured in."""
 
 
-def kind(row: "pd.Series[Any]") -> str:
+def kind(row: Mapping[str, Any]) -> str:
     """Return the name of a point's colour."""
     objective = "" if pd.isna(row["objective"]) else str(row["objective"])
     if row["baseline"] == "pca":
@@ -339,9 +367,9 @@ def _failures(records: dict[str, list[TrialRecord]]) -> list[dict[str, Any]]:
             "reason": short(record.reason or "", LONG),
             "traceback": lines(record.traceback) if record.traceback else None,
         }
-        for some in records.values()
-        for record in some
-        if record.status != "ok"
+        for record in itertools.islice(
+            (record for some in records.values() for record in some if record.status != "ok"), FAILURES
+        )
     ]
 
 

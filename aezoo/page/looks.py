@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aezoo.errors import plain
+from aezoo.errors import StorageError, plain
 from aezoo.run.samples import Bytes, Samples, TestImages, visible
 from aezoo.run.snapshot import Snapshot
 from aezoo.table.frames import first_samples
@@ -34,7 +34,7 @@ Places = dict[str, list[dict[str, Any]]]
 
 
 def looks(run: Snapshot, ids: Mapping[str, int]) -> dict[str, Any]:
-    """Return what a page shows of images; `ids` numbers the variants of its table.
+    """Return what a page shows of images; `ids` numbers the variants that it shows.
 
     Of several seeds, the first one with samples is shown; what cannot be read is told in its place.
     """
@@ -45,7 +45,9 @@ def looks(run: Snapshot, ids: Mapping[str, int]) -> dict[str, Any]:
         why = f"The file of the run's test images is {why}. Bench it anew to see them."
         return {"shape": shape, "size": shape[1:], "images": None, "why": why, "variants": {}}
     each = {
-        ids[variant]: first_samples(run, records, images.choice) for variant, records in records_by_variant(run).items()
+        ids[variant]: first_samples(run, records, images.choice)
+        for variant, records in records_by_variant(run).items()
+        if variant in ids
     }
     shown = [kept[1] for kept in each.values() if not isinstance(kept, str)]
     frames = [samples.interpolation for samples in shown if samples.interpolation is not None]
@@ -56,7 +58,11 @@ def looks(run: Snapshot, ids: Mapping[str, int]) -> dict[str, Any]:
             variants[number] = {"absent": plain(kept)}
             continue
         record, samples = kept
-        errors = run.read_test_errors(record)
+        try:
+            errors = run.read_test_errors(record)
+        except StorageError as error:
+            variants[number] = {"absent": plain(str(error))}
+            continue
         variants[number] = _facts(samples, size) | {
             "seed": record.seed,
             "errors": [float(f"{errors[place]:.3g}") for place in images.choice.images],
@@ -129,12 +135,12 @@ def disagreements(run: Snapshot, members: Mapping[str, Sequence[str]]) -> Places
     what is left spreads over the variants says how much they differ on it. With each image stand those that do worst
     and best on it, by how many times worse than expected, and their own errors: means over the seeds.
     """
-    records = records_by_variant(run)
-    tables = {}
-    for variant, own in records.items():
-        scored = [run.read_test_errors(record) for record in own if record.test_errors_sha256 is not None]
-        if scored:
-            tables[variant] = np.mean(scored, axis=0)
+    wanted = {variant for some in members.values() for variant in some}
+    tables = {
+        variant: means.by_image
+        for variant, records in records_by_variant(run).items()
+        if variant in wanted and (means := run.means(variant, records)) is not None
+    }
     found: Places = {}
     for group, variants in members.items():
         names = [variant for variant in variants if variant in tables]

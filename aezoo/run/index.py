@@ -324,15 +324,20 @@ def _files(folder: Path, beside: Callable[[str], str] | None) -> Iterator[Found]
     settled = time.time_ns() - SETTLED_NS
     for entry in sorted(each, key=lambda entry: entry.name):
         try:
-            states = [entry.stat(follow_symlinks=False)]
+            latest, marks = _state(entry.stat(follow_symlinks=False))
         except OSError:
             continue  # another process has just set it aside
         if beside is not None:
             with contextlib.suppress(OSError):
-                states.append(Path(beside(entry.name)).lstat())
-        latest = max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
-        marks = " ".join(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}" for state in states)
+                other, more = _state(os.stat(beside(entry.name), follow_symlinks=False))  # noqa: PTH116 - of very many
+                latest, marks = max(latest, other), f"{marks}; {more}"
         yield Found(entry.name, None if latest > settled or entry.is_symlink() else marks)
+
+
+def _state(status: os.stat_result) -> tuple[int, str]:
+    """Return when a file was changed the last time, and what tells it from what it was before."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return max(times), f"{status.st_size} {times[0]} {times[1]} {status.st_ino}"
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

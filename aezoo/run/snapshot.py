@@ -11,7 +11,7 @@ from aezoo.machine import Environment
 from aezoo.run.index import Index
 from aezoo.run.means import Means
 from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
-from aezoo.run.store import INDEX, RunDirectory
+from aezoo.run.store import INDEX, RunDirectory, timing_name
 from aezoo.run.trials import hashes_of, scored_of
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Snapshot(RunDirectory):
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Return the timing of a variant as it was read."""
-        return self.timings().get(self.timing_path(plan, environment).name)
+        return self.timings().get(timing_name(plan, environment))
 
     def means(self, variant: str, records: Sequence[TrialRecord]) -> Means | None:
         """Return what the test errors of some of a variant's trials come to; None where none of them has any.
@@ -76,10 +76,11 @@ class Snapshot(RunDirectory):
         """
         later = copy(self)
         later._contents = {**self._contents, "records": {**self.records(), record.trial_id: record}}
+        later._contents.pop("by_variant", None)
         try:
             if record.test_errors_sha256 is not None:
                 errors = self.read_test_errors(record)
-                before, after = (scored_of(run.records_of(record.variant)) for run in (self, later))
+                before, after = (scored_of(run.by_variant().get(record.variant, [])) for run in (self, later))
                 if record.trial_id not in {earlier.trial_id for earlier in before}:
                     earlier = self._index.means(record.variant, hashes_of(before))
                     means = earlier.plus([errors]) if earlier else Means.of([errors])
@@ -88,10 +89,16 @@ class Snapshot(RunDirectory):
             return self
         return later
 
-    def records_of(self, variant: str) -> list[TrialRecord]:
-        """Return the records of a variant that was asked for, in the order of their seeds; those that there are."""
+    def by_variant(self) -> dict[str, list[TrialRecord]]:
+        """Return the records of each variant that was asked for, in the order of their seeds; those that there are."""
         records = self.records()
-        return [records[trial_id] for trial_id in self.info().requested.get(variant, ()) if trial_id in records]
+        return self._once(
+            "by_variant",
+            lambda: {
+                variant: [records[trial_id] for trial_id in trial_ids if trial_id in records]
+                for variant, trial_ids in self.info().requested.items()
+            },
+        )
 
     @contextmanager
     def _indexed(self) -> Iterator[Index]:

@@ -297,7 +297,7 @@ class RunDirectory:
         return None if trial is None else trial[0]
 
     def timing_path(self, plan: TrialPlan, environment: Environment) -> Path:
-        """Return where the timing of a variant lies: one a machine, torch, number of threads, compiled or not."""
+        """Return where the timing of a variant lies."""
         return self._inside("timings", timing_name(plan, environment))
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
@@ -362,7 +362,7 @@ class RunDirectory:
 
 
 def timing_name(plan: TrialPlan, environment: Environment) -> str:
-    """Return the name of the file of a variant's timing in an environment."""
+    """Return how the file of a variant's timing is called: one a machine, torch, threads, compiled or not."""
     env = environment
     machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
     return f"{slug(plan.variant)}-{digest(plan.variant, plan.plugin.source_sha256, *machine)}.json"

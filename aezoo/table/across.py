@@ -191,7 +191,7 @@ def _mean_ranks(cells: Cells, by_name: Mapping[str, Snapshot]) -> dict[tuple[str
         complete[group] = [variant for variant, own in members.items() if own and len(own) == len(everywhere)]
     places: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for dataset, run in by_name.items():
-        errors = rows.errors_by_variant(run)
+        errors = rows.ErrorsByVariant(run)
         records = rows.records_by_variant(run)
         for group, variants in complete.items():
             own = [variant for variant in variants if dataset in cells[group][variant]]

@@ -1,6 +1,6 @@
 """Hold runs against each other, variant by variant. It needs no torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,7 +41,7 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     both = left.merge(right, on="variant", how="outer", suffixes=("_a", "_b"), indicator="found")
     both["found"] = both["found"].astype(str).map({"both": "both", "left_only": "a only", "right_only": "b only"})
     both = both.sort_values(["test_mse_a", "test_mse_b"], na_position="last", ignore_index=True)
-    errors_a, errors_b = (rows.errors_by_variant(run) for run in (a, b))
+    errors_a, errors_b = (rows.ErrorsByVariant(run) for run in (a, b))
     records_a, records_b = (rows.records_by_variant(run) for run in (a, b))
     pairs = [(records_a.get(name, []), records_b.get(name, [])) for name in both["variant"]]
     differences = [
@@ -68,7 +68,7 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
             both[f"{part}_{what}_b"] / both[f"{part}_{what}_a"] for what in ("images_per_s", "vs_reference")
         )
         both[f"{part}_speed_ratio"] = plain.where(alike, relative)
-    urgency = [_urgency(row) for _, row in both.iterrows()]
+    urgency = [_urgency(row) for row in both.to_dict(orient="records")]
     both = both.iloc[sorted(range(len(both)), key=lambda place: (urgency[place], place))]
     return both[[column.name for column in COMPARED if column.name != "run_b"]].reset_index(drop=True)
 
@@ -85,7 +85,7 @@ def summary(compared: pd.DataFrame) -> str:
     return f"b against a: {', '.join(parts) or 'nothing to compare'}"
 
 
-def _urgency(row: "pd.Series[Any]") -> int:
+def _urgency(row: Mapping[Hashable, Any]) -> int:
     """Return where a row stands: what fails now, then what is worse, then better, then what is another network."""
     if row["found"] == "both" and row["status_a"] == "ok" and row["status_b"] != "ok":
         return 0

@@ -53,7 +53,7 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
         ranked = rows[rows["group_rank"].notna()].sort_values("group_rank")
         if len(ranked) < 2 or str(group) in LAST:
             continue
-        parts = [_best(ranked, errors)]
+        parts = [_best(ranked, errors)] if _is_judged(ranked) else [f"{ranked['variant'].iloc[0]} has the least mean"]
         for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "not told from it")):
             count = int((ranked["against_pca"] == verdict).sum())
             parts += [f"{count} {what}"] if count else []
@@ -85,6 +85,10 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
     may_be = rows[rows["group_rank_low"] == 1]
     if len(rows) == 1:
         first = f"With {size} there is one variant, {name}: {loss}."
+    elif not _is_judged(rows):
+        first = (
+            f"With {size}, {name} has the least mean of {len(rows)} variants ({loss}); so many are not ranked further."
+        )
     elif len(may_be) == len(rows):
         first = f"With {size} nothing is told apart among {len(rows)} variants; {name} has the least mean ({loss})."
     elif len(may_be) > 1:
@@ -109,6 +113,11 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
     at_all = f", and of the others {', '.join(parts)}" if parts else ""
     reference = column("test_mse").format(float(pca.iloc[0]["test_mse"]))
     return first, f"PCA with codes of that size has {reference}{at_all}."
+
+
+def _is_judged(ranked: pd.DataFrame) -> bool:
+    """Say whether the ranks of a group have intervals: of very many variants they have none."""
+    return bool(ranked["group_rank_low"].notna().all())
 
 
 def _why_tied(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What the reader of a table must know, a line each: settings, intervals, verdicts, failures, clocks. No torch."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -11,10 +11,12 @@ from aezoo.errors import plain
 from aezoo.run.records import Repetition
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups
+from aezoo.table.pairs import MOST
 from aezoo.table.priors import calibration_of
 from aezoo.table.rows import (
+    RANKED,
     UNSTEADY,
-    errors_by_variant,
+    ErrorsByVariant,
     pca_losses,
     records_by_variant,
     starts_the_same,
@@ -22,15 +24,18 @@ from aezoo.table.rows import (
 )
 from aezoo.table.statistics import spread
 
+LISTED = 200
+"""Lines of one kind, about variants or trials, at the most."""
+
 
 def verdicts(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say in a sentence for each code group what the evidence supports; `table` is the run's, in any order."""
-    return [plain(line) for line in groups.verdicts(table.iloc[groups.order(table)], errors_by_variant(run))]
+    return [plain(line) for line in groups.verdicts(table.iloc[groups.order(table)], ErrorsByVariant(run))]
 
 
 def headline(run: RunDirectory, table: pd.DataFrame) -> tuple[str, str]:
     """Say in two sentences what the evidence supports; `table` is the run's, in any order."""
-    first, second = groups.headline(table.iloc[groups.order(table)], errors_by_variant(run))
+    first, second = groups.headline(table.iloc[groups.order(table)], ErrorsByVariant(run))
     return plain(first), plain(second)
 
 
@@ -50,6 +55,13 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         "test_mse: mean squared error a pixel over the test set, pixels in [0, 1], with its 95 % interval over seeds "
         "and test images; vs_pca: over PCA's at the same latent size",
     ]
+    ranked = table[table["test_mse"].notna() & table["status"].isin(RANKED)]
+    companies = [("all groups", len(ranked)), *ranked["group"].value_counts().items()]
+    lines += [
+        f"no interval of a rank in {name}: {size:,} variants are more than the {MOST:,} whose pairs are all judged"
+        for name, size in companies
+        if size > MOST
+    ]
     if table[["bits", "active_units"]].notna().any(axis=None):
         lines.append("codes of numbers, of active units and of bits are different things, and not compared")
     lines += _seed_notes(run, table)
@@ -60,11 +72,11 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     lines += _speed_notes(run)
     lines += [f"no throughput: {reason}" for reason in dict.fromkeys(table["no_speed"].dropna())]
     lines += _anchor_notes(run)
-    lines += [
+    lines += _few([
         f"not deterministic: {variant}: one seed came to two networks in the preflight; its figures will not repeat"
         for variant in table.loc[table["deterministic"] == "no", "variant"]
-    ]
-    lines += _plugin_notes(run)
+    ])  # fmt: skip
+    lines += _few(_plugin_notes(run))
     rates = info.recipe.rates
     if rates and table["lr"].isin([rates[0], rates[-1]]).any():
         lines.append("* the best learning rate of the list is at its edge: one beyond it may be better still")
@@ -72,16 +84,27 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
     records = run.records()
-    for trial_ids in info.requested.values():
-        for trial_id in trial_ids:
-            record = records.get(trial_id)
-            if record and record.status not in ("ok", "interrupted"):
-                lines.append(f"{record.status}: {record.label}: {record.reason}")
     requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
+    ended = [records[trial_id] for trial_id in requested if trial_id in records]
+    lines += _few([
+        f"{record.status}: {record.label}: {record.reason}"
+        for record in ended
+        if record.status not in ("ok", "interrupted")
+    ])  # fmt: skip
     left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    """Return lines of one kind, and of very many the first ones and how many there are."""
+    if len(lines) <= LISTED:
+        return list(lines)
+    return [
+        *lines[:LISTED],
+        f"... and {len(lines) - LISTED:,} more such lines, of {len(lines):,}: the records hold them",
+    ]
 
 
 def _rates(recipe: Recipe) -> str:

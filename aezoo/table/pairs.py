@@ -93,7 +93,8 @@ class _Company:
         """Return the squared differences of logs; 0 where two losses differ by rounding alone."""
         rounding = ROUNDING * np.maximum(self._means[a], self._means[b])
         same = np.abs(self._means[a] - self._means[b]) <= rounding
-        return np.where(same, 0.0, np.square(self._logs[a] - self._logs[b]))
+        squares: Vector = np.where(same, 0.0, np.square(self._logs[a] - self._logs[b]))
+        return squares
 
     def variances(self, a: Places, b: Places) -> Vector:
         """Return the variance that the images give each difference."""
@@ -102,7 +103,8 @@ class _Company:
     def least(self, level: int | Places, a: Places, b: Places, variances: Vector) -> Vector:
         """Return the squares of the half widths at a level: what is beyond has a lesser p value."""
         of_seeds: Vector = self._of_seeds[a, level] + self._of_seeds[b, level]
-        return of_seeds + variances * self._of_images[level]
+        squares: Vector = of_seeds + variances * self._of_images[level]
+        return squares
 
     def p_values(self, a: Places, b: Places, squares: Vector, variances: Vector) -> Vector:
         """Return the p values of pairs, as `Estimate` has them; each of them is below 5 %."""
@@ -116,7 +118,8 @@ class _Company:
         near, far = (np.log(self.least(level, a, b, variances) + TINY) for level in (beyond, before))
         share = (np.log(squares) - near) / np.where(far > near, far - near, 1.0)
         logs = np.log(LEVELS)
-        return np.exp(logs[beyond] + np.where(beyond > 0, share, 0.0) * (logs[before] - logs[beyond]))
+        p_values: Vector = np.exp(logs[beyond] + np.where(beyond > 0, share, 0.0) * (logs[before] - logs[beyond]))
+        return p_values
 
     def told_apart(self, count: int) -> Iterator[tuple[Places, Places]]:
         """Yield the better and the worse of the pairs that hold at 5 %, Holm-corrected for `count` pairs.

@@ -51,8 +51,7 @@ def render(table: pd.DataFrame, fmt: str) -> str:
     """
     check_format(fmt)
     if fmt == "json":
-        values = table.to_dict(orient="records")
-        content = [{str(name): plain_value(value) for name, value in row.items()} for row in values]
+        content = [{name: plain_value(value) for name, value in row.items()} for row in records_of(table)]
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
     if fmt == "csv":
         safe = table.map(lambda value: _csv_safe(value) if isinstance(value, str) else value)
@@ -106,7 +105,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
         if name not in ("bits", "active_units", "lr") or table[name].notna().any()
     ]
     rows = []
-    for _, row in table.iterrows():
+    for row in records_of(table):
         texts = [cell(name, row[name]) for name in shown]
         for part in ("train", "infer"):
             name = f"{part}_images_per_s"
@@ -118,6 +117,11 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
             texts[shown.index("status")] = _status(row)
         rows.append(texts)
     return shown, rows
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
 _OF_LEADERS = ("group", "variant", "baseline", *(column.name for column in LEADERS))
@@ -152,7 +156,7 @@ def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) 
         "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds", "peak_memory_mb", "objective",
         *(["lr"] if table["lr"].notna().any() else []),
         *(name for name in map(str, table) if not is_reserved(name)),
-        *(["status"] if any(_status(row) != "ok" for _, row in table.iterrows()) else []),
+        *(["status"] if any(_status(row) != "ok" for row in records_of(table)) else []),
     ]  # fmt: skip
     return [(name, SHORT.get(name, name)) for name in shown]
 
@@ -166,10 +170,10 @@ def group_cells(
     `curves` are sparklines of training losses, by variant, for a table that grows.
     """
     columns = group_columns(table, curves)
-    return columns, [[_group_cell(name, row, curves or {}) for name, _ in columns] for _, row in table.iterrows()]
+    return columns, [[_group_cell(name, row, curves or {}) for name, _ in columns] for row in records_of(table)]
 
 
-def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> str:
+def _group_cell(name: str, row: Mapping[str, Any], curves: Mapping[str, str]) -> str:
     """Return a cell of a table in groups, with what its reader must know beside it."""
     made: dict[str, Callable[[], str]] = {
         "half_width_percent": lambda: half_width(row["test_mse_low"], row["test_mse_high"]),
@@ -182,7 +186,7 @@ def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> 
     if name in ("train_images_per_s", "infer_images_per_s"):
         spread = row[f"{name.partition('_')[0]}_spread"]
         return f"~{text}" if not pd.isna(spread) and spread > UNSTEADY else text
-    if name == "group_rank" and not pd.isna(row[name]) and row["group_rank_low"] < row["group_rank_high"]:
+    if name == "group_rank" and not pd.isna(row["group_rank_low"]) and row["group_rank_low"] < row["group_rank_high"]:
         return f"{text} ({row['group_rank_low']}-{row['group_rank_high']})"
     if name == "mean_rank" and not pd.isna(row[name]):
         return f"{text} ({cell('mean_rank_low', row['mean_rank_low'])}-{cell('mean_rank_high', row['mean_rank_high'])})"
@@ -190,7 +194,7 @@ def _group_cell(name: str, row: "pd.Series[Any]", curves: Mapping[str, str]) -> 
     return f"{before}{text}{'*' if name == 'lr' and row['lr_at_edge'] == 'yes' else ''}"
 
 
-def _status(row: "pd.Series[Any]") -> str:
+def _status(row: Mapping[str, Any]) -> str:
     """Return a row's status, with what else its reader must know at once."""
     text = str(row["status"])
     text += ", not deterministic" if row["deterministic"] == "no" else ""
@@ -231,8 +235,10 @@ def group_lines(
     for group, members in table.groupby("group", sort=False):
         yield "", ""
         yield str(group), "bold"
-        for (_, row), texts in zip(members.iterrows(), rows[place : place + len(members)], strict=True):
-            failed = row.get("status") in WORST_FIRST[:-1]
+        # A leaderboard has no statuses.
+        statuses = members["status"] if "status" in members else [None] * len(members)
+        for status, texts in zip(statuses, rows[place : place + len(members)], strict=True):
+            failed = status in WORST_FIRST[:-1]
             yield line(texts), "red" if failed else "cyan" if texts[1].startswith("> ") else ""
         place += len(members)
 

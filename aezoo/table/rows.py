@@ -1,7 +1,7 @@
 """Derive the table of a run from its records. It runs nothing, writes nothing, and needs no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -48,7 +48,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
     by_variant = records_by_variant(run)
     losses, exact = pca_losses(run)
     pca = {size: loss for size, loss in losses.items() if size not in exact}
-    errors = errors_by_variant(run)
+    errors = ErrorsByVariant(run)
     (_, timings), *_ = [*timings_by_machine(run).items(), (None, {})]
     metrics: dict[str, dict[str, float | None]] = {name: {} for name in run.info().recipe.metrics}
     for measurement in run.measurements():
@@ -182,23 +182,39 @@ def _test_mse(records: Sequence[TrialRecord]) -> float:
     return fmean(record.test_mse for record in records if record.status == "ok" and record.test_mse is not None)
 
 
-def errors_by_variant(run: RunDirectory, seeds: int | None = None) -> dict[str, Errors | None]:
-    """Return, for each variant that was asked for, its errors on the test images; None where no trial has any.
+class ErrorsByVariant(Mapping[str, Errors | None]):
+    """The errors on the test images of each variant that was asked for, taken when one is looked at.
 
-    Of all of its seeds, or of those below a number.
+    None where no trial of one has any. Their seeds' spread is moderated by what a calibration found, where there is
+    one for the run's recipe and data set.
 
-    Their seeds' spread is moderated by what a calibration found, where there is one for the run's recipe and data set.
+    Args:
+        run: The run.
+        seeds: Below which seeds count; None for all.
     """
-    run = run.load()
-    calibration = calibration_of(run)
-    priors = calibration.priors if calibration else {}
-    errors = {}
-    for variant, records in records_by_variant(run).items():
-        means = run.means(variant, [record for record in records if seeds is None or record.seed < seeds])
-        declared = records[0].seed_spread if records else None
-        own = [priors[declared]] if declared in priors else list(priors.values())
-        errors[variant] = Errors(means, own, fixed=declared == "none") if means else None
-    return errors
+
+    def __init__(self, run: RunDirectory, seeds: int | None = None) -> None:
+        self._run = run.load()
+        self._seeds = seeds
+        calibration = calibration_of(self._run)
+        self._priors = calibration.priors if calibration else {}
+        self._taken: dict[str, Errors | None] = {}
+
+    def __getitem__(self, variant: str) -> Errors | None:
+        if variant not in self._taken:
+            records = records_by_variant(self._run)[variant]
+            counted = [record for record in records if self._seeds is None or record.seed < self._seeds]
+            means = self._run.means(variant, counted)
+            declared = records[0].seed_spread if records else None
+            priors = [self._priors[declared]] if declared in self._priors else list(self._priors.values())
+            self._taken[variant] = Errors(means, priors, fixed=declared == "none") if means else None
+        return self._taken[variant]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.info().requested)
+
+    def __len__(self) -> int:
+        return len(self._run.info().requested)
 
 
 def starts_the_same(records: Sequence[TrialRecord]) -> bool:
@@ -208,12 +224,7 @@ def starts_the_same(records: Sequence[TrialRecord]) -> bool:
 
 def records_by_variant(run: RunDirectory) -> dict[str, list[TrialRecord]]:
     """Return the records of each variant that was asked for, in the order of their seeds; those that there are."""
-    run = run.load()
-    records = run.records()
-    return {
-        variant: [record for trial_id in trial_ids if (record := records.get(trial_id))]
-        for variant, trial_ids in run.info().requested.items()
-    }
+    return run.load().by_variant()
 
 
 def pca_losses(run: RunDirectory) -> tuple[dict[int, float], set[int]]:

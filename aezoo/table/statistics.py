@@ -11,6 +11,7 @@ It knows no files and no trials.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -186,10 +187,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def paired_ratio(values: Sequence[float], against: Sequence[float]) -> float | None:
     """Return the median of the ratios of measurements made in the same rounds; None where there is no such pair."""
     ratios = [value / other for value, other in zip(values, against, strict=False) if other]
-    return float(np.median(ratios)) if ratios else None
+    return statistics.median(ratios) if ratios else None
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the median of repeated measurements, and how far they lie apart."""
-    low, median, high = (float(x) for x in np.percentile(values, [25, 50, 75]))
+    ordered = sorted(values)
+    # NumPy's percentiles take a hundred times as long for so few.
+    low, median, high = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
     return Spread(median=median, iqr=(high - low) / median if median else 0.0)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = (len(ordered) - 1) * share
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    part = place - math.floor(place)
+    # From the nearer of the two, as NumPy does.
+    return below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part)

@@ -113,7 +113,7 @@ def test_the_loss_is_the_harness_own_mse_plus_the_penalty():
 def test_the_curve_ends_at_the_budget_and_falls():
     torch.manual_seed(0)
     steps = []
-    trained = train(Small(), IMAGES, RECIPE, 0, steps.append)
+    trained = train(Small(), IMAGES, RECIPE, 0, lambda pause: steps.append(pause.steps))
     assert [step for step, _ in trained.curve] == [50, 100, 120] == steps
     assert trained.curve[-1][1] < trained.curve[0][1]
 

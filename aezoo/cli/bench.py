@@ -69,7 +69,11 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial is killed.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial's process is killed.")] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="How often a trial keeps what it goes on from when it is killed."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     weights: Annotated[
         str, typer.Option(help="Whose weights are kept: all, the best seed's of each variant (best), or none.")
@@ -118,9 +122,9 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
-        "compiled": compiled,
-        "timeout": timeout, "weights": weights, "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report,
-        "retry_failed": retry_failed, "strict": strict,
+        "compiled": compiled, "timeout": timeout, "checkpoint_minutes": checkpoint_minutes, "weights": weights,
+        "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
+        "strict": strict,
     })  # fmt: skip
     interrupted = False
     # Nothing is drawn before all options are read.

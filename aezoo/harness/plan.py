@@ -267,9 +267,16 @@ class Grid:
             versions=self.versions,
             # Metrics are computed from them: what is not wanted is dropped when that is done.
             keeps_weights=self.request.weights != "none" or bool(self.metrics),
+            checkpoint_seconds=self._checkpoint_seconds(plans, preflight),
         )
         plugin = self.registry.plugin(self.registry.resolve(plans[0].variant))
         return self.task(plans[0].trial_id, work, output, software=str(plugin), needs=self.needs(plans[0]))
+
+    def _checkpoint_seconds(self, plans: Sequence[TrialPlan], preflight: Preflight | Outcome | None) -> float | None:
+        """Return how often a task of trials makes checkpoints; None where it has several, or cannot be resumed."""
+        if not isinstance(preflight, Preflight) or preflight.resumable is not True or len(plans) > 1:
+            return None
+        return self.request.checkpoint_minutes and 60 * self.request.checkpoint_minutes
 
     def weights_bytes(self) -> int:
         """Return about how many bytes the weights take that this call adds to the run, by the preflights."""
@@ -335,6 +342,7 @@ class Grid:
                     variant=variant.text, origin=plugin.origin, source=plugin.source, versions=self.versions,
                     recipe=self.info.recipe, images=self.images, device=self.info.device,
                     compiled=self.request.compiled, fits=self.fits,
+                    resumes=self.request.checkpoint_minutes is not None,
                 ),
                 software=str(plugin), needs=Needs(device=self.info.device),
             )

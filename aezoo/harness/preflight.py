@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo import machine
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
+from aezoo.check.resume import resumption_fault
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
@@ -35,7 +36,8 @@ STEPS = 2
 class Try(ImagesWork):
     """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`.
 
-    `source` and `versions`, of aezoo and torch, are what the bench was called with.
+    `source` and `versions`, of aezoo and torch, are what the bench was called with. Whether it can be resumed from a
+    checkpoint is tried where it `resumes`.
     """
 
     variant: str
@@ -46,6 +48,7 @@ class Try(ImagesWork):
     device: str
     compiled: bool
     fits: bool = False
+    resumes: bool = False
 
     def run(self, report: Report) -> Preflight:  # noqa: ARG002 - its few steps are none of a trial
         """Return what it is and what it costs.
@@ -60,7 +63,10 @@ class Try(ImagesWork):
         variant = find(self.variant, self.origin, self.source)
         machine.require_device(self.device, self.recipe.precision)
         train_NCHW, _ = self.images.load()
-        return preflight(variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits)
+        return preflight(
+            variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits,
+            resumes=self.resumes,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +91,12 @@ def preflight(
     device: str = "cpu",
     compiled: bool = False,
     fits: bool = False,
+    resumes: bool = False,
 ) -> Preflight:
     """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
 
     A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial. Otherwise it is
-    fitted to a batch, and its seconds are estimated from that.
+    fitted to a batch, and its seconds are estimated from that. `resumes` tries whether it can be resumed.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -114,7 +121,11 @@ def preflight(
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
     facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
     if not facts.closed_form:
-        return facts
+        if not resumes:
+            return facts
+        forgotten = resumption_fault(variant, images_NCHW, recipe, facts.layout, compiled=compiled)
+        notes = [] if forgotten is None else [f"cannot be resumed, and runs without checkpoints: {forgotten}"]
+        return facts.model_copy(update={"resumable": forgotten is None, "notes": [*facts.notes, *notes]})
     if fits:
         return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
     return facts.model_copy(update={"fit_seconds": _estimate_fit(variant, images_NCHW, len(train_NCHW))})

@@ -85,6 +85,12 @@ class Request(pydantic.BaseModel):
         "time to compile is recorded apart.",
     )
     timeout: float | None = pydantic.Field(default=None, gt=0, description="Seconds after which a trial is killed.")
+    checkpoint_minutes: float | None = pydantic.Field(
+        default=None,
+        gt=0,
+        description="Minutes between two checkpoints of a trial; where it is killed, the same call goes on from the "
+        "last one, bit by bit. None for none.",
+    )
     timing: bool = pydantic.Field(default=True, description="Whether to measure throughput at the end.")
     report: bool = pydantic.Field(default=True, description="Whether to write the page of the run, report.html.")
     weights: Literal["all", "best", "none"] = pydantic.Field(

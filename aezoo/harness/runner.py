@@ -15,7 +15,8 @@ from aezoo.harness import timing
 from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
 from aezoo.harness.plan import Grid
-from aezoo.harness.trial import Measure, TrialResult
+from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
+from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
 from aezoo.run.claim import Claim
 from aezoo.run.files import slug
 from aezoo.run.records import Measurement, Preflight, Timing, TrialPlan, TrialRecord, now, record_of, repeated
@@ -23,19 +24,25 @@ from aezoo.run.store import timing_name
 
 TOLD_BYTES = 2**26
 """Weights that take more than this are told of before."""
+_FINAL = ("ok", "diverged", "invalid")
+"""How a trial ends that would end so again: there is nothing to go on from."""
 WAIT_SECONDS = 1.0
 """Between looks at what other processes do with the same run."""
 
 
 @dataclass(kw_only=True)
 class Runner:
-    """Runs a grid. `seeds_together` is how many seeds of one variant one task trains, one after the other."""
+    """Runs a grid. `seeds_together` is how many seeds of one variant one task trains, one after the other.
+
+    `checkpoints` holds the step of the last checkpoint that is kept of a trial which has not ended.
+    """
 
     grid: Grid
     trackers: Trackers
     seeds_together: int = 1
     claims: dict[str, Claim] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    checkpoints: dict[str, int] = field(default_factory=dict)
 
     def run_trials(self) -> None:
         """Write down what is asked for, and run the trials that are missing, until each has a record."""
@@ -145,6 +152,8 @@ class Runner:
                 grid.observer.started(plan)
 
         def on_report(task: Task, progress: Progress) -> None:
+            if progress.checkpoint is not None:
+                self._keep(task.id, progress.checkpoint, progress.steps)
             each = grid.info.recipe.num_steps(grid.info.dataset.num_train)
             for number, plan in enumerate(groups[task.id]):
                 done = min(max(progress.steps - number * each, 0), each)
@@ -153,9 +162,11 @@ class Runner:
                     grid.observer.stepped(plan, done)
 
         tasks = [grid.trial_task(group, self._output(group[0].trial_id)) for group in groups.values()]
-        outcomes = grid.executor.outcomes(
-            tasks, grid.jobs, on_start, on_report, lambda task: task if self._claim(*groups[task.id]) else None
-        )
+
+        def may_start(task: Task) -> Task | None:
+            return self._resumed(task) if self._claim(*groups[task.id]) else None
+
+        outcomes = grid.executor.outcomes(tasks, grid.jobs, on_start, on_report, may_start)
         try:
             for outcome in outcomes:
                 for result in _results(outcome):
@@ -169,10 +180,31 @@ class Runner:
             for plan in plans:
                 if plan.trial_id in started and plan.trial_id not in self.ended:
                     reason = f"stopped (Ctrl-C or SIGTERM) after {steps_done.get(plan.trial_id, 0)} steps or more"
+                    if kept := self.checkpoints.get(plan.trial_id):
+                        reason += f"; it goes on from step {kept}"
                     stopped = Outcome(task=tasks[0], status="interrupted", reason=reason)
                     self._end(TrialResult(record=self._failure(plan, stopped, started[plan.trial_id])))
             raise
         return [plan for plan in plans if plan.trial_id not in self.ended]
+
+    def _resumed(self, task: Task) -> Task:
+        """Return a task of trials, with the checkpoint that it goes on from where one is kept."""
+        work, trial_id = task.work, task.id
+        content = self.grid.reading(lambda: read_checkpoint(self.grid.run, trial_id))
+        if content is None or not isinstance(work, TrainAndScore) or len(work.plans) > 1:
+            return task
+        self.checkpoints[trial_id] = unpack_checkpoint(content, trial_id)[0].steps
+        return replace(task, work=replace(work, checkpoint=content))
+
+    def _keep(self, trial_id: str, content: bytes, steps: int) -> None:
+        """Keep a checkpoint of a trial whose claim this process has; where that cannot be, the trial goes on."""
+        if trial_id not in self.claims:
+            return
+        try:
+            write_checkpoint(self.grid.run, trial_id, content)
+            self.checkpoints[trial_id] = steps
+        except StorageError as error:
+            self.grid.observer.warn(f"no checkpoint of {trial_id}: {error}")
 
     def _groups(self, plans: Sequence[TrialPlan]) -> dict[str, list[TrialPlan]]:
         """Return the plans that one task takes, by the task's id, in the order of the plans."""
@@ -230,7 +262,10 @@ class Runner:
 
     def _end(self, result: TrialResult) -> None:
         """Write what became of a trial, whose claim this process has."""
-        self._hear(self.grid.run.write_trial(result.record, result.files))
+        record = self.grid.run.write_trial(result.record, result.files)
+        if record.status in _FINAL:
+            drop_checkpoint(self.grid.run, record.trial_id)
+        self._hear(record)
 
     def _hear(self, record: TrialRecord) -> None:
         """Take a record that is written into account, and let others hear of it."""

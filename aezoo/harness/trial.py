@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from aezoo import machine
-from aezoo.contract.executor import Progress, Report, status_of
+from aezoo.contract.architecture import Variant
+from aezoo.contract.executor import Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import resident
 from aezoo.errors import AezooError, ContractError, UnfitError, reason_of, traceback_of
+from aezoo.harness.checkpoints import Checkpoints
 from aezoo.harness.images import ImagesWork
 from aezoo.machine import Environment, PeakMemory
 from aezoo.registry.names import find, find_metric
@@ -30,9 +32,10 @@ from aezoo.run.store import SAMPLES, TEST_ERRORS, WEIGHTS, pack_test_errors
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.layout import lay_out
-from aezoo.train.loop import DivergedError, fit, train
+from aezoo.train.loop import DivergedError, Trained, fit, train
 from aezoo.train.samples import samples_of
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
+from aezoo.train.state import StateError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,8 @@ class TrainAndScore(ImagesWork):
     """Train and score one variant, from the seed of each plan in turn. Nothing is written.
 
     `environment` is this machine's, where the bench knows it; None where the work is done on another one. `versions`
-    are those of aezoo and torch that the plans were made with.
+    are those of aezoo and torch that the plans were made with. Where there is one plan alone, it reports a checkpoint
+    every `checkpoint_seconds`, None for never, and goes on from `checkpoint`, None for the start.
     """
 
     plans: tuple[TrialPlan, ...]
@@ -59,6 +63,8 @@ class TrainAndScore(ImagesWork):
     environment: Environment | None
     versions: tuple[str, str]
     keeps_weights: bool = True
+    checkpoint_seconds: float | None = None
+    checkpoint: bytes | None = None
 
     def run(self, report: Report) -> tuple[TrialResult, ...]:
         """Return a result for each plan, whatever became of it."""
@@ -90,17 +96,12 @@ class TrainAndScore(ImagesWork):
         train_NCHW, test_NCHW = (resident(pixels, plan.device) for pixels in self.images.load())
         variant = find(plan.variant, self.origin, plan.plugin)
         memory = PeakMemory(plan.device)
-        module = lay_out(build(variant, train_NCHW, plan.seed, plan.device), self.layout)
-        if is_closed_form(module):
-            trained = fit(module, train_NCHW, plan.seed, plan.device)
-        else:
-            trained = train(
-                module, train_NCHW, plan.settings, plan.seed, lambda steps: report(Progress(steps=steps)),
-                compiled=plan.compiled, device=plan.device,
-            )  # fmt: skip
+        checkpoints = Checkpoints(plan, report, memory, self.checkpoint_seconds, self.checkpoint)
+        module, trained = self._train(plan, variant, train_NCHW, checkpoints)
         facts: dict[str, Any] = {
             "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
-            "compile_seconds": trained.compile_seconds,
+            "compile_seconds": trained.compile_seconds, **checkpoints.facts(),
+            "notes": [*(self.preflight.notes if self.preflight else []), *checkpoints.notes],
         }  # fmt: skip
         seed_stream(plan.seed, Stream.EVALUATION)
         if plan.tuning:
@@ -110,7 +111,7 @@ class TrainAndScore(ImagesWork):
         test_errors = _errors(module, test_NCHW, plan, "test")
         train_errors = _errors(module, train_NCHW, plan, "training")
         # The peak of a process is that of all trials in it.
-        host = memory.host() if len(self.plans) == 1 else None
+        host = checkpoints.peak() if len(self.plans) == 1 else None
         peaks = {"peak_memory_bytes": host, "peak_device_memory_bytes": memory.device()}
         files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
         try:
@@ -137,6 +138,30 @@ class TrainAndScore(ImagesWork):
             "samples_sha256": hashes.get(SAMPLES),
             "train_mse": float(train_errors.mean()),
         }, files  # fmt: skip
+
+    def _train(
+        self, plan: TrialPlan, variant: Variant, images_NCHW: Tensor, checkpoints: Checkpoints
+    ) -> tuple[nn.Module, Trained]:
+        """Return the trained network, and how its training went."""
+
+        def new() -> nn.Module:
+            return lay_out(build(variant, images_NCHW, plan.seed, plan.device), self.layout)
+
+        def train_it(module: nn.Module) -> Trained:
+            return train(
+                module, images_NCHW, plan.settings, plan.seed, checkpoints.on_block, compiled=plan.compiled,
+                device=plan.device, resumed=checkpoints.state,
+            )  # fmt: skip
+
+        module = new()
+        if is_closed_form(module):
+            return module, fit(module, images_NCHW, plan.seed, plan.device)
+        try:
+            return module, train_it(module)
+        except StateError as error:
+            checkpoints.refuse(error)
+        module = new()
+        return module, train_it(module)
 
     def _samples(self, module: nn.Module, test_NCHW: Tensor, plan: TrialPlan) -> bytes:
         """Return what is kept of the trained network to be looked at, outside the score, the clock and the peaks."""

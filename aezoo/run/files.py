@@ -88,6 +88,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise StorageError(f"cannot write {path}: {system_reason(error)}; earlier results are untouched") from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file, where there is one.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {system_reason(error)}") from error
+
+
 @contextlib.contextmanager
 def new_files(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when all went well; else nothing is left.
@@ -179,12 +191,17 @@ def read_or_set_aside(path: Path, model: type[M], check: Callable[[M], None] = l
         # Another process has just set it aside.
         return None
     except DamagedFileError as error:
-        number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
-        aside = path.with_suffix(f".damaged{number or ''}")
-        try:
-            path.replace(aside)
-            what = f"set aside as {aside.name}"
-        except OSError as failure:
-            what = f"not set aside, {system_reason(failure)}"
-        warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=2)
+        set_aside(path, error)
         return None
+
+
+def set_aside(path: Path, error: DamagedFileError) -> None:
+    """Give a damaged file another name, and warn of it: it counts as not there."""
+    number = sum(1 for _ in path.parent.glob(f"{glob.escape(path.stem)}.damaged*"))
+    aside = path.with_suffix(f".damaged{number or ''}")
+    try:
+        path.replace(aside)
+        what = f"set aside as {aside.name}"
+    except OSError as failure:
+        what = f"not set aside, {system_reason(failure)}"
+    warnings.warn(f"{error}; {what}; it counts as not there", stacklevel=3)

@@ -119,7 +119,8 @@ class TrialRecord(TrialPlan):
     is what the trial added to its process's resident memory at its peak; `peak_device_memory_bytes` is what it held
     on an accelerator; those of `infer` are for building the network and reconstructing one batch. FLOPs count a
     multiplication and an addition as two, those of training with the backward pass. `compile_seconds` are apart
-    from `train_seconds`.
+    from `train_seconds`. `resumed_at` holds the steps from whose checkpoint it went on after an interruption; its
+    seconds are then those of all parts, and `peak_memory_bytes` that of the first one before its first checkpoint.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -151,6 +152,7 @@ class TrialRecord(TrialPlan):
     train_flops_per_image: Count | None = None
     train_seconds: Amount | None = None
     compile_seconds: Amount | None = None
+    resumed_at: list[Count] = []
     peak_memory_bytes: Count | None = None
     peak_device_memory_bytes: Count | None = None
     infer_peak_memory_bytes: Count | None = None
@@ -172,7 +174,8 @@ class Preflight(FrozenModel):
     """What building a variant, without training it, tells about it.
 
     `step_seconds` is the fastest of a few real steps, `fit_seconds` what the fit of a closed form took, or, in a bench,
-    would take by its fit to a batch; `peak_memory_bytes` is what they added to the process's resident memory,
+    would take by its fit to a batch; `resumable` says whether it goes on from a checkpoint as if it had not stopped,
+    None where that was not tried; `peak_memory_bytes` is what they added to the process's resident memory,
     `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
     """
 
@@ -190,6 +193,7 @@ class Preflight(FrozenModel):
     flops_per_image: Count
     train_flops_per_image: Count | None = None
     closed_form: bool
+    resumable: bool | None = None
     step_seconds: Amount
     fit_seconds: Amount | None = None
     compile_seconds: Amount | None = None
@@ -372,7 +376,8 @@ def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
 
 
 _OF_A_FEW_STEPS = {
-    "closed_form", "step_seconds", "fit_seconds", "compile_seconds", "peak_memory_bytes", "peak_device_memory_bytes",
+    "closed_form", "resumable", "step_seconds", "fit_seconds", "compile_seconds", "peak_memory_bytes",
+    "peak_device_memory_bytes",
 }  # fmt: skip
 
 

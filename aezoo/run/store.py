@@ -23,6 +23,7 @@ from aezoo.run.files import (
     digest,
     read,
     read_or_set_aside,
+    remove,
     slug,
     write_bytes,
     write_json,
@@ -154,7 +155,7 @@ class RunDirectory:
             if standing is not None and standing.status == "ok":
                 return standing
         for name, content in (files or {}).items():
-            write_bytes(self._inside("artifacts", record.trial_id, name), content)
+            write_bytes(self.artifact(record.trial_id, name), content)
         write_json(self.trial_path(record.trial_id), record)
         return record
 
@@ -176,15 +177,15 @@ class RunDirectory:
         Raises:
             StorageError: they cannot be removed.
         """
-        path = self.weights_path(trial_id)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot remove {path}: {system_reason(error)}") from error
+        remove(self.weights_path(trial_id))
 
     def weights_path(self, trial_id: str) -> Path:
         """Return where the weights of a trial lie."""
-        return self._inside("artifacts", trial_id, WEIGHTS)
+        return self.artifact(trial_id, WEIGHTS)
+
+    def artifact(self, trial_id: str, name: str) -> Path:
+        """Return where a file of a trial lies."""
+        return self._inside("artifacts", trial_id, name)
 
     def read_samples(self, record: TrialRecord) -> Samples:
         """Read what a trial kept to be looked at.
@@ -328,7 +329,7 @@ class RunDirectory:
         Raises:
             DamagedFileError: it is missing, or not the one whose hash stands in the record.
         """
-        path = self._inside("artifacts", record.trial_id, name)
+        path = self.artifact(record.trial_id, name)
         content = content_of(path)
         if hashlib.sha256(content).hexdigest() != getattr(record, ARTIFACTS[name]):
             raise DamagedFileError(f"{path} is damaged: its checksum does not fit")

@@ -4,7 +4,7 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -16,6 +16,7 @@ from torch.optim.adam import adam
 from aezoo.contract.network import to_float, training_forward
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import ContractError
+from aezoo.train.state import copied, network_tensors, put_back
 
 
 def whole_batch(images_NCHW: Tensor, recipe: Recipe) -> Tensor:
@@ -78,6 +79,25 @@ class Trainer:
         self._adam.forget_gradients()
         return time.perf_counter() - started
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies, on the host, of what steps have made of the network and of Adam, by name.
+
+        Raises:
+            StateError: the network's ``state_dict`` holds something that is no tensor of it.
+        """
+        return copied({**_named("network", network_tensors(self.module)), **self._adam.tensors()})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Make of the network and of Adam what `tensors` returned of others of their kind.
+
+        Raises:
+            StateError: it is not that of a network of this kind; nothing was changed.
+        """
+        adam = self._adam.like({name for name in tensors if name.startswith("adam/")})
+        own = {**_named("network", network_tensors(self.module)), **adam.tensors()}
+        put_back({name: tensor for name, tensor in tensors.items() if name.startswith(("network/", "adam/"))}, own)
+        self._adam = adam
+
     def step(self, x_BCHW: Tensor) -> Tensor:
         """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
         self._adam.forget_gradients()
@@ -109,6 +129,13 @@ class Trainer:
         return mse
 
 
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
+
+
+_MOMENTS = ("mean", "square", "count")
+
+
 class _Adam:
     """torch's fused Adam (Kingma & Ba 2015), called without what its class does in Python at every step."""
 
@@ -116,6 +143,23 @@ class _Adam:
         self._parameters = parameters
         self._lr = lr
         self._state: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments and the count of each parameter that has had a gradient, by its number."""
+        numbers = {parameter: number for number, parameter in enumerate(self._parameters)}
+        return {
+            f"adam/{numbers[parameter]}/{name}": tensor
+            for parameter, moments in self._state.items()
+            for name, tensor in zip(_MOMENTS, moments, strict=True)
+        }
+
+    def like(self, names: Collection[str]) -> "_Adam":
+        """Return another one, which has moments, all zero, of the parameters that these names are of."""
+        other = _Adam(self._parameters, self._lr)
+        for number, parameter in enumerate(self._parameters):
+            if f"adam/{number}/{_MOMENTS[0]}" in names:
+                other._state[parameter] = _no_moments(parameter)
+        return other
 
     def forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -126,8 +170,7 @@ class _Adam:
         used = [parameter for parameter in self._parameters if parameter.grad is not None]
         for parameter in used:
             if parameter not in self._state:
-                count = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                self._state[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter), count
+                self._state[parameter] = _no_moments(parameter)
         state = [self._state[parameter] for parameter in used]
         with torch.no_grad():
             adam(
@@ -140,3 +183,9 @@ class _Adam:
                 fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self._lr, weight_decay=0.0, eps=1e-8,
                 maximize=False,
             )  # fmt: skip
+
+
+def _no_moments(parameter: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the moments, and the count of steps, that a parameter begins with."""
+    count = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    return torch.zeros_like(parameter), torch.zeros_like(parameter), count

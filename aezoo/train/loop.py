@@ -18,6 +18,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.contract.shared import is_streamed, own_copy, some
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
+from aezoo.train.state import State, random_streams, random_tensors, set_random
 
 BLOCK = 50
 """Steps between two looks at the losses: a look waits for the device, and a curve needs no more points."""
@@ -43,6 +44,14 @@ class Trained:
     compile_seconds: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """A training between two blocks of steps: the steps that are done, and what returns its state after them."""
+
+    steps: int
+    state: Callable[[], State]
+
+
 def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Yield the image numbers of one batch after another, (B,) int64, for ever.
 
@@ -63,10 +72,11 @@ def train(
     images_NCHW: Tensor,
     recipe: Recipe,
     seed: int,
-    on_step: Callable[[int], None],
+    on_block: Callable[[Pause], None],
     *,
     compiled: bool = False,
     device: torch.device | str | None = None,
+    resumed: State | None = None,
 ) -> Trained:
     """Train the network for the recipe's budget.
 
@@ -75,11 +85,13 @@ def train(
         images_NCHW: The training images, uint8, on the same device; those that are streamed on the host.
         recipe: The settings.
         seed: The trial's; batch order and training noise derive from it.
-        on_step: Told the number of steps taken, once a block.
+        on_block: Hears of each pause between two blocks, and of the last one's end; no clock counts what it takes.
         compiled: Whether to compile the step, before the clock starts.
         device: The network's; by default that of the images.
+        resumed: The state of the same training, from which it goes on as if it had not stopped.
 
     Raises:
+        StateError: the state is not that of such a training.
         DivergedError: a loss was NaN or infinite.
         ContractError: the network broke the contract.
     """
@@ -88,27 +100,40 @@ def train(
     trainer = Trainer(module, recipe, compiled=compiled)
     compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe).to(where)) if compiled else None
     seed_stream(seed, Stream.TRAINING_NOISE)
-    curve: list[tuple[int, float]] = []
+    done, seconds, curve = 0, 0.0, list[tuple[int, float]]()
+    if resumed is not None:
+        trainer.restore(resumed.tensors)
+        set_random(resumed.tensors, resumed.streams, where.type)
+        done, seconds, curve = resumed.steps, resumed.seconds, list(resumed.curve)
+        compile_seconds = compile_seconds and compile_seconds + (resumed.compile_seconds or 0.0)
+
+    def state() -> State:
+        return State(
+            steps=done, seconds=seconds, curve=list(curve), compile_seconds=compile_seconds,
+            tensors={**trainer.tensors(), **random_tensors(where.type)}, streams=random_streams(),
+        )  # fmt: skip
+
     started = time.perf_counter()
-    done = 0
-    for batches in _blocks(images_NCHW, recipe, seed, steps, where):
+    for batches in _blocks(images_NCHW, recipe, seed, done, steps, where):
         losses = torch.stack([trainer.step(x_BCHW) for x_BCHW in batches]).cpu()
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             raise DivergedError(f"the training loss was not finite at step {done + int(bad[0]) + 1}")
         done += len(losses)
         curve.append((done, float(losses.double().mean())))
-        on_step(done)
-    return Trained(seconds=time.perf_counter() - started, curve=curve, compile_seconds=compile_seconds)
+        seconds += time.perf_counter() - started
+        on_block(Pause(steps=done, state=state))
+        started = time.perf_counter()
+    return Trained(seconds=seconds, curve=curve, compile_seconds=compile_seconds)
 
 
 def _blocks(
-    images_NCHW: Tensor, recipe: Recipe, seed: int, steps: int, device: torch.device
+    images_NCHW: Tensor, recipe: Recipe, seed: int, done: int, steps: int, device: torch.device
 ) -> Iterator[Iterable[Tensor]]:
-    """Yield the batches of one block after another, each a float32 (B, C, H, W) on the device."""
-    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    """Yield the batches of one block after another, from step `done` on, each a float32 (B, C, H, W) on the device."""
+    batches = itertools.islice(batch_indices(len(images_NCHW), recipe.batch_size, seed), done, None)
     blocks = (
-        torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]) for first in range(0, steps, BLOCK)
+        torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]) for first in range(done, steps, BLOCK)
     )
     if is_streamed(images_NCHW):
         batch_bytes = recipe.batch_size * math.prod(images_NCHW.shape[1:])
@@ -117,7 +142,7 @@ def _blocks(
         # What is not pinned may be gone before a copy that nobody waits for has read it.
         pinned = device.type == "cuda"
         gathered = _read_ahead(images_NCHW, parts, pinned=pinned)
-        for first in range(0, steps, BLOCK):
+        for first in range(done, steps, BLOCK):
             some = itertools.islice(gathered, math.ceil(min(BLOCK, steps - first) / size))
             yield (to_float(batch.to(device, non_blocking=pinned)) for part in some for batch in part)
     elif images_NCHW.numel() <= HELD_AS_FLOATS:

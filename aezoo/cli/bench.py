@@ -68,6 +68,9 @@ def bench(
         str | None, typer.Option(metavar="auto|HOST:PORT", help="The cluster of --executor ray; or RAY_ADDRESS.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of a trial on a CPU; recorded, as it can move a loss.")] = 1,
+    processes_per_trial: Annotated[
+        int, typer.Option(metavar="N", help="Processes of a trial, each with its part of every batch; recorded.")
+    ] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial's process is killed.")] = None,
     checkpoint_minutes: Annotated[
@@ -122,6 +125,7 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
+        "processes": processes_per_trial,
         "compiled": compiled, "timeout": timeout, "checkpoint_minutes": checkpoint_minutes, "weights": weights,
         "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
         "strict": strict,

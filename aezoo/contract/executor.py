@@ -71,6 +71,7 @@ class Task:
         id: Tells tasks of one call apart.
         work: What is to be done. It is the same work in another process, on another machine: it can be pickled.
         threads: Threads of torch while it runs.
+        processes: Processes that it starts, each with so many threads; 1 where it starts none.
         output: The file, on this machine, that takes what the work prints; None for nowhere in particular.
         timeout: Seconds after which the work is to be killed with all that it started; None for never.
         needs: What it takes of a machine.
@@ -84,6 +85,7 @@ class Task:
     id: str
     work: Work
     threads: int = 1
+    processes: int = 1
     output: Path | None = None
     timeout: float | None = None
     needs: Needs = Needs()

@@ -160,7 +160,8 @@ def reproduce(
     record = _find(RunDirectory(run), trial)
     settings = {
         "recipe": record.recipe.change(metrics=[]), "device": record.device, "threads": record.threads,
-        "compiled": record.compiled, "plugins": plugins, "block": block, "data_dir": data_dir,
+        "processes": record.processes, "compiled": record.compiled, "plugins": plugins, "block": block,
+        "data_dir": data_dir,
     }  # fmt: skip
     observer = observer or WarningObserver()
     variant = record.variant if "[" in record.variant else f"{record.variant}[]"
@@ -206,7 +207,7 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
     recipe = request.recipe
-    start_server([Try, TrainAndScore, TimeVariant], ["torch._inductor.compile_fx"] if request.compiled else [])
+    start_server([Try, TrainAndScore, TimeVariant], _preloaded(request))
     registry, texts = extend(discover(*request.block), request.variants, request.plugins)
     for warning in registry.warnings:
         if request.strict:
@@ -235,6 +236,11 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         device = executor.device or machine.choose_device(request.device)
         if executor.device is None:
             machine.check_precision(recipe.precision, device)
+        if request.processes > 1:
+            # It is slow to import, and seldom needed.
+            from aezoo.harness.processes import check_processes
+
+            check_processes(request, device)
         observer.chosen(data.lines)
         for line in data.facts.warnings:
             observer.warn(line)
@@ -260,11 +266,17 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
             environment=machine.capture(device, request.threads), shared=data.shared,
             images=data.shared if executor.shares_files or executor.carries_files else elsewhere,
-            jobs=request.jobs or executor.jobs or machine.default_jobs(device, request.threads), scratch=Path(scratch),
-            observer=observer,
+            jobs=request.jobs or executor.jobs or machine.default_jobs(device, request.threads * request.processes),
+            scratch=Path(scratch), observer=observer,
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
         )  # fmt: skip
         yield grid, list({variant.text: variant for variant in matches.values()}.values())
+
+
+def _preloaded(request: Request) -> list[str]:
+    """Return what the server of trials imports before there is one, for what is asked for."""
+    compiled = ["torch._inductor.compile_fx"] if request.compiled else []
+    return [*compiled, *(["aezoo.harness.processes"] if request.processes > 1 else [])]
 
 
 def _info(recipe: Recipe, dataset: DatasetVariant, data: Data, device: str) -> RunInfo:

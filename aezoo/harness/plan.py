@@ -152,7 +152,9 @@ class Grid:
         """Return two recorded trials that this call could have made: trained ones of two variants, if there are."""
         fit: list[TrialRecord] = []
         for record in (self.records[trial_id] for trial_id in trial_ids if trial_id in self.records):
-            alike = (record.threads, record.compiled) == (self.request.threads, self.request.compiled)
+            request = self.request
+            mine = (request.threads, request.processes, request.compiled)
+            alike = (record.threads, record.processes, record.compiled) == mine
             if record.status == "ok" and record.deterministic is not False and alike:
                 with contextlib.suppress(AezooError):
                     source = self.registry.plugin(self.registry.resolve(record.variant)).source.source_sha256
@@ -199,6 +201,7 @@ class Grid:
             tuning=tuning,
             device=self.info.device,
             threads=self.request.threads,
+            processes=self.request.processes,
             compiled=self.request.compiled,
         )
         key = digest(*identity(plan, self.environment).values())
@@ -225,13 +228,20 @@ class Grid:
         return min(losses, key=lambda rate: losses[rate] or 0.0) if losses and ended else None
 
     def task(
-        self, task_id: str, work: Work, output: Path | None = None, *, software: str = "", needs: Needs | None = None
+        self,
+        task_id: str,
+        work: Work,
+        output: Path | None = None,
+        *,
+        processes: int = 1,
+        software: str = "",
+        needs: Needs | None = None,
     ) -> Task:
         """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
         output = output or self.scratch / f"{slug(task_id)}-{digest(task_id)}" / "output.txt"
         return Task(
-            id=task_id, work=work, threads=self.request.threads, output=output.absolute(), timeout=self.request.timeout,
-            files=work.files if isinstance(work, ImagesWork) else (), software=software,
+            id=task_id, work=work, threads=self.request.threads, processes=processes, output=output.absolute(),
+            timeout=self.request.timeout, files=work.files if isinstance(work, ImagesWork) else (), software=software,
             needs=needs or Needs(device=self.info.device),
         )  # fmt: skip
 
@@ -270,7 +280,9 @@ class Grid:
             checkpoint_seconds=self._checkpoint_seconds(plans, preflight),
         )
         plugin = self.registry.plugin(self.registry.resolve(plans[0].variant))
-        return self.task(plans[0].trial_id, work, output, software=str(plugin), needs=self.needs(plans[0]))
+        return self.task(
+            plans[0].trial_id, work, output, processes=work.processes, software=str(plugin), needs=self.needs(plans[0])
+        )
 
     def _checkpoint_seconds(self, plans: Sequence[TrialPlan], preflight: Preflight | Outcome | None) -> float | None:
         """Return how often a task of trials makes checkpoints; None where it has several, or cannot be resumed."""
@@ -342,7 +354,7 @@ class Grid:
                     variant=variant.text, origin=plugin.origin, source=plugin.source, versions=self.versions,
                     recipe=self.info.recipe, images=self.images, device=self.info.device,
                     compiled=self.request.compiled, fits=self.fits,
-                    resumes=self.request.checkpoint_minutes is not None,
+                    resumes=self.request.checkpoint_minutes is not None, processes=self.request.processes,
                 ),
                 software=str(plugin), needs=Needs(device=self.info.device),
             )

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aezoo import machine
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
 from aezoo.check.resume import resumption_fault
+from aezoo.check.shares import share_notes
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
@@ -37,7 +38,7 @@ class Try(ImagesWork):
     """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`.
 
     `source` and `versions`, of aezoo and torch, are what the bench was called with. Whether it can be resumed from a
-    checkpoint is tried where it `resumes`.
+    checkpoint is tried where it `resumes`; and whether it takes the same steps over several `processes`.
     """
 
     variant: str
@@ -49,6 +50,7 @@ class Try(ImagesWork):
     compiled: bool
     fits: bool = False
     resumes: bool = False
+    processes: int = 1
 
     def run(self, report: Report) -> Preflight:  # noqa: ARG002 - its few steps are none of a trial
         """Return what it is and what it costs.
@@ -65,7 +67,7 @@ class Try(ImagesWork):
         train_NCHW, _ = self.images.load()
         return preflight(
             variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits,
-            resumes=self.resumes,
+            resumes=self.resumes, processes=self.processes,
         )  # fmt: skip
 
 
@@ -92,11 +94,13 @@ def preflight(
     compiled: bool = False,
     fits: bool = False,
     resumes: bool = False,
+    processes: int = 1,
 ) -> Preflight:
     """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
 
     A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial. Otherwise it is
-    fitted to a batch, and its seconds are estimated from that. `resumes` tries whether it can be resumed.
+    fitted to a batch, and its seconds are estimated from that. `resumes` tries whether it can be resumed,
+    and more than one of `processes` whether it takes the same steps over them.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -121,11 +125,16 @@ def preflight(
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
     facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
     if not facts.closed_form:
+        if processes > 1:
+            notes = share_notes(variant, images_NCHW, recipe, facts.layout, processes)
+            facts = facts.model_copy(update={"notes": [*facts.notes, *notes]})
         if not resumes:
             return facts
         forgotten = resumption_fault(variant, images_NCHW, recipe, facts.layout, compiled=compiled)
         notes = [] if forgotten is None else [f"cannot be resumed, and runs without checkpoints: {forgotten}"]
         return facts.model_copy(update={"resumable": forgotten is None, "notes": [*facts.notes, *notes]})
+    if processes > 1:
+        facts = facts.model_copy(update={"notes": [*facts.notes, "a closed form: it is fitted in one process"]})
     if fits:
         return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
     return facts.model_copy(update={"fit_seconds": _estimate_fit(variant, images_NCHW, len(train_NCHW))})

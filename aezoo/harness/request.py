@@ -79,6 +79,11 @@ class Request(pydantic.BaseModel):
         description="Threads of a trial on a CPU. Losses of runs with different ones differ in the last digits; so a "
         "trial with another number of threads is another trial.",
     )
+    processes: Positive = pydantic.Field(
+        default=1,
+        description="Processes of a trial, each with so many threads, or a GPU of its own, and its part of every "
+        "batch. With more than one it is another trial.",
+    )
     compiled: bool = pydantic.Field(
         default=False,
         description="Whether steps and the timed inference go through torch.compile; that makes another trial too. The "

@@ -5,10 +5,10 @@ Each work loads the one plugin that it needs, so that nothing but names and numb
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,12 @@ from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.layout import lay_out
 from aezoo.train.loop import DivergedError, Trained, fit, train
+from aezoo.train.parallel import WHOLE, ProcessFailedError, Share
 from aezoo.train.samples import samples_of
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 from aezoo.train.state import StateError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,11 @@ class TrainAndScore(ImagesWork):
     checkpoint_seconds: float | None = None
     checkpoint: bytes | None = None
 
+    @property
+    def processes(self) -> int:
+        """In how many processes it trains: a closed form in one."""
+        return 1 if self.preflight is not None and self.preflight.closed_form else self.plans[0].processes
+
     def run(self, report: Report) -> tuple[TrialResult, ...]:
         """Return a result for each plan, whatever became of it."""
         machine.require_versions(self.versions)
@@ -80,24 +88,40 @@ class TrainAndScore(ImagesWork):
         facts: dict[str, Any]
         files: dict[str, bytes] = {}
         try:
-            facts, files = self._train_and_score(plan, report)
+            facts, files = self._in_processes(lambda share: self._train_and_score(plan, report, share))
         except (KeyboardInterrupt, UnfitError):
             raise
-        except DivergedError as error:
-            facts = {"status": "diverged", "reason": str(error)}
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            facts = {"status": status_of(error), "reason": reason_of(error)}
-            facts |= {} if isinstance(error, ContractError) else {"traceback": traceback_of(error)}
-        record = record_of(plan, self.preflight, environment, started_at, **{"status": "ok", **facts})
-        return TrialResult(record=record, files=files)
+            facts = failure(error)
+        facts = {"status": "ok", "processes": self.processes, **facts}
+        return TrialResult(record=record_of(plan, self.preflight, environment, started_at, **facts), files=files)
 
-    def _train_and_score(self, plan: TrialPlan, report: Report) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return what is known of the trial, by the names of a record, and its files."""
-        train_NCHW, test_NCHW = (resident(pixels, plan.device) for pixels in self.images.load())
-        variant = find(plan.variant, self.origin, plan.plugin)
-        memory = PeakMemory(plan.device)
-        checkpoints = Checkpoints(plan, report, memory, self.checkpoint_seconds, self.checkpoint)
-        module, trained = self._train(plan, variant, train_NCHW, checkpoints)
+    def _in_processes(self, work: Callable[[Share], T]) -> T:
+        """Do a work in as many processes as the trial trains in, and return what the first one's came to."""
+        if self.processes == 1:
+            return work(WHOLE)
+        # It is slow to import, and seldom needed.
+        from aezoo.harness.processes import over_processes
+
+        return over_processes(self.processes, self.plans[0].threads, work, failure)
+
+    def _train_and_score(
+        self, plan: TrialPlan, report: Report, share: Share
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what is known of the trial, by the names of a record, and its files.
+
+        Of several processes the first one reports, and scores it; the others have nothing to say.
+        """
+        with share.joined(plan.device):
+            train_NCHW, test_NCHW = (resident(pixels, plan.device) for pixels in self.images.load())
+            variant = find(plan.variant, self.origin, plan.plugin)
+            memory = PeakMemory(plan.device)
+            tell = (lambda _: None) if share.rank else report
+            checkpoints = Checkpoints(plan, tell, memory, self.checkpoint_seconds, self.checkpoint)
+            module, trained = self._train(plan, variant, train_NCHW, checkpoints, share)
+            peak_of_others = share.of_others(memory.host(), plan.device)
+        if share.rank:
+            return {}, {}
         facts: dict[str, Any] = {
             "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
             "compile_seconds": trained.compile_seconds, **checkpoints.facts(),
@@ -112,7 +136,10 @@ class TrainAndScore(ImagesWork):
         train_errors = _errors(module, train_NCHW, plan, "training")
         # The peak of a process is that of all trials in it.
         host = checkpoints.peak() if len(self.plans) == 1 else None
-        peaks = {"peak_memory_bytes": host, "peak_device_memory_bytes": memory.device()}
+        peaks = {
+            "peak_memory_bytes": None if host is None else host + peak_of_others,
+            "peak_device_memory_bytes": memory.device(),
+        }
         files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
         try:
             if self.keeps_weights:
@@ -140,7 +167,7 @@ class TrainAndScore(ImagesWork):
         }, files  # fmt: skip
 
     def _train(
-        self, plan: TrialPlan, variant: Variant, images_NCHW: Tensor, checkpoints: Checkpoints
+        self, plan: TrialPlan, variant: Variant, images_NCHW: Tensor, checkpoints: Checkpoints, share: Share
     ) -> tuple[nn.Module, Trained]:
         """Return the trained network, and how its training went."""
 
@@ -150,7 +177,7 @@ class TrainAndScore(ImagesWork):
         def train_it(module: nn.Module) -> Trained:
             return train(
                 module, images_NCHW, plan.settings, plan.seed, checkpoints.on_block, compiled=plan.compiled,
-                device=plan.device, resumed=checkpoints.state,
+                device=plan.device, resumed=checkpoints.state, share=share,
             )  # fmt: skip
 
         module = new()
@@ -172,6 +199,16 @@ class TrainAndScore(ImagesWork):
             precision=plan.recipe.precision, device=plan.device,
         )  # fmt: skip
         return pack_samples(Samples(choice=chosen, **kept))
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return what a record says of an error that ended a trial, by the names of a record."""
+    if isinstance(error, ProcessFailedError):
+        return dict(error.facts)
+    if isinstance(error, DivergedError):
+        return {"status": "diverged", "reason": str(error)}
+    facts = {"status": status_of(error), "reason": reason_of(error)}
+    return facts if isinstance(error, ContractError) else {**facts, "traceback": traceback_of(error)}
 
 
 def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) -> Tensor:

@@ -53,7 +53,8 @@ class TrialPlan(FrozenModel):
     """One variant × one recipe × one seed, before it runs.
 
     `lr` is its own learning rate, of a recipe that has several. A trial that is `tuning` tries one, on a seed that is
-    not scored, and has a loss on the validation images alone.
+    not scored, and has a loss on the validation images alone. Over several `processes` each has so many `threads`, and
+    takes its part of every batch.
     """
 
     trial_id: TrialId
@@ -71,6 +72,7 @@ class TrialPlan(FrozenModel):
     tuning: bool = False
     device: str
     threads: Count
+    processes: Annotated[int, pydantic.Field(ge=1)] = 1
     compiled: bool = False
     executor: str = "local"
 
@@ -99,6 +101,8 @@ def identity(plan: TrialPlan, environment: Environment) -> dict[str, Any]:
     }
     if plan.compiled:
         facts["compiled"] = "compiled"
+    if plan.processes > 1:
+        facts["processes"] = plan.processes
     if plan.recipe.rates:
         facts["lr"] = plan.lr
         facts["tuning"] = plan.tuning

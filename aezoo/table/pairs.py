@@ -98,7 +98,10 @@ class _Company:
 
     def variances(self, a: Places, b: Places) -> Vector:
         """Return the variance that the images give each difference."""
-        return np.maximum(0.0, self._own[a] + self._own[b] - 2 * (self._images[a] * self._images[b]).sum(axis=1))
+        variances: Vector = np.maximum(
+            0.0, self._own[a] + self._own[b] - 2 * (self._images[a] * self._images[b]).sum(axis=1)
+        )
+        return variances
 
     def least(self, level: int | Places, a: Places, b: Places, variances: Vector) -> Vector:
         """Return the squares of the half widths at a level: what is beyond has a lesser p value."""

@@ -37,16 +37,17 @@ class Stream(IntEnum):
     EVALUATION = 3
 
 
-def stream_seed(seed: int, stream: Stream) -> int:
-    """Derive the seed of one of a trial's streams; 63 bits."""
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def stream_seed(seed: int, stream: Stream, rank: int = 0) -> int:
+    """Derive the seed of one of a trial's streams, in one of its processes; 63 bits."""
+    entropy = [seed, stream, rank] if rank else [seed, stream]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def seed_stream(seed: int, stream: Stream) -> None:
-    """Seed everything global that a plugin may draw from, for one of a trial's streams."""
+def seed_stream(seed: int, stream: Stream, rank: int = 0) -> None:
+    """Seed everything global that a plugin may draw from, for one of a trial's streams, in one of its processes."""
     import random
 
-    derived = stream_seed(seed, stream)
+    derived = stream_seed(seed, stream, rank)
     # torch.manual_seed also writes down, for each call, how to seed an accelerator that may never come.
     (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(derived)
     np.random.seed(derived % 2**32)

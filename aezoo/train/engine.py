@@ -16,6 +16,7 @@ from torch.optim.adam import adam
 from aezoo.contract.network import to_float, training_forward
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import ContractError
+from aezoo.train.parallel import WHOLE, Share
 from aezoo.train.state import copied, network_tensors, put_back
 
 
@@ -55,12 +56,13 @@ class Trainer:
         module: On the device already.
         recipe: The settings.
         compiled: Whether the network goes through ``torch.compile``, and with it its backward.
+        share: This process's, of a training that several take part in.
 
     Raises:
         ContractError: the network has nothing to train, or returns what the contract does not allow.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, *, compiled: bool = False) -> None:
+    def __init__(self, module: nn.Module, recipe: Recipe, *, compiled: bool = False, share: Share = WHOLE) -> None:
         self.module = module.train()
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not trained:
@@ -68,7 +70,8 @@ class Trainer:
         self._adam = _Adam(trained, recipe.rate)
         self._precision = recipe.precision
         self._device = trained[0].device.type
-        self._forward = torch.compile(training_forward) if compiled else training_forward
+        self._forward = share.forward_of(module, torch.compile(training_forward) if compiled else training_forward)
+        self._weight = share.weight(recipe.batch_size)
 
     def compile(self, x_BCHW: Tensor) -> float:
         """Compile what a step runs, leave the network as it was, and return the seconds that it took."""
@@ -109,7 +112,7 @@ class Trainer:
         """Find the gradients of the MSE between reconstruction and clean batch, penalty added; return the MSE."""
         version = x_BCHW._version
         with arithmetic(self._precision, self._device):
-            reconstruction, penalty = self._forward(self.module, x_BCHW)
+            reconstruction, penalty = self._forward(x_BCHW)
         if reconstruction.shape != x_BCHW.shape:
             raise ContractError(
                 f"in training, expected a reconstruction of shape {tuple(x_BCHW.shape)}, "
@@ -121,11 +124,11 @@ class Trainer:
         difference = reconstruction.detach() - x_BCHW
         flat = difference.flatten()
         mse = torch.dot(flat, flat) / flat.numel()
-        gradient = difference.mul_(2 / flat.numel()).to(reconstruction.dtype)
+        gradient = difference.mul_(2 * self._weight / flat.numel()).to(reconstruction.dtype)
         if penalty is None or not penalty.requires_grad:
             torch.autograd.backward(reconstruction, gradient)
         else:
-            torch.autograd.backward([reconstruction, penalty], [gradient, None])
+            torch.autograd.backward([reconstruction, penalty], [gradient, torch.full_like(penalty, self._weight)])
         return mse
 
 

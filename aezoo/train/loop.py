@@ -18,6 +18,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.contract.shared import is_streamed, own_copy, some
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
+from aezoo.train.parallel import WHOLE, Share
 from aezoo.train.state import State, random_streams, random_tensors, set_random
 
 BLOCK = 50
@@ -77,6 +78,7 @@ def train(
     compiled: bool = False,
     device: torch.device | str | None = None,
     resumed: State | None = None,
+    share: Share = WHOLE,
 ) -> Trained:
     """Train the network for the recipe's budget.
 
@@ -89,6 +91,7 @@ def train(
         compiled: Whether to compile the step, before the clock starts.
         device: The network's; by default that of the images.
         resumed: The state of the same training, from which it goes on as if it had not stopped.
+        share: This process's, of a training that several take part in.
 
     Raises:
         StateError: the state is not that of such a training.
@@ -97,9 +100,9 @@ def train(
     """
     steps = recipe.num_steps(len(images_NCHW))
     where = torch.device(device or images_NCHW.device)
-    trainer = Trainer(module, recipe, compiled=compiled)
+    trainer = Trainer(module, recipe, compiled=compiled, share=share)
     compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe).to(where)) if compiled else None
-    seed_stream(seed, Stream.TRAINING_NOISE)
+    seed_stream(seed, Stream.TRAINING_NOISE, share.rank)
     done, seconds, curve = 0, 0.0, list[tuple[int, float]]()
     if resumed is not None:
         trainer.restore(resumed.tensors)
@@ -114,8 +117,8 @@ def train(
         )  # fmt: skip
 
     started = time.perf_counter()
-    for batches in _blocks(images_NCHW, recipe, seed, done, steps, where):
-        losses = torch.stack([trainer.step(x_BCHW) for x_BCHW in batches]).cpu()
+    for batches in _blocks(images_NCHW, recipe, seed, done, steps, where, share):
+        losses = share.mean(torch.stack([trainer.step(x_BCHW) for x_BCHW in batches]), recipe.batch_size)
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             raise DivergedError(f"the training loss was not finite at step {done + int(bad[0]) + 1}")
@@ -128,12 +131,16 @@ def train(
 
 
 def _blocks(
-    images_NCHW: Tensor, recipe: Recipe, seed: int, done: int, steps: int, device: torch.device
+    images_NCHW: Tensor, recipe: Recipe, seed: int, done: int, steps: int, device: torch.device, share: Share
 ) -> Iterator[Iterable[Tensor]]:
-    """Yield the batches of one block after another, from step `done` on, each a float32 (B, C, H, W) on the device."""
+    """Yield the batches of one block after another, from step `done` on, each a float32 (B, C, H, W) on the device.
+
+    Of each there is this process's part alone.
+    """
     batches = itertools.islice(batch_indices(len(images_NCHW), recipe.batch_size, seed), done, None)
     blocks = (
-        torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]) for first in range(done, steps, BLOCK)
+        share.part(torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]))
+        for first in range(done, steps, BLOCK)
     )
     if is_streamed(images_NCHW):
         batch_bytes = recipe.batch_size * math.prod(images_NCHW.shape[1:])

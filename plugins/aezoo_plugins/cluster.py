@@ -172,7 +172,7 @@ class Cluster:
 
     def _holds(self, machine: Machine, task: aezoo.Task) -> int:
         """Return how many tasks like this one a machine holds side by side."""
-        counts = [machine.cpus / task.threads]
+        counts = [machine.cpus / cores_of(task)]
         if task.needs.device == "cuda":
             counts.append(machine.gpus * int(1 / self._share(task)))
         if memory := memory_of(task):
@@ -206,13 +206,13 @@ class Cluster:
             reason = f"it needs {needed / 1e9:.1f} GB, but the largest node of the Ray cluster has {most / 1e9:.1f} GB"
             return aezoo.Outcome(task=task, status="out_of_memory", reason=reason)
         gpu = " and a GPU" if task.needs.device == "cuda" else ""
-        reason = f"it needs {task.threads} cores{gpu} of one node, which no node of the Ray cluster has"
+        reason = f"it needs {cores_of(task)} cores{gpu} of one node, which no node of the Ray cluster has"
         return aezoo.Outcome(task=task, status="error", reason=reason)
 
     def _submit(self, attempt: Attempt, *, alone: Machine | None = None) -> None:
         """Hand a task to Ray; where it is to be alone, with all that a machine has."""
         task = attempt.task
-        needs: dict[str, Any] = {"num_cpus": task.threads}
+        needs: dict[str, Any] = {"num_cpus": cores_of(task)}
         if task.needs.device == "cuda":
             needs["num_gpus"] = self._share(task)
         if memory := memory_of(task):
@@ -320,6 +320,11 @@ class Cluster:
             with contextlib.suppress(ray.exceptions.RayError):
                 values.append(ray.get(answer))
         return values
+
+
+def cores_of(task: aezoo.Task) -> int:
+    """Return how many cores of one machine a task takes."""
+    return task.threads * task.processes
 
 
 def memory_of(task: aezoo.Task) -> int | None:

@@ -12,12 +12,17 @@ def run(
     """Run each task here and now.
 
     Raises:
-        AezooError: a task has a time limit, which nothing can hold it to here.
+        AezooError: a task has a time limit, which nothing can hold it to here, or starts processes of its own.
     """
     del jobs  # one at a time
     for task in tasks:
         if task.timeout is not None:
             raise aezoo.AezooError("the executor inline cannot stop a trial: leave out --timeout, or --executor inline")
+        if task.processes > 1:
+            raise aezoo.AezooError(
+                "the executor inline runs a trial in one process: leave out --processes-per-trial, or --executor inline"
+            )
+    for task in tasks:
         ready = may_start(task)
         if ready is not None:
             on_start(ready)

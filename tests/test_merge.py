@@ -219,9 +219,16 @@ def test_of_a_trial_that_two_have_the_one_that_ended_well_stands(there, here, st
     assert stands in (row["status"], pytest.approx(row["test_mse"] / BASE.mean()))
 
 
-def test_more_seeds_of_a_variant_come_from_whichever_run_has_them(tmp_path):
-    a = make(tmp_path / "a", {"shared": [0.02, 0.021], "x": [0.01]})
-    b = make(tmp_path / "b", {"shared": [0.02], "x": [0.01, 0.012, 0.014]})
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ([0.01], [0.01, 0.012, 0.014]), ([0.01, 0.012], [None, None, 0.014]), ([None] * 2, [0.01] * 3),
+        ([0.01, 0.012, FAILED], [FAILED, FAILED, 0.014]),
+    ],
+)  # fmt: skip
+def test_more_seeds_of_a_variant_come_from_whichever_run_has_them(here, there, tmp_path):
+    a = make(tmp_path / "a", {"shared": [0.02, 0.021], "x": here})
+    b = make(tmp_path / "b", {"shared": [0.02], "x": there})
     merge([a.path, b.path], tmp_path / "both")
     table = summarise(RunDirectory(tmp_path / "both")).set_index("variant")
     assert table["seeds"].to_dict() == {"shared": 2, "x": 3}

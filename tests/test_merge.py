@@ -357,6 +357,12 @@ def test_a_variant_that_is_another_network_is_refused_with_what_makes_it_so(two,
         merge([two[0].path, other.path], tmp_path / "both")
 
 
+def test_of_three_runs_no_two_may_have_another_network_by_one_name(two, tmp_path):
+    changed = make(tmp_path / "changed", {"y": [0.04]}, source=SOURCE.model_copy(update={"source_sha256": "9" * 64}))
+    with pytest.raises(ComparisonRefusedError, match=r"b and \S+changed cannot be merged: .* plugin source changed: y"):
+        merge([*(run.path for run in two), changed.path], tmp_path / "both")
+
+
 def test_a_network_that_is_not_deterministic_is_no_anchor(tmp_path):
     parts = []
     for name, loss in (("a", 0.02), ("b", 0.05)):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import tomli_w
@@ -74,7 +75,6 @@ class _Union:
         Raises:
             ComparisonRefusedError: it is named.
         """
-        first, *others = self.runs
         seen: dict[str, tuple[Snapshot, TrialRecord]] = {}
         for run in self.runs:
             if broken := next((each for each in run.anchors() if each.verdict == "not reproduced"), None):
@@ -89,7 +89,7 @@ class _Union:
                     raise ComparisonRefusedError(
                         f"{before.path} and {run.path} cannot be merged: {record.trial_id} is another trial in each"
                     )
-        for run in others:
+        for first, run in combinations(self.runs, 2):
             if differing := _differing(first.info(), run.info()):
                 raise ComparisonRefusedError(
                     f"{first.path} and {run.path} cannot be merged: they differ in {', '.join(differing)}; bench both "

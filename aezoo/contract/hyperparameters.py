@@ -54,6 +54,10 @@ class Hyperparameter:
         """What it accepts, in words: ``int``, ``'mlp' or 'conv'``."""
         return _in_words(self.annotation)
 
+    @cached_property
+    def _adapter(self) -> pydantic.TypeAdapter[Any]:
+        return pydantic.TypeAdapter(self.annotation)
+
     def check(self, value: Any, owner: str) -> Any:
         """Return `value` as the annotation has it (an int becomes a float, a text a path, where one is asked for).
 
@@ -67,7 +71,7 @@ class Hyperparameter:
         if self.is_location and isinstance(value, str) and value and "\0" not in value:
             value = Path(os.path.normpath(Path(value).expanduser()))
         try:
-            checked = pydantic.TypeAdapter(self.annotation).validate_python(value, strict=True)
+            checked = self._adapter.validate_python(value, strict=True)
         except pydantic.ValidationError:
             checked = None
             wrong = not (value is None and type(None) in typing.get_args(self.annotation))

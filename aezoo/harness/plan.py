@@ -26,7 +26,7 @@ from aezoo.registry.plugin import Origin, Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
 from aezoo.run.samples import Choice
-from aezoo.run.store import RunDirectory
+from aezoo.run.store import RunDirectory, timing_name
 
 T = TypeVar("T")
 TUNING_SEED = 2**31 - 1
@@ -126,7 +126,7 @@ class Grid:
 
     def untimed(self) -> list[TrialPlan]:
         """Return a trial of each variant that has a loss, and no timing on this machine."""
-        return [plan for plan in self.trained() if not self._is_timed(plan)]
+        return self._untimed(self.trained())
 
     def trained(self) -> list[TrialPlan]:
         """Return a trial of each variant that has a loss."""
@@ -165,8 +165,9 @@ class Grid:
     def preview(self) -> "Preview":
         """Say what a bench would run, and how long it would take."""
         rows, trials = [], [*self.tries, *self.plans]
-        for variant in dict.fromkeys(plan.variant for plan in self.plans):
-            missing = [plan for plan in trials if plan.variant == variant and self.is_missing(plan)]
+        own = by_variant(trials)
+        for variant in by_variant(self.plans):
+            missing = [plan for plan in own[variant] if self.is_missing(plan)]
             seconds = sum(self.estimate(plan) for plan in missing)
             preflight = self.preflights.get(variant)
             rows.append(PreviewRow(variant=variant, trials=len(missing), preflight=preflight, seconds=seconds))
@@ -174,7 +175,7 @@ class Grid:
         seconds = max(longest, sum(row.seconds for row in rows) / self.jobs)
         if self.request.timing:
             runs = [plan for plan in self.plans if not isinstance(self.preflights.get(plan.variant), Outcome)]
-            untimed = [plan for plan in runs if plan.seed == 0 and not self._is_timed(plan)]
+            untimed = self._untimed(plan for plan in runs if plan.seed == 0)
             seconds += visits(len(untimed)) * self.info.recipe.timing_rounds * (START_SECONDS + 2.5 * ROUND_SECONDS)
         return Preview(rows=rows, seconds=seconds)
 
@@ -399,9 +400,18 @@ class Grid:
         facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
         return (facts and facts.layout) or "contiguous"
 
-    def _is_timed(self, plan: TrialPlan) -> bool:
-        timing = self.run.read_timing(plan, self.environment)
-        return timing is not None and timing.reason is None
+    def _untimed(self, plans: Iterable[TrialPlan]) -> list[TrialPlan]:
+        timings = self.reading(self.run.timings)
+        timed = {name for name, timing in timings.items() if timing.reason is None}
+        return [plan for plan in plans if timing_name(plan, self.environment) not in timed]
+
+
+def by_variant(plans: Iterable[TrialPlan]) -> dict[str, list[TrialPlan]]:
+    """Return the trials of each variant, in their order."""
+    groups: dict[str, list[TrialPlan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.variant, []).append(plan)
+    return groups
 
 
 def is_current(measurement: Measurement | None, plugin: Plugin, record: TrialRecord) -> bool:

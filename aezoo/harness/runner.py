@@ -14,7 +14,7 @@ from aezoo.errors import StorageError
 from aezoo.harness import timing
 from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
-from aezoo.harness.plan import Grid
+from aezoo.harness.plan import Grid, by_variant
 from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
 from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
 from aezoo.run.claim import Claim
@@ -127,13 +127,12 @@ class Runner:
     def _request(self) -> None:
         """Write into run.json what this call asks for."""
         grid = self.grid
-        variants = dict.fromkeys(plan.variant for plan in grid.plans)
-        ids = {name: [plan.trial_id for plan in grid.plans if plan.variant == name] for name in variants}
+        ids = {name: [plan.trial_id for plan in plans] for name, plans in by_variant(grid.plans).items()}
         grid.run.request(grid.info, ids)
         if grid.run.read_images() is None:
             grid.run.write_images(shown_images(grid.shared, grid.choice, grid.choice.images))
-        grid.observer.requested(grid.run.path, list(variants))
-        self.trackers.run_started(grid.run.path, grid.info.recipe, list(variants))
+        grid.observer.requested(grid.run.path, list(ids))
+        self.trackers.run_started(grid.run.path, grid.info.recipe, list(ids))
 
     def _run(self, plans: Sequence[TrialPlan]) -> list[TrialPlan]:
         """Run those trials that no other process has; return those that one has, and has not ended."""
@@ -210,11 +209,9 @@ class Runner:
         """Return the plans that one task takes, by the task's id, in the order of the plans."""
         if self.seeds_together == 1:
             return {plan.trial_id: [plan] for plan in plans}
-        variants = dict.fromkeys(plan.variant for plan in plans)
-        seeds = {variant: [plan for plan in plans if plan.variant == variant] for variant in variants}
         groups = [
             some[first : first + self.seeds_together]
-            for some in seeds.values()
+            for some in by_variant(plans).values()
             for first in range(0, len(some), self.seeds_together)
         ]
         return {group[0].trial_id: group for group in groups}

@@ -9,7 +9,7 @@ from aezoo.errors import AezooError
 from aezoo.harness.plan import is_current
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
-from aezoo.run.records import Measurement, TrialRecord, identity
+from aezoo.run.records import Measurement, PluginSource, TrialRecord, identity
 from aezoo.run.store import RunDirectory
 
 
@@ -24,18 +24,23 @@ def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
         AezooError: there is no run, or its run.json is damaged.
     """
     info, records = run.info(), run.records()
-    measured = {(each.trial_id, each.metric): each for each in run.measurements()}
-    environment = machine.capture(info.device, threads=1)
+    measured: dict[str, dict[str, Measurement]] = {}
+    for each in run.measurements():
+        measured.setdefault(each.trial_id, {})[each.metric] = each
+    latest: dict[tuple[str, int], TrialRecord] = {}
+    for earlier in sorted(records.values(), key=lambda record: record.finished_at):
+        latest[earlier.variant, earlier.seed] = earlier
+    today = _Today(machine.capture(info.device, threads=1), registry)
     rows = []
     for variant, trial_ids in info.requested.items():
         for seed, trial_id in enumerate(trial_ids):
             record = records.get(trial_id)
             if record is None:
-                state, why = "missing", _why_missing(variant, seed, records, environment, registry)
-            elif changes := _changes(record, environment, registry):
+                state, why = "missing", _why_missing(latest.get((variant, seed)), today)
+            elif changes := today.changes(record):
                 state, why = "stale", changes
             elif record.status == "ok":
-                state, why = _metrics_state(record, info.recipe.metrics, measured, registry)
+                state, why = _metrics_state(record, info.recipe.metrics, measured.get(trial_id, {}), registry)
             else:
                 state, why = record.status, record.reason or ""
             rows.append({"variant": variant, "seed": seed, "state": state, "why": why})
@@ -45,14 +50,14 @@ def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
 def _metrics_state(
     record: TrialRecord,
     requested: Iterable[str],
-    measured: Mapping[tuple[str, str], Measurement],
+    measured: Mapping[str, Measurement],
     registry: Registry,
 ) -> tuple[str, str]:
     """Return whether the metrics of a trial that ended well are done, missing or stale, and why."""
-    names = dict.fromkeys([*requested, *(metric for trial_id, metric in measured if trial_id == record.trial_id)])
+    names = dict.fromkeys([*requested, *measured])
     missing, stale = [], []
     for name in names:
-        measurement = measured.get((record.trial_id, name))
+        measurement = measured.get(name)
         if measurement is None:
             missing.append(f"metric {name} not computed yet")
             continue
@@ -66,26 +71,39 @@ def _metrics_state(
     return ("stale" if stale else "missing" if missing else "done"), "; ".join(stale + missing)
 
 
-def _why_missing(
-    variant: str, seed: int, records: Mapping[str, TrialRecord], environment: Environment, registry: Registry
-) -> str:
+def _why_missing(earlier: TrialRecord | None, today: "_Today") -> str:
     """Return what became of an earlier trial of the same name, if there was one."""
-    earlier = [record for record in records.values() if (record.variant, record.seed) == (variant, seed)]
-    if not earlier:
+    if earlier is None:
         return "not run yet"
-    changes = _changes(max(earlier, key=lambda record: record.finished_at), environment, registry)
+    changes = today.changes(earlier)
     return f"it ran before, with another: {changes}" if changes else "it ran before, on other terms"
 
 
-def _changes(record: TrialRecord, environment: Environment, registry: Registry) -> str:
-    """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
-    try:
-        source = registry.plugin(registry.resolve(record.variant)).source
-    except AezooError as error:
-        return str(error)
-    today = identity(record.model_copy(update={"plugin": source}), environment)
-    return "; ".join(
-        "plugin source changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
-        for name, before in identity(record, record.environment).items()
-        if before != today[name]
-    )
+class _Today:
+    """What a trial depends on as it is today."""
+
+    def __init__(self, environment: Environment, registry: Registry) -> None:
+        self._environment = environment
+        self._registry = registry
+        self._sources: dict[str, PluginSource | str] = {}
+
+    def changes(self, record: TrialRecord) -> str:
+        """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
+        source = self._source(record.variant)
+        if isinstance(source, str):
+            return source
+        today = identity(record, self._environment) | {"plugin source": source.source_sha256}
+        return "; ".join(
+            "plugin source changed" if name == "plugin source" else f"{name} {before} → {today[name]}"
+            for name, before in identity(record, record.environment).items()
+            if before != today[name]
+        )
+
+    def _source(self, variant: str) -> PluginSource | str:
+        """Return where a variant comes from today, or why it cannot be had."""
+        if variant not in self._sources:
+            try:
+                self._sources[variant] = self._registry.plugin(self._registry.resolve(variant)).source
+            except AezooError as error:
+                self._sources[variant] = str(error)
+        return self._sources[variant]

@@ -98,10 +98,8 @@ class _Company:
 
     def variances(self, a: Places, b: Places) -> Vector:
         """Return the variance that the images give each difference."""
-        variances: Vector = np.maximum(
-            0.0, self._own[a] + self._own[b] - 2 * (self._images[a] * self._images[b]).sum(axis=1)
-        )
-        return variances
+        products: Vector = (self._images[a] * self._images[b]).sum(axis=1)
+        return self._spread(a, b, products)
 
     def least(self, level: int | Places, a: Places, b: Places, variances: Vector) -> Vector:
         """Return the squares of the half widths at a level: what is beyond has a lesser p value."""
@@ -165,8 +163,12 @@ class _Company:
         for start in range(0, len(self), BLOCK):
             a, b = np.arange(start, min(start + BLOCK, len(self)))[:, None], np.arange(start, len(self))[None]
             products = self._images[a[:, 0]] @ self._images[start:].T
-            variances = np.maximum(0.0, self._own[a] + self._own[b] - 2 * products)
-            yield a, b, np.where(b > a, self.squares(a, b), 0.0), variances
+            yield a, b, np.where(b > a, self.squares(a, b), 0.0), self._spread(a, b, products)
+
+    def _spread(self, a: Places, b: Places, products: Vector) -> Vector:
+        """Return the variances of differences, by the products of their images."""
+        variances: Vector = np.maximum(0.0, self._own[a] + self._own[b] - 2 * products)
+        return variances
 
     def _beyond(self, level: int, a: Places, b: Places, squares: Vector, variances: Vector) -> Mask:
         """Say which pairs have a p value of less than a level; none where there is no such level."""

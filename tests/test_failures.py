@@ -224,11 +224,12 @@ def read_csv(text: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(table))
 
 
-def test_a_batch_systems_sigterm_stops_the_run_well_and_the_same_command_goes_on(hanging, launcher, tmp_path):
+@pytest.mark.parametrize("group", [False, True], ids=["the bench", "all its processes"])
+def test_a_batch_systems_sigterm_stops_the_run_well_and_the_same_command_goes_on(group, hanging, launcher, tmp_path):
     images = set(Path(tempfile.gettempdir()).glob("aezoo-images-*"))
     one = hanging()
     processes = children_of(one.pid)
-    one.kill(signal.SIGTERM)
+    one.kill(signal.SIGTERM, group=group)
     assert one.wait() == 1
     assert none_left(processes)
     assert not set(Path(tempfile.gettempdir()).glob("aezoo-images-*")) - images

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import psutil
 import pydantic
 
-from aezoo.errors import AezooError, StorageError, UnfitError, did_you_mean
+from aezoo.errors import AezooError, UnfitError, did_you_mean
 
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
@@ -62,29 +62,6 @@ def require_posix() -> None:
             f"aezoo runs on Linux and macOS, but this is {sys.platform}: it needs file locks, process groups and "
             "resource limits as POSIX has them; on Windows, use WSL 2"
         )
-
-
-def lock(file: IO[Any], *, wait: bool) -> bool:
-    """Lock an open file until it is closed, also against other machines where its file system can; say whether it is.
-
-    Args:
-        file: Its owner's death lets go of the lock, however that happens.
-        wait: Whether to wait for whoever has it; else False is returned.
-
-    Raises:
-        StorageError: the file system takes no locks.
-    """
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise StorageError(
-            f"cannot lock {file.name}: {error.strerror}; give a folder on another disk with --out"
-        ) from error
-    return True
 
 
 def choose_device(name: str) -> str:

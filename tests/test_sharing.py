@@ -1,8 +1,6 @@
 """Several processes on one run directory: real ones, and one of them is killed."""
 
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import aezoo
@@ -34,25 +32,6 @@ COUNTED = """
     def aezoo_architectures():
         yield aezoo.Architecture(name="counted", build=Counted, summary="s", reference="r")
 """
-
-
-def test_a_claim_is_one_owners_until_it_lets_go_or_dies(tmp_path):
-    run = RunDirectory(tmp_path)
-    mine = run.claim("a-trial")
-    assert mine is not None
-    assert run.claim("a-trial") is None
-    assert run.claim("another") is not None
-    mine.release()
-    script = (
-        "import sys, time; from aezoo.run.store import RunDirectory; "
-        "kept = RunDirectory(sys.argv[1]).claim('a-trial'); "
-        "print(kept is not None, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "True\n"
-        assert run.claim("a-trial") is None
-        other.kill()
-    assert run.claim("a-trial") is not None
 
 
 def test_two_benches_on_one_run_directory_run_each_trial_once_also_when_one_is_killed(

@@ -1,7 +1,6 @@
 """What a call is made of and made on: patterns, options, folders, devices and systems; a line each where it matters."""
 
 import contextlib
-import errno
 import io
 import json
 import subprocess
@@ -37,21 +36,6 @@ RECIPE = Recipe(name="t", dataset="tiny", steps=3, batch_size=16)
 
 def bench(out, variants=("linear[latent_dim=2]",), **settings):
     return aezoo.bench(variants, recipe=RECIPE, out=out, device="cpu", timing=False, **settings)
-
-
-def test_a_folder_that_takes_no_locks_is_one_line(call, tiny, tmp_path, monkeypatch):
-    import fcntl
-
-    def flock(file, flags):
-        # The images lie in the temporary folder.
-        if str(tmp_path / "run") in str(getattr(file, "name", "")):
-            raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    code, out, err = call("bench", "mean", "--dataset", "tiny", "--steps", 1, "--no-timing", "--out", tmp_path / "run")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith(f"error: cannot lock {tmp_path}/run/run.lock: No locks available; give a")
-    assert "Traceback" not in err
 
 
 def test_a_user_without_a_home_needs_no_folder_for_the_default_data(tiny, tmp_path, monkeypatch):
@@ -93,10 +77,9 @@ def test_a_system_without_posix_gets_one_line_and_can_import():
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_the_doctor_says_which_systems_are_supported_and_tries_locks(call):
+def test_the_doctor_says_which_systems_are_supported(call):
     _, out, _ = call("doctor")
     assert f"system        {sys.platform}; aezoo runs on Linux and macOS" in out
-    assert f"{Path.cwd()} takes files and locks" in out
     assert set(machine.SYSTEMS) == {"linux", "darwin"}
 
 

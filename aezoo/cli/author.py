@@ -127,13 +127,17 @@ def write_plugin(name: str, folder: Path, registry: "Registry") -> Path:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    out: Annotated[Path, typer.Option(help="The folder that runs are to lie in: do locks hold there?")] = Path(
+        "results"
+    ),
+) -> None:
     """Check this installation: torch, torchvision, the device, plugins, processes; exit status 1 if something fails.
 
-    Example: aezoo doctor
+    Example: aezoo doctor --out /shared/results
     """
     failed = False
-    for finding in conditions():
+    for finding in conditions(out):
         failed |= not finding.ok
         typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:12}  {finding.detail}")
     if failed:
@@ -149,8 +153,8 @@ class Condition:
     detail: str
 
 
-def conditions() -> Iterator[Condition]:
-    """Yield the findings, one after another; none of them raises."""
+def conditions(out: Path) -> Iterator[Condition]:
+    """Yield the findings, one after another, with a folder of runs among them; none of them raises."""
     from aezoo.registry.names import discover
 
     system = f"{sys.platform}; aezoo runs on Linux and macOS"
@@ -165,8 +169,8 @@ def conditions() -> Iterator[Condition]:
     for broken in registry.broken:
         yield Condition(name=f"plugin {broken.name}", ok=False, detail=str(broken))
     yield _process()
-    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
-        yield _locks(folder)
+    yield _claims(out.absolute())
+    yield _temporary(Path(tempfile.gettempdir()))
     free = shutil.disk_usage(Path.cwd()).free
     yield Condition(name="disk", ok=free > 1e9, detail=f"{free / 1e9:.0f} GB free in {Path.cwd()}")
 
@@ -192,15 +196,32 @@ def _torchvision() -> Condition:
     return Condition(name="torchvision", ok=True, detail=str(torchvision.__version__))
 
 
-def _locks(folder: Path) -> Condition:
-    """Lock a file in a folder, as a trial's claim does."""
+def _claims(folder: Path) -> Condition:
+    """Try whether locks hold in a folder, and so how trials of a run there are claimed."""
+    from aezoo.run.claim import KindOfClaims
+
+    while not folder.exists():
+        folder = folder.parent
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="aezoo-") as file:
-            machine.lock(file, wait=False)
-    except (OSError, StorageError) as error:
-        reason = str(error) if isinstance(error, StorageError) else system_reason(error)
-        return Condition(name="locks", ok=False, detail=f"{folder}: {reason}")
-    return Condition(name="locks", ok=True, detail=f"{folder} takes files and locks")
+        claims = KindOfClaims.of(folder)
+    except OSError as error:
+        return Condition(name="locks", ok=False, detail=f"cannot write into {folder}: {system_reason(error)}")
+    except StorageError as error:
+        return Condition(name="locks", ok=False, detail=str(error))
+    what = "locks hold" if claims.reason is None else f"locks do not hold: {claims.reason}"
+    return Condition(
+        name="locks", ok=True, detail=f"{folder} takes files; {what}; a run there is claimed by {claims.kind}"
+    )
+
+
+def _temporary(folder: Path) -> Condition:
+    """Make a file where the images lie while a bench runs."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="aezoo-"):
+            pass
+    except OSError as error:
+        return Condition(name="temporary", ok=False, detail=f"{folder}: {system_reason(error)}")
+    return Condition(name="temporary", ok=True, detail=f"{folder} takes files")
 
 
 def _process() -> Condition:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aezoo import machine
+from aezoo import locks, machine
 from aezoo.errors import StorageError, system_reason
 
 Shape = tuple[int, ...]
@@ -200,7 +200,8 @@ def write_all(file: FileIO, array: NDArray[Any]) -> None:
 def scratch_file(folder: Path | None = None) -> Iterator[FileIO]:
     """Open a file for images that is removed in the end, in the folder for temporary files or another one.
 
-    It is locked as long: one that nobody locks was left by a process that was killed, and is removed.
+    It is locked as long: one that nobody locks was left by a process that was killed, and is removed. Where locks do
+    not hold, as over some networks, it may be another machine's, and is left alone.
 
     Raises:
         StorageError: it cannot be made.
@@ -214,8 +215,9 @@ def scratch_file(folder: Path | None = None) -> Iterator[FileIO]:
     os.close(descriptor)
     path = Path(name).with_name(Path(name).name.replace(_STARTING, _IMAGES))
     with Path(name).open("wb") as locked:
-        machine.lock(locked, wait=True)
-        # From here on it would be taken for an orphan if it were not locked.
+        with suppress(StorageError):
+            locks.lock(locked, wait=True)
+        # From here on it would be taken for an orphan, where locks hold, if it were not locked.
         Path(name).rename(path)
         try:
             with path.open("r+b", buffering=0) as file:
@@ -233,7 +235,10 @@ def no_room(folder: Path, error: OSError) -> StorageError:
 
 
 def _remove_orphans(folder: Path) -> None:
-    for path in folder.glob(f"{_IMAGES}*"):
-        with suppress(OSError, StorageError), path.open("rb") as file:
-            if machine.lock(file, wait=False):
-                path.unlink()
+    paths = sorted(folder.glob(f"{_IMAGES}*"))
+    with suppress(OSError):
+        if paths and locks.weakness(folder) is None:
+            for path in paths:
+                with suppress(OSError, StorageError), path.open("rb") as file:
+                    if locks.lock(file, wait=False):
+                        path.unlink()

@@ -41,6 +41,7 @@ class Runner:
     trackers: Trackers
     seeds_together: int = 1
     claims: dict[str, Claim] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     checkpoints: dict[str, int] = field(default_factory=dict)
 
@@ -51,6 +52,8 @@ class Runner:
         if before and any(plan.variant not in before and grid.is_missing(plan) for plan in grid.plans):
             self._repeat_anchors([trial_id for trial_ids in before.values() for trial_id in trial_ids])
         self._request()
+        if notice := grid.run.claims.notice:
+            grid.observer.warn(notice)
         tries = grid.missing_tries()
         if tries:
             grid.observer.stage(f"trying {len(grid.info.recipe.rates)} learning rates of each variant")
@@ -110,9 +113,9 @@ class Runner:
             alone = self.grid.run.claim(name)
         try:
             if elsewhere:
-                self._measure_elsewhere()
+                self._measure_elsewhere(alone)
             else:
-                self._measure_alone()
+                self._measure_alone(alone)
         finally:
             alone.release()
 
@@ -197,7 +200,7 @@ class Runner:
 
     def _keep(self, trial_id: str, content: bytes, steps: int) -> None:
         """Keep a checkpoint of a trial whose claim this process has; where that cannot be, the trial goes on."""
-        if trial_id not in self.claims:
+        if trial_id not in self.claims or not self._holds(trial_id, f"a checkpoint of {trial_id}"):
             return
         try:
             write_checkpoint(self.grid.run, trial_id, content)
@@ -236,6 +239,7 @@ class Runner:
         claim = self.claims.get(name) or self.grid.run.claim(name)
         if claim is not None:
             self.claims[name] = claim
+            self.lost.discard(name)
         return claim is not None
 
     def _release(self) -> None:
@@ -258,11 +262,23 @@ class Runner:
         return record_of(plan, tried, self.grid.environment, started_at, **facts)
 
     def _end(self, result: TrialResult) -> None:
-        """Write what became of a trial, whose claim this process has."""
-        record = self.grid.run.write_trial(result.record, result.files)
-        if record.status in _FINAL:
-            drop_checkpoint(self.grid.run, record.trial_id)
-        self._hear(record)
+        """Write what became of a trial, if this process still has its claim."""
+        if self._holds(result.record.trial_id, f"the result of {result.record.label}"):
+            record = self.grid.run.write_trial(result.record, result.files)
+            if record.status in _FINAL:
+                drop_checkpoint(self.grid.run, record.trial_id)
+            self._hear(record)
+
+    def _holds(self, name: str, what: str) -> bool:
+        """Say whether a claim is still this process's; where it was lost, what there is to write is left, aloud."""
+        claim = self.claims.get(name)
+        if claim is not None and not claim.holds():
+            self.lost.add(name)
+            del self.claims[name]
+            self.grid.observer.warn(
+                f"{what} is left: this process gave no sign of life for too long, and another one has taken its place"
+            )
+        return name not in self.lost
 
     def _hear(self, record: TrialRecord) -> None:
         """Take a record that is written into account, and let others hear of it."""
@@ -296,7 +312,10 @@ class Runner:
         for outcome in self.grid.executor.outcomes(
             tasks, self.grid.jobs, may_start=lambda task: task if self._claim_name(f"metrics-{task.id}") else None
         ):
-            self._keep_metrics(plans[outcome.task.id], unmeasured[outcome.task.id], outcome)
+            plan = plans[outcome.task.id]
+            if not self._holds(f"metrics-{plan.trial_id}", f"what was measured of {plan.label}"):
+                continue
+            self._keep_metrics(plan, unmeasured[outcome.task.id], outcome)
             measured.add(outcome.task.id)
             self.grid.observer.measured(len(measured), len(tasks))
 
@@ -334,7 +353,7 @@ class Runner:
             record, {name: value for name, value in values.items() if isinstance(value, float)}
         )
 
-    def _measure_alone(self) -> None:
+    def _measure_alone(self, alone: Claim) -> None:
         grid = self.grid
         waiting = grid.untimed()
         if not waiting:
@@ -348,9 +367,12 @@ class Runner:
             on_visit=grid.observer.timed,
             warn=grid.observer.warn,
         ):
+            if not alone.holds():
+                grid.observer.warn("throughput is left: another process of this machine's name measures it")
+                break
             grid.run.write_timing(plan, measured)
 
-    def _measure_elsewhere(self) -> None:
+    def _measure_elsewhere(self, claim: Claim) -> None:
         """Have variants timed where the executor runs them, on a machine that does nothing else; or say why not."""
         grid, trained = self.grid, self.grid.trained()
         timed = {name: each for name, each in grid.run.timings().items() if each.reason is None}
@@ -366,6 +388,9 @@ class Runner:
             )  # fmt: skip
             task = replace(grid.task("throughput", work, self._output("throughput")), timeout=None)
             outcome = grid.executor.alone(task)
+            if not claim.holds():
+                grid.observer.warn("throughput is left: another process measures it")
+                return
             if isinstance(outcome.value, timing.Timed):
                 for line in outcome.value.warnings:
                     grid.observer.warn(line)

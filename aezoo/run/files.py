@@ -51,8 +51,13 @@ def write_json(path: Path, model: pydantic.BaseModel) -> None:
     Raises:
         StorageError: the disk is full, or the folder cannot be written.
     """
+    write_text(path, text_of(model))
+
+
+def text_of(model: pydantic.BaseModel) -> str:
+    """Return a model as JSON with its checksum."""
     content = model.model_dump(mode="json", by_alias=True)
-    write_text(path, json.dumps({**content, "checksum": checksum(content)}, indent=1, allow_nan=False) + "\n")
+    return json.dumps({**content, "checksum": checksum(content)}, indent=1, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

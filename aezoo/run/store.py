@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import safetensors.numpy
 
-from aezoo import machine
 from aezoo.errors import AezooError, StorageError, reason_of, system_reason
 from aezoo.machine import Environment
-from aezoo.run.claim import Claim
+from aezoo.run.claim import Claim, Claims, open_claims, waited
 from aezoo.run.files import (
     DamagedFileError,
     content_of,
@@ -53,11 +52,12 @@ class RunDirectory:
 
     run.json holds what was asked for; trials/ a record a trial; metrics/ what was computed from its weights; timings/
     the throughput of each variant; anchors/ how recorded trials came out again; artifacts/ what is too big for a
-    record; claims/ a lock a trial, for processes that share the run.
+    record; claims/ who runs which trial, for processes that share the run.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._claims: Claims | None = None
 
     @property
     def exists(self) -> bool:
@@ -93,21 +93,16 @@ class RunDirectory:
         Raises:
             StorageError: the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = self._inside("run.lock").open("w")
-        except OSError as error:
-            raise StorageError(
-                f"cannot write into {self.path}: {system_reason(error)}; give another folder with --out"
-            ) from error
-        with file:
-            machine.lock(file, wait=True)
-            merged = dict(self.info().requested) if self.exists else {}
-            for variant, ids in requested.items():
-                earlier = merged.get(variant, [])
-                # An earlier call may have asked for more seeds; one of another plugin source is another trial.
-                merged[variant] = earlier if earlier[: len(ids)] == ids else ids
-            write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
+        written = False
+        while not written:
+            with waited(lambda: self.claim("run.json")) as claim:
+                merged = dict(self.info().requested) if self.exists else {}
+                for variant, ids in requested.items():
+                    earlier = merged.get(variant, [])
+                    # An earlier call may have asked for more seeds; one of another plugin source is another trial.
+                    merged[variant] = earlier if earlier[: len(ids)] == ids else ids
+                if written := claim.holds():
+                    write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
 
     def load(self) -> "Snapshot":
         """Read the run, as it is now.
@@ -287,9 +282,17 @@ class RunDirectory:
         """Claim a trial, or other work, for this process, or return None where another one, on any machine, has it.
 
         Raises:
-            StorageError: the folder cannot be written, or takes no locks.
+            AezooError: the run is claimed by locks, which do not hold here.
+            StorageError: the folder cannot be written.
         """
-        return Claim.of(self._inside("claims", f"{name}.lock"))
+        return self.claims.claim(self._inside("claims", f"{name}{self.claims.suffix}"))
+
+    @property
+    def claims(self) -> Claims:
+        """How work is claimed in the run: it is tried, and chosen, when it is first asked for."""
+        if self._claims is None:
+            self._claims = open_claims(self._inside("claims"))
+        return self._claims
 
     def read_record(self, trial_id: str) -> TrialRecord | None:
         """Read the record of one trial, or return None where there is none, as `records` does."""

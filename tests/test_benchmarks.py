@@ -44,8 +44,8 @@ def program(monkeypatch):
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
-        "against.py", "calibrate.py", "device.py", "graphs.py", "overhead.py", "pages.py", "pca.py", "peers.py",
-        "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py", "streaming.py",
+        "against.py", "calibrate.py", "claims.py", "device.py", "graphs.py", "overhead.py", "pages.py", "pca.py",
+        "peers.py", "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py", "streaming.py",
         "reproduce/run.py",
     }  # fmt: skip
 
@@ -84,6 +84,18 @@ def test_calibrate_leaves_the_seeds_of_tables_out_and_the_table_leans_on_what_it
     shutil.copyfile(run.path / "prior.toml", other.path / "prior.toml")
     with pytest.raises(aezoo.AezooError, match="make it anew with benchmarks/calibrate.py"):
         other.table()
+
+
+def test_claims(program, tmp_path, capsys):
+    found = tmp_path / "found.json"
+    program("claims.py", "--kills", 4, "--names", 20, "--claims", 5, "--seconds", 0.05, "--json", found)
+    figures = json.loads(found.read_text())
+    assert list(figures) == ["locks", "renames", "renames, elsewhere"]
+    for each in figures.values():
+        assert (each["kills"], each["lost"], each["twice"], each["at once"]) == (4, 0, 0, 0)
+        assert each["starts"] >= each["names"] >= 20
+        assert len(each["claim_seconds"]) == 5
+    assert "release µs" in capsys.readouterr().out
 
 
 def test_simulate(program, capsys):

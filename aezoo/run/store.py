@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import safetensors.numpy
 
-from aezoo.errors import AezooError, StorageError, reason_of, system_reason
+from aezoo.errors import AezooError, StorageError, reason_of
 from aezoo.machine import Environment
 from aezoo.run.claim import Claim, Claims, open_claims, waited
 from aezoo.run.files import (

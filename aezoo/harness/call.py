@@ -31,6 +31,7 @@ from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
+from aezoo.harness.throughput import measure_throughput
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
 from aezoo.page import page
@@ -112,7 +113,7 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
             runner.measure_metrics()
             runner.drop_weights()
             if request.timing:
-                runner.measure_throughput()
+                measure_throughput(grid)
         finally:
             if grid.run.exists:
                 snapshot = grid.run.load()

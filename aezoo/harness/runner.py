@@ -1,9 +1,8 @@
-"""Run what a grid plans: claims, outcomes and records; then metrics, then throughput.
+"""Run what a grid plans: claims, outcomes and records; then metrics.
 
 Several processes, on several machines, may run one grid: whoever has a trial's claim runs it and writes its record.
 """
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,16 +10,13 @@ from pathlib import Path
 
 from aezoo.contract.executor import Outcome, Progress, Task
 from aezoo.errors import StorageError
-from aezoo.harness import timing
 from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
 from aezoo.harness.plan import Grid, by_variant
 from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
 from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
 from aezoo.run.claim import Claim
-from aezoo.run.files import slug
-from aezoo.run.records import Measurement, Preflight, Timing, TrialPlan, TrialRecord, now, record_of, repeated
-from aezoo.run.store import timing_name
+from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
 
 TOLD_BYTES = 2**26
 """Weights that take more than this are told of before."""
@@ -100,24 +96,6 @@ class Runner:
         """Remove the weights that the call does not want kept."""
         for record in self.grid.superfluous_weights(self.ended):
             self.grid.run.drop_weights(record.trial_id)
-
-    def measure_throughput(self) -> None:
-        """Time each variant that trained and has no timing yet, alone on the device: one process a machine."""
-        elsewhere = not self.grid.executor.shares_files
-        name = f"timings-{slug(self.grid.executor.name if elsewhere else platform.node())}"
-        alone = self.grid.run.claim(name)
-        if alone is None:
-            self.grid.observer.stage("waiting for another process that measures throughput")
-        while alone is None:
-            time.sleep(WAIT_SECONDS)
-            alone = self.grid.run.claim(name)
-        try:
-            if elsewhere:
-                self._measure_elsewhere(alone)
-            else:
-                self._measure_alone(alone)
-        finally:
-            alone.release()
 
     def rerun(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
         """Run a recorded trial again by a plan of today, and return its new record; it is not written."""
@@ -352,71 +330,6 @@ class Runner:
         self.trackers.trial_measured(
             record, {name: value for name, value in values.items() if isinstance(value, float)}
         )
-
-    def _measure_alone(self, alone: Claim) -> None:
-        grid = self.grid
-        waiting = grid.untimed()
-        if not waiting:
-            return
-        grid.observer.stage("measuring throughput, one variant at a time")
-        for plan, measured in timing.measure(
-            {plan.variant: grid.clock(plan) for plan in waiting},
-            self._speed_reference(),
-            grid.environment,
-            task=grid.task,
-            on_visit=grid.observer.timed,
-            warn=grid.observer.warn,
-        ):
-            if not alone.holds():
-                grid.observer.warn("throughput is left: another process of this machine's name measures it")
-                break
-            grid.run.write_timing(plan, measured)
-
-    def _measure_elsewhere(self, claim: Claim) -> None:
-        """Have variants timed where the executor runs them, on a machine that does nothing else; or say why not."""
-        grid, trained = self.grid, self.grid.trained()
-        timed = {name: each for name, each in grid.run.timings().items() if each.reason is None}
-        environments = dict.fromkeys(each.environment for each in timed.values())
-        if any(all(timing_name(plan, env) in timed for plan in trained) for env in environments):
-            return
-        reason = f"the executor {grid.executor.name} has no machine that does nothing else meanwhile"
-        if grid.executor.alone is not None:
-            grid.observer.stage("measuring throughput, on a machine that does nothing else")
-            work = timing.TimeAlone(
-                works={plan.variant: grid.clock(plan) for plan in trained}, reference=self._speed_reference(),
-                timed=frozenset(timed), threads=grid.request.threads, versions=grid.versions,
-            )  # fmt: skip
-            task = replace(grid.task("throughput", work, self._output("throughput")), timeout=None)
-            outcome = grid.executor.alone(task)
-            if not claim.holds():
-                grid.observer.warn("throughput is left: another process measures it")
-                return
-            if isinstance(outcome.value, timing.Timed):
-                for line in outcome.value.warnings:
-                    grid.observer.warn(line)
-                for plan, measured in outcome.value.timings:
-                    grid.run.write_timing(plan, measured)
-                return
-            reason = outcome.reason or outcome.status
-        grid.observer.warn(f"no throughput: {reason}")
-        for plan in trained:
-            grid.run.write_timing(
-                plan,
-                Timing(
-                    variant=plan.variant, environment=grid.environment, batch_size=plan.recipe.batch_size,
-                    precision=plan.recipe.precision, compiled=plan.compiled, train_images_per_s=[],
-                    infer_images_per_s=[], reason=reason, measured_at=now(),
-                ),
-            )  # fmt: skip
-
-    def _speed_reference(self) -> timing.TimeVariant | None:
-        """Return what times the reference for speeds."""
-        reference = self.grid.registry.speed_reference()
-        if reference is None:
-            self.grid.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
-            return None
-        # Never compiled: it is the same reference for all.
-        return self.grid.clock(self.grid.plan(reference, seed=0).model_copy(update={"compiled": False}))
 
 
 def _results(outcome: Outcome) -> list[TrialResult]:

@@ -44,9 +44,9 @@ def program(monkeypatch):
 def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
-        "against.py", "calibrate.py", "claims.py", "device.py", "graphs.py", "overhead.py", "pages.py", "pca.py",
-        "peers.py", "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py", "streaming.py",
-        "reproduce/run.py",
+        "against.py", "calibrate.py", "claims.py", "device.py", "graphs.py", "many.py", "overhead.py", "pages.py",
+        "pca.py", "peers.py", "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py",
+        "streaming.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -231,6 +231,18 @@ def test_sizes(program, tmp_path):
     assert re.search(r"\| `conv_spatial` +\| 64 +\| 64 +\| 64 +\| 64 +\|", text)
     assert re.search(r"\| `unet` +\| no +\| no +\| no +\| no +\|", text)
     assert "- `unet`, 1x28x28: invalid: " in text
+
+
+def test_many(program, tmp_path, capsys):
+    """The same call finds nothing to do in the run that is made, or its process would fail."""
+    found = tmp_path / "found.json"
+    small = ["--variants", 4, "--seeds", 2, "--rounds", 1, "--run", tmp_path / "run"]
+    program("many.py", *small, "--commands", "table,bench", "--json", found)
+    figures = json.loads(found.read_text())["commands"]
+    assert [len(figures[name]["again"]) for name in ("table", "bench")] == [1, 1]
+    table = aezoo.Run(path=tmp_path / "run").table()
+    assert (len(table), set(table["seeds"])) == (9, {2})
+    assert "4 variants, 2 seeds; the index takes" in capsys.readouterr().out
 
 
 def test_publish(program, tmp_path):

@@ -195,6 +195,7 @@ class LiveObserver(PlainObserver):
         self.lines: list[Text] = []
         self.curves: dict[str, str] = {}
         self.latest = ""
+        self.table_due = 0.0
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self.live.start()
 
@@ -234,15 +235,22 @@ class LiveObserver(PlainObserver):
         self.latest = record.variant
         if self.snapshot:
             self.snapshot = self.snapshot.plus(record)
-            table = rows.by_group(self.snapshot)
-            begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
-            # What has not ended yet has not been interrupted either.
-            begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
             if record.curve and not record.tuning:
                 self.curves[record.variant] = render.sparkline([loss for _, loss in record.curve])
-            lines = render.group_lines(begun, self.console.width, self.curves)
-            self.lines = [Text(line, style) for line, style in lines]
+            begun = time.monotonic()
+            # A table of very many takes a while: a tenth of the time goes into it, and no more.
+            if begun >= self.table_due or self.done >= self.total:
+                self._draw_table(self.snapshot)
+                self.table_due = time.monotonic() + 9 * (time.monotonic() - begun)
         self._tell()
+
+    def _draw_table(self, snapshot: Snapshot) -> None:
+        table = rows.by_group(snapshot)
+        begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
+        # What has not ended yet has not been interrupted either.
+        begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
+        lines = render.group_lines(begun, self.console.width, self.curves)
+        self.lines = [Text(line, style) for line, style in lines]
 
     def timed(self, done: int, total: int) -> None:
         self.head = Text(f"measuring throughput, one variant at a time: {done}/{total}")

@@ -64,26 +64,28 @@ class Clock:
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self.seconds = seconds
-        self.fraction = dict.fromkeys(seconds, 0.0)
+        self.fraction: dict[str, float] = {}
+        self.total = sum(seconds.values())
+        self.done = 0.0
         self.started = time.monotonic()
 
     def stepped(self, trial_id: str, fraction: float) -> None:
         """A trial has taken this share of its steps."""
+        self.done += self.seconds.get(trial_id, 0.0) * (fraction - self.fraction.get(trial_id, 0.0))
         self.fraction[trial_id] = fraction
 
     def ended(self, trial_id: str) -> None:
         """A trial has ended."""
-        self.fraction[trial_id] = 1.0
+        self.stepped(trial_id, 1.0)
 
     def left(self) -> str:
         """Return the time left, in words."""
-        total = sum(self.seconds.values())
-        done = sum(self.seconds[trial_id] * self.fraction[trial_id] for trial_id in self.seconds)
-        if done >= total:
+        left = self.total - self.done
+        if left <= 1e-9 * self.total:
             return "no trial left"
         # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.
-        pace = (time.monotonic() - self.started + TRUST * total) / (done + TRUST * total)
-        return f"about {duration((total - done) * pace)} left"
+        pace = (time.monotonic() - self.started + TRUST * self.total) / (self.done + TRUST * self.total)
+        return f"about {duration(left * pace)} left"
 
 
 class Trackers:

@@ -1,6 +1,8 @@
 """Networks and data as people have them: what is taken as it stands, what is told, and what is refused, and how."""
 
 import copy
+import pickle
+import shutil
 import textwrap
 
 import numpy as np
@@ -17,13 +19,14 @@ from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.images import Images, warnings_of
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import AezooError, ContractError
+from aezoo.errors import AezooError, ContractError, UnfitError
 from aezoo.harness.call import preview
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import preflight
 from aezoo.registry.factory import architecture_of
-from aezoo.registry.names import discover
+from aezoo.registry.names import discover, find
+from aezoo.registry.outside import carried, extend
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack, unpack
 from aezoo.table.compare import compare
@@ -589,3 +592,32 @@ def test_a_network_that_is_built_already_is_one_line_from_a_file_and_from_python
         with pytest.raises(AezooError, match="got a network that is built already, of class (Net|Whole); give "):
             aezoo.bench([variant], recipe="quick", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_goes_with_its_code_to_a_machine_that_has_it_not(tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("")
+    (tmp_path / "lib" / "layers.py").write_text("WIDTH = 5\n")
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        textwrap.dedent("""
+        from torch import nn
+        from lib.layers import WIDTH
+
+        class Mine(nn.Sequential):
+            def __init__(self):
+                super().__init__(nn.Flatten(), nn.Linear(36, WIDTH), nn.Linear(WIDTH, 36), nn.Unflatten(1, (1, 6, 6)))
+    """)
+    )
+    registry, (text,) = extend(discover(), [f"{mine}:Mine"])
+    plugin = registry.plugin(registry.resolve(text))
+    there = pickle.loads(pickle.dumps(carried(plugin.origin)))
+    shutil.rmtree(tmp_path / "lib")
+    mine.unlink()
+    with pytest.raises(UnfitError, match="no file .*mine.py"):
+        find(text, plugin.origin, plugin.source)
+    variant = find(text, there, plugin.source)
+    assert num_params(variant.build((1, 6, 6))) == 36 * 5 + 5 + 5 * 36 + 36
+    # What is installed is there.
+    installed = discover().plugin(discover().resolve("mlp")).origin
+    assert carried(installed) is installed

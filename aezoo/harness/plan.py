@@ -22,6 +22,7 @@ from aezoo.harness.timing import ROUND_SECONDS, TimeVariant, visits
 from aezoo.harness.trial import TrainAndScore
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
+from aezoo.registry.outside import carried
 from aezoo.registry.plugin import Origin, Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
@@ -331,7 +332,11 @@ class Grid:
 
     def origin(self, plan: TrialPlan) -> Origin:
         """Return where the plugin of a plan is had from."""
-        return self.registry.plugin(self.registry.resolve(plan.variant)).origin
+        return self.origin_of(self.registry.plugin(self.registry.resolve(plan.variant)))
+
+    def origin_of(self, plugin: Plugin) -> Origin:
+        """Return where a task has a plugin from, wherever it runs."""
+        return plugin.origin if self.executor.shares_files else carried(plugin.origin)
 
     def reading(self, read: Callable[[], T]) -> T:
         """Read something from the run, and pass on what is said of damaged files."""
@@ -352,7 +357,7 @@ class Grid:
             self.task(
                 variant.text,
                 Try(
-                    variant=variant.text, origin=plugin.origin, source=plugin.source, versions=self.versions,
+                    variant=variant.text, origin=self.origin_of(plugin), source=plugin.source, versions=self.versions,
                     recipe=self.info.recipe, images=self.images, device=self.info.device,
                     compiled=self.request.compiled, fits=self.fits,
                     resumes=self.request.checkpoint_minutes is not None, processes=self.request.processes,

@@ -307,7 +307,7 @@ class Runner:
         plugins = {name: grid.metrics[name] for name in names}
         work = Measure(
             record=record, origin=grid.origin(plan), weights=weights, images=grid.images, versions=grid.versions,
-            metrics={name: (plugin.origin, plugin.source) for name, plugin in plugins.items()},
+            metrics={name: (grid.origin_of(plugin), plugin.source) for name, plugin in plugins.items()},
         )  # fmt: skip
         output = self._output(f"{plan.trial_id}--metrics")
         software = ", ".join(dict.fromkeys([record.plugin.distribution, *map(str, plugins.values())]))

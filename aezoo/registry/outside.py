@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from aezoo.errors import AezooError, reason_of
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.registry.names import Registry, discover
-from aezoo.registry.plugin import Plugin, ask, hook_names, module_files, quiet
+from aezoo.registry.plugin import Origin, Plugin, ask, hook_names, module_files, quiet
 from aezoo.registry.source import AtHand, at_hand
 from aezoo.run.records import PluginSource
 
@@ -56,6 +57,35 @@ class FromFile:
             _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
         plugin = _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
         return plugin if self.folder is None else replace(plugin, distribution=self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromContent:
+    """A file that is loaded on a machine which has it not: its code, and that of what it imports from its folder."""
+
+    file: FromFile
+    contents: Mapping[str, bytes]
+    """By their paths in the folder of the file."""
+
+    def load(self) -> Plugin:
+        """Write the code into a folder of this process's temporary one, and load it from there."""
+        folder = Path(tempfile.mkdtemp(prefix="aezoo-code-", dir=os.environ.get("TMPDIR")))
+        for name, content in self.contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        plugin = replace(self.file, path=str(folder / Path(self.file.path).name)).load()
+        return replace(plugin, origin=self, place=self.file.path)
+
+
+def carried(origin: Origin) -> Origin:
+    """Return where another machine has a plugin from: the code of a file travels, what is installed is there."""
+    if not isinstance(origin, FromFile):
+        return origin
+    path = Path(origin.path)
+    files = source_files(f"aezoo_file_{path.stem}", path, beside=path.parent)
+    return FromContent(
+        file=origin, contents={str(file.relative_to(path.parent)): file.read_bytes() for file in files.values()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,7 +114,8 @@ def work(
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in ray.get_gpu_ids())}
     with tempfile.TemporaryDirectory(prefix="aezoo-") as scratch, ThreadPoolExecutor(1) as pool:
         output = Path(scratch) / "task" / "output.txt"
-        starting = pool.submit(_start, packed, files, token, output, environment)
+        # What its process leaves in a temporary folder goes with this one.
+        starting = pool.submit(_start, packed, files, token, output, {**environment, "TMPDIR": scratch})
         while not wait([starting], timeout=ALIVE_SECONDS).done:
             yield "alive", None
         try:

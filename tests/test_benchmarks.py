@@ -45,8 +45,8 @@ def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
         "against.py", "calibrate.py", "claims.py", "device.py", "graphs.py", "many.py", "overhead.py", "pages.py",
-        "pca.py", "peers.py", "pictures.py", "publish.py", "scaling.py", "simulate.py", "sizes.py", "steps.py",
-        "streaming.py", "reproduce/run.py",
+        "pca.py", "peers.py", "pictures.py", "processes.py", "publish.py", "scaling.py", "simulate.py", "sizes.py",
+        "steps.py", "streaming.py", "reproduce/run.py",
     }  # fmt: skip
 
 
@@ -268,6 +268,16 @@ def test_pca(program, tmp_path):
     (figures,) = json.loads(found.read_text())
     assert figures["sine"] < 1e-9
     assert [len(figures[f"{way}_seconds"]) for way in ("ours", "whole")] == [1, 1]
+
+
+def test_processes(program, tmp_path, capsys):
+    found = tmp_path / "found.json"
+    program("processes.py", "linear[]", "--dataset", "digits", "--steps", 120, "--rounds", 1, "--json", found)
+    ways = {way: figures for way, (figures,) in json.loads(found.read_text())["linear[]"].items()}
+    losses = [figures["test_mse"] for figures in ways.values()]
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
+    assert ways["a checkpoint a block"]["checkpoints"] > 0
+    assert "linear[]: a checkpoint is 0.0" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="no Chromium and chromedriver here")

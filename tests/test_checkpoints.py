@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 import aezoo
 from aezoo.check.resume import resumption_fault
+from aezoo.contract.executor import Outcome
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
 from aezoo.harness import call
 from aezoo.harness.observer import Observer, Trackers
 from aezoo.harness.runner import Runner
+from aezoo.harness.trial import TrialResult
 from aezoo.registry.names import discover
 from aezoo.run.checkpoint import CHECKPOINT, Checkpoint, pack_checkpoint, read_checkpoint, unpack_checkpoint
 from aezoo.run.files import DamagedFileError
@@ -313,6 +315,23 @@ def test_nothing_is_kept_of_a_trial_that_another_process_has(kinds, tmp_path):
         runner._keep(plan.trial_id, b"mine", 50)
         assert path.read_bytes() == b"mine"
         runner._release()
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [("interrupted", True), ("timeout", True), ("error", True), ("out_of_memory", True), ("diverged", False),
+     ("invalid", False)],
+)  # fmt: skip
+def test_a_checkpoint_is_kept_of_what_may_still_end_well(status, kept, kinds, tmp_path):
+    request = call.Request.of({"variants": ["mlp[latent_dim=2]"], "recipe": RECIPE, "out": tmp_path, "device": "cpu"})
+    with call._grid(request, Observer()) as grid:
+        runner = Runner(grid=grid, trackers=Trackers([], grid.observer))
+        (plan,) = (plan for plan in grid.plans if plan.architecture == "mlp")
+        assert runner._claim(plan)
+        runner._keep(plan.trial_id, b"mine", 50)
+        outcome = Outcome(task=grid.trial_task([plan]), status=status, reason="late")
+        runner._end(TrialResult(record=runner._failure(plan, outcome, "2026")))
+        assert grid.run.artifact(plan.trial_id, CHECKPOINT).exists() == kept
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_costs_the_trial_nothing(kinds, tmp_path, monkeypatch):

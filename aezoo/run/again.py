@@ -36,6 +36,7 @@ def again(variant: str, recipe: Recipe, record: TrialRecord | None, out: str = "
     if record is not None:
         parts += ["--device", record.device]
         parts += ["--threads", str(record.threads)] if record.threads != 1 else []
+        parts += ["--processes-per-trial", str(record.processes)] if record.processes != 1 else []
         parts += ["--compile"] if record.compiled else []
     # By default a folder of its own: where the run is, its trials are done.
     return Again(line=shlex.join([*parts, "--out", out]), recipe_file=None if named else recipe.to_toml())

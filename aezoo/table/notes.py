@@ -121,8 +121,9 @@ def _environment_notes(run: RunDirectory) -> list[str]:
     variants: dict[str, list[str]] = defaultdict(list)
     for record in records:
         env = record.environment
+        shares = f" in each of its {record.processes} processes" if record.processes > 1 else ""
         variants[
-            f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial"
+            f"aezoo {env.aezoo}, torch {env.torch}, {env.device_name}, {_count(env.threads, 'thread')} a trial{shares}"
         ].append(record.variant)
     if len(variants) < 2:
         return list(variants)
@@ -173,6 +174,8 @@ def _speed_notes(run: RunDirectory) -> list[str]:
         f"{'thread' if threads == [1] else 'threads'}, {some[0].precision}, {' or '.join(compiled)}, "
         f"{device}: {name}, torch {version}"
     )
+    if any(record.processes > 1 for records in records_by_variant(run).values() for record in records):
+        speeds += "; of one process, however many a trial has"
     rate = [rate for timing in some for rate in timing.matmul_flops_per_s]
     if rate:
         speeds += f"; a product of two matrices ran at {spread(rate).median / 1e9:,.0f} GFLOP/s"

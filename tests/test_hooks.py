@@ -14,7 +14,7 @@ import aezoo
 from aezoo.contract.executor import Executor, Outcome, Task
 from aezoo.contract.images import check_images, sha256, share
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import AezooError, ContractError
+from aezoo.errors import AezooError, ContractError, UnfitError
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.harness.state import status
@@ -227,9 +227,14 @@ def test_the_linear_probe_reads_the_labels_off_the_latent(network):
         first_party("linear_probe")(TrainedNetwork(**{**vars(network), "module": torch.nn.Identity()}))
 
 
-def test_a_trials_process_finds_a_metric_by_its_origin():
+def test_a_trials_process_finds_a_metric_by_its_origin_and_no_other_version_of_it():
     metric, plugin = discover().metric("psnr")
-    assert find_metric("psnr", plugin.origin).compute is metric.compute
+    assert find_metric("psnr", plugin.origin, plugin.source).compute is metric.compute
+    later = plugin.source.model_copy(update={"version": "9.9"})
+    with pytest.raises(
+        UnfitError, match=r"of aezoo .*, but the bench has aezoo 9\.9; install the same"
+    ):
+        find_metric("psnr", plugin.origin, later)
 
 
 def test_labels_are_checked_and_shared_and_no_part_of_what_makes_data_the_same():

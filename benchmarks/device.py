@@ -147,8 +147,7 @@ def examine(session: Session, rounds: int) -> Iterator[Row]:
     records = run.records()
     yield verdicts.judge_trials(records)
     yield verdicts.judge_determinism(records)
-    # On two threads, so that a CPU too has something to be held against.
-    reference = session.bench("cpu", device="cpu", threads=2).records()
+    reference = session.bench("cpu", device="cpu").records()
     yield from verdicts.judge_losses(records, reference, draws_noise)
     repeatable = [record for record in verdicts.ok(records).values() if record.deterministic]
     yield verdicts.judge_repetitions([reproduce(run.path, record.trial_id) for record in repeatable])

@@ -142,6 +142,9 @@ def main() -> None:
     parser.add_argument("--sides", help="of those that the page has, such as 64,128")
     parser.add_argument("--count", type=int, default=4000, help="training images")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--note", default="", help="what else is to be known of the machine, such as that it was not quiet"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     given = parser.parse_args()
@@ -158,7 +161,8 @@ def main() -> None:
             if given.json:
                 given.json.write_text(json.dumps(figures, indent=1) + "\n")
     environment = capture(device, 1)
-    text = page(figures, f"{environment.device_name} ({device}), torch {environment.torch}")
+    note = given.note and f"; {given.note}"
+    text = page(figures, f"{environment.device_name} ({device}), torch {environment.torch}{note}")
     print(text)
     if given.markdown:
         given.markdown.write_text(text)

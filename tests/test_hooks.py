@@ -231,9 +231,7 @@ def test_a_trials_process_finds_a_metric_by_its_origin_and_no_other_version_of_i
     metric, plugin = discover().metric("psnr")
     assert find_metric("psnr", plugin.origin, plugin.source).compute is metric.compute
     later = plugin.source.model_copy(update={"version": "9.9"})
-    with pytest.raises(
-        UnfitError, match=r"of aezoo .*, but the bench has aezoo 9\.9; install the same"
-    ):
+    with pytest.raises(UnfitError, match=r"of aezoo .*, but the bench has aezoo 9\.9; install the same"):
         find_metric("psnr", plugin.origin, later)
 
 

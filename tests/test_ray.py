@@ -8,7 +8,6 @@ import tempfile
 import textwrap
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ from aezoo.registry.names import discover
 pytest.importorskip("ray")
 import ray
 from ray.cluster_utils import Cluster
+from works import Dies, Look
 
 from aezoo_plugins import cluster, node
 from aezoo_plugins.executors.ray import RAY, connect
@@ -200,30 +200,6 @@ def test_nodes_with_another_plugin_too_little_memory_or_a_worker_that_hangs_chan
     assert "runs again, 2 of 3: MemoryError" in lines or "runs again, 2 of 3: RuntimeError" in lines
     assert "runs again, 2 of 3: its worker sent no sign of life for 8 s" in lines
     assert not [each for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_STOPPED]
-
-
-@dataclass(frozen=True)
-class Look:
-    """A work of a test: what its process sees."""
-
-    path: Path | None = None
-
-    def run(self, report):
-        report(aezoo.Progress(steps=3, checkpoint=b"kept"))
-        time.sleep(0.5)
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return seen, self.path and (self.path.read_bytes(), str(self.path))
-
-    def moved(self, places):
-        return Look(places[self.path])
-
-
-@dataclass(frozen=True)
-class Dies:
-    """A work of a test that ends its own process."""
-
-    def run(self, report):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def outcomes(nodes, *tasks, site=None, **callbacks):

@@ -3,8 +3,10 @@
 It knows no files and no trials.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +53,10 @@ class Pairs:
         if len(places) > MOST:
             return [(None, None)] * len(places)
         low, high = np.ones(len(places), np.int64), np.full(len(places), len(places))
-        for better, worse in self.told_apart(places):
-            np.subtract.at(high, better, 1)
-            np.add.at(low, worse, 1)
+        with _one_thread() if len(places) > BLOCK else contextlib.nullcontext():
+            for better, worse in self.told_apart(places):
+                high -= np.bincount(better, minlength=len(places))
+                low += np.bincount(worse, minlength=len(places))
         return list(zip(low.tolist(), high.tolist(), strict=True))
 
     def told_apart(self, places: Sequence[int]) -> Iterator[tuple[Places, Places]]:
@@ -64,6 +67,14 @@ class Pairs:
         company = _Company([self._variants[place] for place in places])
         for better, worse in company.told_apart(len(places) * (len(places) - 1) // 2):
             yield company.places[better], company.places[worse]
+
+
+def _one_thread() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which products of matrices take one thread: of small ones others would but wait for it."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 class _Company:
@@ -132,17 +143,21 @@ class _Company:
         error = 1 - CONFIDENCE
         lowest = int(np.searchsorted(LEVELS, error / max(1, count))) - 1
         sure = alone = 0
-        for a, b, squares, variances in self._blocks():
+        open_blocks = []
+        for block in self._blocks():
+            a, b, squares, variances = self._pairs(*block)
             beyond = self._beyond(lowest, a, b, squares, variances)
-            sure += int(beyond.sum())
-            alone += int(self._beyond(AT_CONFIDENCE, a, b, squares, variances).sum())
             row, column = np.nonzero(beyond)
+            told = int(self._beyond(AT_CONFIDENCE, a, b, squares, variances).sum())
+            sure, alone = sure + len(row), alone + told
+            open_blocks += [block] if told > len(row) else []
             yield self._better_first(a[row, 0], b[0, column])
         highest = AT_CONFIDENCE
         if alone < count:
             highest = min(highest, int(np.searchsorted(LEVELS, error / (count - alone))))
         between: list[tuple[Places, Places, Vector]] = []
-        for a, b, squares, variances in self._blocks() if alone > sure else ():
+        for block in open_blocks:
+            a, b, squares, variances = self._pairs(*block)
             row, column = np.nonzero(
                 self._beyond(highest, a, b, squares, variances) & ~self._beyond(lowest, a, b, squares, variances)
             )
@@ -155,15 +170,22 @@ class _Company:
             held = order[: int(np.argmax(fails))]
             yield self._better_first(a[held], b[held])
 
-    def _blocks(self) -> Iterator[tuple[Places, Places, Vector, Vector]]:
-        """Yield all pairs, each once: a column and a row of places, squared differences and variances as matrices.
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Yield the blocks of all pairs, each once: the places of rows, and those of columns."""
+        starts = range(0, len(self), BLOCK)
+        for row, column in combinations_with_replacement(starts, 2):
+            yield slice(row, min(row + BLOCK, len(self))), slice(column, min(column + BLOCK, len(self)))
 
-        A matrix has pairs twice, or a variant with itself, at its beginning: there the difference is 0.
+    def _pairs(self, rows: slice, columns: slice) -> tuple[Places, Places, Vector, Vector]:
+        """Return the pairs of a block: a column and a row of places, squared differences and variances as matrices.
+
+        A block on the diagonal has pairs twice, or a variant with itself: there the difference is 0.
         """
-        for start in range(0, len(self), BLOCK):
-            a, b = np.arange(start, min(start + BLOCK, len(self)))[:, None], np.arange(start, len(self))[None]
-            products = self._images[a[:, 0]] @ self._images[start:].T
-            yield a, b, np.where(b > a, self.squares(a, b), 0.0), self._spread(a, b, products)
+        a, b = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)[None]
+        squares = self.squares(a, b)
+        if rows == columns:
+            squares = np.triu(squares, 1)
+        return a, b, squares, self._spread(a, b, self._images[rows] @ self._images[columns].T)
 
     def _spread(self, a: Places, b: Places, products: Vector) -> Vector:
         """Return the variances of differences, by the products of their images."""

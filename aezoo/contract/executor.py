@@ -108,13 +108,17 @@ class Task:
         """
         try:
             with machine.configured(self.threads):
-                return Outcome(task=self, status="ok", value=self.work.run(report))
+                value = self.work.run(report)
+            results = value if isinstance(value, tuple) else ()
+            short = any(getattr(result, "short", False) for result in results)
+            return Outcome(task=self, status="ok", value=value, short=short)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
             return Outcome(
                 task=self, status=status_of(error), reason=reason_of(error), traceback=traceback_of(error),
                 refused=isinstance(error, RefusedError), unfit=isinstance(error, UnfitError),
+                short=machine.is_out_of_memory(error),
             )  # fmt: skip
 
 
@@ -123,7 +127,8 @@ class Outcome:
     """How a task ended: with a value, or with a status that says why there is none.
 
     `refused` says that a build function declined, in a line, what was asked of it; `unfit` that the machine has other
-    software than the bench, and nothing was done.
+    software than the bench, and nothing was done; `short` that it had too little memory, where another one may have
+    enough: also where that stands in one of the results that are the value.
     """
 
     task: Task
@@ -133,6 +138,7 @@ class Outcome:
     traceback: str | None = None
     refused: bool = False
     unfit: bool = False
+    short: bool = False
 
 
 def status_of(error: BaseException) -> Status:

@@ -48,6 +48,11 @@ class TrialResult:
     record: TrialRecord
     files: Mapping[str, bytes] = field(default_factory=dict)
 
+    @property
+    def short(self) -> bool:
+        """Whether the machine had too little memory for it."""
+        return self.record.status == "out_of_memory"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAndScore(ImagesWork):

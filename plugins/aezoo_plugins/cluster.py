@@ -292,12 +292,14 @@ class Cluster:
                 self._site.tell(f"{attempt.task.software or 'this bench'} does not run on {where}: {outcome.reason}")
             attempt.tries -= 1
             return True
-        short = outcome.status == "out_of_memory" and len(self._fit(attempt.task)) > 1
+        short = (outcome.short or outcome.status == "out_of_memory") and len(self._fit(attempt.task)) > 1
         if attempt.tries >= TRIES or not (outcome.value is LOST or short):
             return False
         if attempt.machine:
             attempt.failed.append(attempt.machine)
-        self._site.tell(f"{attempt.task.id} runs again, {attempt.tries + 1} of {TRIES}: {outcome.reason} ({where})")
+        self._site.tell(
+            f"{attempt.task.id} runs again, {attempt.tries + 1} of {TRIES}: {outcome.reason or 'out of memory'} ({where})"
+        )
         return True
 
     def _end(self, attempts: Sequence[Attempt]) -> None:

@@ -199,7 +199,7 @@ def ranks_by_definition(variants):
 def test_ranks_are_those_of_all_pairs_one_by_one_whatever_the_blocks(seed, count, seeds, images, spread, block, prior):
     rng = np.random.default_rng(seed)
     tables = draw(rng, rng.normal(0, spread, count), seeds=seeds, images=images)
-    tables[1:2] = tables[:1]
+    tables[1:2] = tables[:1] * len(tables[1:2])
     variants = [Errors(table, [WIDE] if prior else []) for table in tables]
     variants[2:3] = [None] * len(variants[2:3])
     with pytest.MonkeyPatch.context() as patch:

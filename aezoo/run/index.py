@@ -72,7 +72,7 @@ _TABLES = (
 _DIGEST_BYTES = 32
 
 
-class Found(NamedTuple):
+class SeenFile(NamedTuple):
     """A file of a folder, and what the system says of it; no marks where it has not settled, or is a link."""
 
     name: str
@@ -100,7 +100,7 @@ class Index:
 
     def unchanged(
         self, folder: Path, model: type[M], beside: Callable[[str], str] | None = None
-    ) -> tuple[dict[str, M], list[Found]]:
+    ) -> tuple[dict[str, M], list[SeenFile]]:
         """Return what those JSON files of a folder hold that did not change, by name, and those that are to be read.
 
         `beside` says, by the name of one, where the other file lies that is read with it.
@@ -125,7 +125,7 @@ class Index:
             name, *row = next(rows, _NONE)
         return kept, changed
 
-    def keep(self, folder: Path, found: Found, content: M) -> M:
+    def keep(self, folder: Path, found: SeenFile, content: M) -> M:
         """Keep what a file holds that was read and checked after it was found, and return it as the index holds it."""
         model = type(content)
         own = content.model_dump_json(by_alias=True, include=set(_OWN[model]), exclude_none=True)
@@ -172,11 +172,13 @@ class Index:
         self._means[variant] = _key(hashes), means
 
     def save(self) -> None:
-        """Write what is to be kept beyond this process, where that is worth it, and can be done."""
+        """Write what is to be kept beyond this process, where that is worth it and can be done; the reading is over."""
         changes = len(self._rows) + len(self._means)
         if changes and changes * WORTH >= self._size:
             with contextlib.suppress(OSError, sqlite3.Error):
                 self._write()
+        for held in (self._rows, self._texts, self._contents, self._parts):
+            held.clear()
 
     @cached_property
     def _keys(self) -> dict[str, tuple[str, int]]:
@@ -225,7 +227,9 @@ class Index:
         """Return what a file shares with others, checked together with what is its own, by the names of the fields."""
         rest, *keys = shared.split("\n")
         parts = {name: self._part(part, key) for (name, part), key in zip(_PARTS[model].items(), keys, strict=True)}
-        return vars(model.model_validate(json.loads(rest) | parts | own)) | dict.fromkeys(_OWN[model])
+        nothing: dict[str, Any] = dict.fromkeys(_OWN[model])
+        # What is not there of its own was null.
+        return vars(model.model_validate(json.loads(rest) | parts | nothing | own)) | nothing
 
     def _part(self, model: type[pydantic.BaseModel], key: str) -> pydantic.BaseModel:
         """Return a part of several files that is a model itself."""
@@ -314,7 +318,7 @@ def _format() -> str:
     return _hash(json.dumps([1, machine.version(), models]))
 
 
-def _files(folder: Path, beside: Callable[[str], str] | None) -> Iterator[Found]:
+def _files(folder: Path, beside: Callable[[str], str] | None) -> Iterator[SeenFile]:
     """Yield the JSON files of a folder that are written whole, by name; none where there is no folder."""
     try:
         with os.scandir(folder) as entries:
@@ -331,7 +335,7 @@ def _files(folder: Path, beside: Callable[[str], str] | None) -> Iterator[Found]
             with contextlib.suppress(OSError):
                 other, more = _state(os.stat(beside(entry.name), follow_symlinks=False))  # noqa: PTH116 - of very many
                 latest, marks = max(latest, other), f"{marks}; {more}"
-        yield Found(entry.name, None if latest > settled or entry.is_symlink() else marks)
+        yield SeenFile(entry.name, None if latest > settled or entry.is_symlink() else marks)
 
 
 def _state(status: os.stat_result) -> tuple[int, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aezoo.run.index import Found, Index
+from aezoo.run.index import Index, SeenFile
 from aezoo.run.means import Means, Vector
 from aezoo.run.records import TrialRecord
 
@@ -36,7 +36,7 @@ def read_trials(
     waiting = {found.name.removesuffix(".json"): found for found in changed}
 
     def take(trial_id: str) -> Vector | None:
-        found = waiting.pop(trial_id, None) or Found(f"{trial_id}.json", None)
+        found = waiting.pop(trial_id, None) or SeenFile(f"{trial_id}.json", None)
         trial = read(folder / found.name)
         if trial is None:
             records.pop(trial_id, None)

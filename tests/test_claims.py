@@ -363,6 +363,18 @@ def test_a_step_that_failed_and_was_taken_after_all_is_ones_own_again(folder, mo
     assert claims.claim(place(claims, folder)) is None
 
 
+def test_a_folder_whose_listing_comes_up_empty_is_anothers(folder, monkeypatch):
+    """A listing misses a file that is renamed meanwhile; that a folder cannot be renamed onto it says enough."""
+    claims, other = (RenameClaims(folder, beat_seconds=60) for _ in range(2))
+    claim = other.claim(place(other, folder))
+    real = Path.iterdir
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda path: iter(()) if path.name == "a.claim" else real(path))
+        assert claims.claim(place(claims, folder)) is None
+    assert claim.holds()
+    assert not list(folder.glob(".tmp-*"))
+
+
 def test_a_release_that_fails_leaves_it_to_the_same_process(folder, monkeypatch):
     claims, other = (RenameClaims(folder, beat_seconds=60) for _ in range(2))
     claim = claims.claim(place(claims, folder))

@@ -184,8 +184,8 @@ def test_a_file_that_changes_while_the_bench_runs_costs_its_trial(write, tiny):
     (record,) = [one for one in run.records() if one.architecture == "my_net"]
     assert (record.status, record.reason) == (
         "error",
-        "the source of plugin my_net of my_net (not installed) changed while the bench ran; the same command trains it "
-        "as it is now",
+        "the source of plugin my_net of my_net (not installed) is not what it was when the bench was called; the same "
+        "command trains it as it is now, and all machines are to have the same",
     )
     assert set(bench(["./my_net.py"]).table()["status"]) == {"ok"}
 

@@ -152,7 +152,10 @@ def test_two_variants_whose_names_are_alike_are_tried_apart(tiny, tmp_path):
     """In a folder each: the first to end takes its own away."""
     request = Request.of({"variants": ["linear[latent_dim=2]"], "recipe": RECIPE, "out": tmp_path / "run"})
     with _open(request, Observer()) as (grid, (variant,)):
-        work = Try(variant=variant.text, origin=None, recipe=RECIPE, images=None, device="cpu", compiled=False)
+        work = Try(
+            variant=variant.text, origin=None, source=None, versions=("", ""), recipe=RECIPE, images=None, device="cpu",
+            compiled=False,
+        )  # fmt: skip
         texts = [f"{LONG}1]", f"{LONG}2]", "net[sizes=(1,2)]", "net[sizes=[1,2]]"]
         assert len({grid.task(text, work).output for text in texts}) == 4
 

@@ -1,5 +1,6 @@
 """A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
+import contextlib
 import inspect
 import re
 import tempfile
@@ -21,7 +22,7 @@ from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError, did_you_mean, reason_of
 from aezoo.harness import matching, notebook
-from aezoo.harness.images import DatasetImages
+from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, Trackers, WarningObserver
 from aezoo.harness.plan import Grid
@@ -36,7 +37,7 @@ from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
 from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
-from aezoo.registry.outside import extend
+from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
 from aezoo.run.snapshot import Snapshot
@@ -227,13 +228,9 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     plugin = registry.dataset_plugin(dataset.text)
     recipe = recipe.change(dataset=dataset.text)
     data_dir = find_data_dir(request.data_dir)
-    observer.stage(f"loading {without_folders(dataset.text)}")
     site = Site(address=request.address, device=request.device, jobs=request.jobs, tell=observer.warn)
-    with (
-        declared.connected(site) as executor,
-        prepared(dataset, data_dir, plugin.source, held_out=recipe.validation, tell=observer.chosen) as data,
-        tempfile.TemporaryDirectory(prefix="aezoo-") as scratch,
-    ):
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(declared.connected(site))
         device = executor.device or machine.choose_device(request.device)
         if executor.device is None:
             machine.check_precision(recipe.precision, device)
@@ -241,7 +238,12 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             # It is slow to import, and seldom needed.
             from aezoo.harness.processes import check_processes
 
-            check_processes(request, device)
+            check_processes(request, device, here=executor.device is None)
+        observer.stage(f"loading {without_folders(dataset.text)}")
+        data = stack.enter_context(
+            prepared(dataset, data_dir, plugin.source, held_out=recipe.validation, tell=observer.chosen)
+        )
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="aezoo-"))
         observer.chosen(data.lines)
         for line in data.facts.warnings:
             observer.warn(line)
@@ -256,17 +258,18 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             raise AezooError(f"{run.path} is a file; give a folder with --out")
         if run.exists:
             info = _same_run(run, info)
-        elsewhere = DatasetImages(
-            name=recipe.dataset, origin=plugin.origin, source=plugin.source, data_dir=data_dir,
-            sha256=info.dataset.sha256, held_out=recipe.validation,
-        )  # fmt: skip
+        images: ImageSource = data.shared
+        if not (executor.shares_files or executor.carries_files):
+            images = DatasetImages(
+                name=recipe.dataset, origin=carried(plugin.origin), source=plugin.source, data_dir=data_dir,
+                sha256=info.dataset.sha256, held_out=recipe.validation,
+            )  # fmt: skip
         named = {
             text: registry.select([text], latent_dims=request.latent_dims) for text in texts if not is_pattern(text)
         }
         grid = Grid(
             request=request, registry=registry, run=run, info=info, metrics=metrics, executor=executor,
-            environment=machine.capture(device, request.threads), shared=data.shared,
-            images=data.shared if executor.shares_files or executor.carries_files else elsewhere,
+            environment=machine.capture(device, request.threads), shared=data.shared, images=images,
             jobs=request.jobs or executor.jobs or machine.default_jobs(device, request.threads * request.processes),
             scratch=Path(scratch), observer=observer,
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},

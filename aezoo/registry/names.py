@@ -372,7 +372,7 @@ def _same(origin: Origin, source: PluginSource | None) -> Plugin:
     if plugin.source.source_sha256 != source.source_sha256:
         raise UnfitError(
             f"the source of {plugin} is not what it was when the bench was called; the same command trains it as it is "
-            "now; install the same everywhere"
+            "now, and all machines are to have the same"
         )
     return plugin
 

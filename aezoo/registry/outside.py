@@ -64,13 +64,13 @@ class FromContent:
     """A file that is loaded on a machine which has it not: its code, and that of what it imports from its folder."""
 
     file: FromFile
-    contents: Mapping[str, bytes]
-    """By their paths in the folder of the file."""
+    contents: tuple[tuple[str, bytes], ...]
+    """Each with its path in the folder of the file. No dictionary: an origin can be hashed."""
 
     def load(self) -> Plugin:
         """Write the code into a folder of this process's temporary one, and load it from there."""
         folder = Path(tempfile.mkdtemp(prefix="aezoo-code-", dir=os.environ.get("TMPDIR")))
-        for name, content in self.contents.items():
+        for name, content in self.contents:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         plugin = replace(self.file, path=str(folder / Path(self.file.path).name)).load()
@@ -84,7 +84,7 @@ def carried(origin: Origin) -> Origin:
     path = Path(origin.path)
     files = source_files(f"aezoo_file_{path.stem}", path, beside=path.parent)
     return FromContent(
-        file=origin, contents={str(file.relative_to(path.parent)): file.read_bytes() for file in files.values()}
+        file=origin, contents=tuple((str(file.relative_to(path.parent)), file.read_bytes()) for file in files.values())
     )
 
 

@@ -7,6 +7,7 @@ takeover has one winner, and why an owner that was taken for dead finds out by a
 cache of its machine remembers. Nothing is removed, ever: two small things are left of each trial.
 """
 
+import errno
 import re
 import secrets
 import shutil
@@ -159,7 +160,8 @@ def make_folder(path: Path, name: str, content: bytes) -> bool:
             return True
         if not gone:
             shutil.rmtree(scratch, ignore_errors=True)
-        if path.is_dir() and any(path.iterdir()):
+        # That it is not empty is the file system's word: a listing may miss a file that is being renamed.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (path.is_dir() and any(path.iterdir())):
             return False
         raise
 

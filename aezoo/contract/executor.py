@@ -173,7 +173,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Executor:
-    """A way to run tasks, as a plugin declares it. Clocks are never its business: throughput is measured without it.
+    """A way to run tasks, as a plugin declares it. Clocks are not its business, unless it has `alone`.
 
     Args:
         name: Letters, digits, ``_``, ``-`` and ``.``; what ``--executor`` takes.

@@ -27,6 +27,8 @@ SILENT_SECONDS = 120.0
 """A worker that sends no sign of life for so long is ended; it sends one every `node.ALIVE_SECONDS`."""
 ALONE_SECONDS = 600.0
 """How long the clocks wait for a machine of their own."""
+COME_BACK_SECONDS = 300.0
+"""How long a task waits for a machine in the place of all those that could run it, and are gone."""
 MARGIN, CONTEXT_BYTES, LEAST_SHARE = 1.3, 600e6, 0.05
 """What a trial takes of a GPU: the preflight's peak with a margin, what CUDA holds in every process; this at least."""
 PROCESS_BYTES = 500e6
@@ -43,18 +45,24 @@ class Attempt:
     tries: int = 0
     failed: list[str] = field(default_factory=list)
     messages: Any = None
+    avoided: Sequence[str] = ()
     machine: str | None = None
     pid: int | None = None
     heard: float = 0.0
+    waits_until: float | None = None
 
-    def lost(self, reason: str, status: Any = "error") -> aezoo.Outcome:
+    def lost(self, reason: str, *, out_of_memory: bool = False) -> "Lost":
         """Return the outcome of a task that came to nothing, which was not its own doing."""
         times = f"lost {self.tries} times, the last time: " if self.tries >= TRIES else ""
-        return aezoo.Outcome(task=self.task, status=status, reason=f"{times}{reason}", value=LOST)
+        return Lost(task=self.task, status="out_of_memory" if out_of_memory else "error", reason=f"{times}{reason}")
 
 
-LOST = "lost"
-"""In the place of a value, where there is none to be had."""
+class Lost(aezoo.Outcome):
+    """The outcome of a task that came to nothing on a machine, which was not its own doing."""
+
+
+class Wanted(aezoo.Outcome):
+    """In the place of an outcome: the machine does not see a file of the task, which has been put into Ray's store."""
 
 
 class Cluster:
@@ -74,6 +82,7 @@ class Cluster:
         self._unfit: dict[str, dict[str, str]] = {}
         self._used: set[str] = set()
         self._looked: tuple[float, dict[str, Machine]] = (-1.0, {})
+        self._seen: dict[str, Machine] = {}
         self.device = self._choose(site.device)
 
     def machines(self) -> dict[str, Machine]:
@@ -81,16 +90,22 @@ class Cluster:
         if time.monotonic() - self._looked[0] > 1:
             alive = [Machine.of(facts) for facts in ray.nodes() if facts["Alive"]]
             self._looked = time.monotonic(), {machine.id: machine for machine in alive}
+            self._seen |= self._looked[1]
         return self._looked[1]
 
     def most(self, task: aezoo.Task | None = None) -> int:
-        """Return how many tasks like this one, or of one core, may run now, on machines that are fit for them."""
+        """Return how many tasks like this one, or of one core, are handed to Ray at once.
+
+        They are as many as machines that are fit for them hold; or as the call says, as a cluster may grow for them.
+        """
+        if self._site.jobs is not None:
+            return self._site.jobs
         if task is None:
             room = sum(machine.gpus if self.device == "cuda" else machine.cpus for machine in self.machines().values())
         else:
             room = sum(self._holds(machine, task) for machine in self._fit(task).values())
         # One that fits nowhere is to be told of.
-        return max(1, room if self._site.jobs is None else min(self._site.jobs, room))
+        return max(1, room)
 
     def run(
         self,
@@ -105,7 +120,7 @@ class Cluster:
         running: dict[Any, Attempt] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.most(waiting[0].task):
+                while waiting and len(running) < self.most(waiting[0].task) and not self._waits(waiting[0]):
                     attempt = waiting.popleft()
                     # One that is tried again goes on from its last checkpoint.
                     ready = may_start(attempt.task)
@@ -120,6 +135,8 @@ class Cluster:
                     else:
                         self._submit(attempt)
                         running[attempt.messages] = attempt
+                if waiting and not running:
+                    time.sleep(POLL_SECONDS)
                 for attempt, outcome in self._ended(running, on_report):
                     del running[attempt.messages]
                     if self._again(attempt, outcome):
@@ -151,8 +168,7 @@ class Cluster:
 
     def close(self) -> None:
         """Remove what was carried to the machines."""
-        used = self._used & self.machines().keys() if self._files else ()
-        self._call(node.forget, [(machine, self._token) for machine in used])
+        self._call(node.forget, [(machine, self._token) for machine in self._used & self.machines().keys()])
 
     def _choose(self, device: str) -> str:
         """Return the device of the tasks."""
@@ -174,22 +190,46 @@ class Cluster:
         """Return how many tasks like this one a machine holds side by side."""
         counts = [machine.cpus / cores_of(task)]
         if task.needs.device == "cuda":
-            counts.append(machine.gpus * int(1 / self._share(task)))
+            gpus = self._gpus(task)
+            counts.append(machine.gpus // gpus if gpus >= 1 else machine.gpus * int(1 / gpus))
         if memory := memory_of(task):
             counts.append(machine.memory / memory)
         return int(min(counts))
 
-    def _share(self, task: aezoo.Task) -> float:
-        return share_of(task.needs.device_memory_bytes, self._gpu_bytes)
+    def _fitting(self, task: aezoo.Task, among: Mapping[str, Machine]) -> dict[str, Machine]:
+        """Return those of some machines on which a task fits, and which have its software as far as is known."""
+        unfit = self._unfit.get(task.software, {})
+        return {name: each for name, each in among.items() if name not in unfit and self._holds(each, task)}
+
+    def _gpus(self, task: aezoo.Task) -> float:
+        """Return how many GPUs a task takes: each of several processes has one, and a single one may share one."""
+        return task.processes if task.processes > 1 else share_of(task.needs.device_memory_bytes, self._gpu_bytes)
 
     @cached_property
     def _gpu_bytes(self) -> int | None:
-        """The memory of the smallest GPU of the cluster; None where no machine says."""
+        """The memory of the smallest GPU of the cluster; None where not every machine that has one says."""
         machines = [name for name, machine in self.machines().items() if machine.gpus]
-        return min(
-            (size for size in self._call(node.gpu_bytes, [(name,) for name in machines], gpu=0.01) if size),
-            default=None,
-        )
+        sizes = [size for size in self._call(node.gpu_bytes, [(name,) for name in machines], gpu=0.01) if size]
+        if len(sizes) < len(machines):
+            silent = len(machines) - len(sizes)
+            self._site.tell(
+                f"{silent} of {len(machines)} nodes do not say what their GPUs hold: a trial has a whole one"
+            )
+            return None
+        return min(sizes, default=None)
+
+    def _waits(self, attempt: Attempt) -> bool:
+        """Say whether a task waits for another machine, as all those are gone that could run it; not for ever."""
+        task = attempt.task
+        if self._fitting(task, self.machines()) or not self._fitting(task, self._seen):
+            attempt.waits_until = None
+            return False
+        if attempt.waits_until is None:
+            attempt.waits_until = time.monotonic() + COME_BACK_SECONDS
+            self._site.tell(
+                f"every node that could run {task.id} is gone: it waits {COME_BACK_SECONDS:.0f} s for another"
+            )
+        return time.monotonic() < attempt.waits_until
 
     def _nowhere(self, task: aezoo.Task) -> aezoo.Outcome | None:
         """Return the outcome of a task that no machine takes; None where one does."""
@@ -214,12 +254,12 @@ class Cluster:
         task = attempt.task
         needs: dict[str, Any] = {"num_cpus": cores_of(task)}
         if task.needs.device == "cuda":
-            needs["num_gpus"] = self._share(task)
+            needs["num_gpus"] = self._gpus(task)
         if memory := memory_of(task):
             needs["memory"] = memory
         unfit = self._unfit.get(task.software, {}).keys()
-        # Another machine than those that failed, where there is one.
-        others = self.machines().keys() - unfit - set(attempt.failed)
+        # Another machine than those that failed, where there is one that holds it.
+        others = self._fitting(task, self.machines()).keys() - set(attempt.failed)
         avoided = [name for name in self.machines() if name in unfit or (others and name in attempt.failed)]
         if alone is not None:
             needs = {**_at(alone.id), "num_cpus": alone.cpus, "num_gpus": alone.gpus}
@@ -234,12 +274,12 @@ class Cluster:
             variables, whole,
         )  # fmt: skip
         attempt.tries += 1
-        attempt.machine, attempt.heard = None, time.monotonic()
+        attempt.avoided, attempt.machine, attempt.heard = avoided, None, time.monotonic()
 
     def _carried(self, path: Path) -> Carried:
-        """Put a file where every machine can have it from, once."""
+        """Return what tells a machine whether it sees a file."""
         if path not in self._files:
-            self._files[path] = Carried.put(path)
+            self._files[path] = Carried.of(path)
         return self._files[path]
 
     def _ended(self, running: Mapping[Any, Attempt], on_report: OnReport) -> list[tuple[Attempt, aezoo.Outcome]]:
@@ -253,10 +293,17 @@ class Cluster:
             outcome = self._hear(attempt, on_report)
             if outcome is not None:
                 ended.append((attempt, outcome))
-        for attempt in running.values():
-            if attempt.machine and time.monotonic() - attempt.heard > SILENT_SECONDS:
+        over = {attempt.messages for attempt, _ in ended}
+        for attempt in [each for each in running.values() if each.messages not in over]:
+            if attempt.machine is None:
+                places = self._fitting(attempt.task, self.machines()).keys() - set(attempt.avoided)
+                reason = None if places else "the nodes that could run it are gone"
+            else:
+                silent = time.monotonic() - attempt.heard > SILENT_SECONDS
+                reason = f"its worker sent no sign of life for {SILENT_SECONDS:.0f} s" if silent else None
+            if reason is not None:
                 self._end([attempt])
-                ended.append((attempt, attempt.lost(f"its worker sent no sign of life for {SILENT_SECONDS:.0f} s")))
+                ended.append((attempt, attempt.lost(reason)))
         return ended
 
     def _hear(self, attempt: Attempt, on_report: OnReport) -> aezoo.Outcome | None:
@@ -266,25 +313,35 @@ class Cluster:
         except StopIteration:
             return attempt.lost("its worker ended without an outcome")
         except ray.exceptions.OutOfMemoryError as error:
-            return attempt.lost(_first_line(error), "out_of_memory")
+            return attempt.lost(_first_line(error), out_of_memory=True)
         except ray.exceptions.RayError as error:
             return attempt.lost(_first_line(error))
         attempt.machine, attempt.pid, attempt.heard = machine, pid, time.monotonic()
         self._used.add(machine)
-        if kind == "unfit":
-            return aezoo.Outcome(task=attempt.task, status="error", reason=content, unfit=True)
-        if kind == "ended":
-            outcome, printed = content
-            _write(attempt.task.output, printed)
-            return replace(outcome, task=attempt.task)
         if kind == "progress":
             on_report(attempt.task, content)
+        return self._outcome(attempt.task, kind, content)
+
+    def _outcome(self, task: aezoo.Task, kind: str, content: Any) -> aezoo.Outcome | None:
+        """Return the outcome that a message is; None for one that is none."""
+        if kind == "unfit":
+            return aezoo.Outcome(task=task, status="error", reason=content, unfit=True)
+        if kind == "wanted":
+            self._files[content] = self._files[content].put(content)
+            return Wanted(task=task, status="error")
+        if kind == "ended":
+            outcome, printed = content
+            _write(task.output, printed)
+            return replace(outcome, task=task)
         return None
 
     def _again(self, attempt: Attempt, outcome: aezoo.Outcome) -> bool:
         """Say whether a task is to be tried again, and tell why."""
         machine = self._looked[1].get(attempt.machine or "")
         where = f"node {machine.address} ({machine.id[:8]})" if machine else "a node that is gone"
+        if isinstance(outcome, Wanted):
+            attempt.tries -= 1
+            return True
         if outcome.unfit and attempt.machine:
             unfit = self._unfit.setdefault(attempt.task.software, {})
             if attempt.machine not in unfit:
@@ -292,14 +349,14 @@ class Cluster:
                 self._site.tell(f"{attempt.task.software or 'this bench'} does not run on {where}: {outcome.reason}")
             attempt.tries -= 1
             return True
-        short = (outcome.short or outcome.status == "out_of_memory") and len(self._fit(attempt.task)) > 1
-        if attempt.tries >= TRIES or not (outcome.value is LOST or short):
+        others = self._fitting(attempt.task, self.machines()).keys() - {attempt.machine}
+        short = bool(others) and (outcome.short or outcome.status == "out_of_memory")
+        if attempt.tries >= TRIES or not (isinstance(outcome, Lost) or short):
             return False
         if attempt.machine:
             attempt.failed.append(attempt.machine)
-        self._site.tell(
-            f"{attempt.task.id} runs again, {attempt.tries + 1} of {TRIES}: {outcome.reason or 'out of memory'} ({where})"
-        )
+        reason = outcome.reason or "out of memory"
+        self._site.tell(f"{attempt.task.id} runs again, {attempt.tries + 1} of {TRIES}: {reason} ({where})")
         return True
 
     def _end(self, attempts: Sequence[Attempt]) -> None:
@@ -331,7 +388,7 @@ def cores_of(task: aezoo.Task) -> int:
 
 def memory_of(task: aezoo.Task) -> int | None:
     """Return the bytes of a machine's memory that a task takes; None where nothing was measured."""
-    return int(MARGIN * task.needs.memory_bytes + PROCESS_BYTES) if task.needs.memory_bytes else None
+    return int(task.processes * (MARGIN * task.needs.memory_bytes + PROCESS_BYTES)) if task.needs.memory_bytes else None
 
 
 def share_of(device_memory_bytes: int | None, gpu_bytes: int | None) -> float:
@@ -374,6 +431,8 @@ def _by_value(module: str) -> Callable[..., Any]:
         import ray as its_ray
 
         here = its_ray.get_runtime_context().get_node_id(), system.getpid()
+        # An import may hang: from now on silence is noticed.
+        yield (*here, "alive", None)
         try:
             its_node = importlib.import_module(module)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no aezoo that works

@@ -33,7 +33,15 @@ INHERITED = ("OMP_NUM_THREADS",)
 """Ray sets these on its workers; a trial has them as the bench has, or not at all: sums in another order are others."""
 STALE_SECONDS = 3600.0
 Message = tuple[str, Any]
-"""A kind, `alive`, `progress`, `ended` or `unfit`, and what belongs to it."""
+"""A kind, `alive`, `progress`, `ended`, `unfit` or `wanted`, and what belongs to it."""
+
+
+class _WantedError(Exception):
+    """A file that this machine does not see, and that is not in Ray's store yet."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +66,38 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """A file that a task reads, put into Ray's store once: bytes, uint8, of which each machine has one copy.
+    """A file that a task reads: what tells a machine whether it sees the same one.
 
-    `reference` is theirs in the store. They are fetched only by a machine that does not see the file itself.
+    `reference` is its content's in Ray's store, uint8, of which each machine has one copy. It is there once a machine
+    has said that it does not see the file.
     """
 
     size: int
     sha256: str
-    reference: Any
+    reference: Any = None
 
     @classmethod
-    def put(cls, path: Path) -> "Carried":
-        """Put a file into Ray's store.
+    def of(cls, path: Path) -> "Carried":
+        """Return a file's size and hash."""
+        with path.open("rb") as file:
+            return cls(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+    def put(self, path: Path) -> "Carried":
+        """Put a file into Ray's store, where it is not there yet.
 
         Raises:
             aezoo.AezooError: there is no room for it.
         """
+        if self.reference is not None:
+            return self
         content = np.memmap(path, dtype=np.uint8, mode="r")
         try:
-            reference = ray.put(np.asarray(content))
+            return replace(self, reference=ray.put(np.asarray(content)))
         except Exception as error:
             raise aezoo.AezooError(
                 f"Ray's store has no room for {len(content) / 1e9:.1f} GB of images: {error}; `ray start` takes "
                 "--object-store-memory, and a folder that all nodes share needs none"
             ) from error
-        return cls(size=len(content), sha256=hashlib.sha256(content).hexdigest(), reference=reference)
 
 
 def pack(task: aezoo.Task) -> bytes:
@@ -112,7 +127,9 @@ def work(
         return
     # A task that has no GPU is shown none: Ray leaves them all to be seen.
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in ray.get_gpu_ids())}
-    with tempfile.TemporaryDirectory(prefix="aezoo-") as scratch, ThreadPoolExecutor(1) as pool:
+    # Beneath the call's own folder: what a worker leaves that is killed goes with it.
+    scratches = tempfile.TemporaryDirectory(prefix="aezoo-", dir=_folder(token), ignore_cleanup_errors=True)
+    with scratches as scratch, ThreadPoolExecutor(1) as pool:
         output = Path(scratch) / "task" / "output.txt"
         # What its process leaves in a temporary folder goes with this one.
         starting = pool.submit(_start, packed, files, token, output, {**environment, "TMPDIR": scratch})
@@ -120,6 +137,9 @@ def work(
             yield "alive", None
         try:
             process = starting.result()
+        except _WantedError as error:
+            yield "wanted", error.path
+            return
         except Exception as error:  # noqa: BLE001 - the machine has no such plugin, no room, another aezoo
             yield "unfit", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return
@@ -170,7 +190,11 @@ def _end_of(output: Path) -> bytes:
 
 def _place(path: Path, carried: Carried, token: str) -> Path:
     """Return where a file lies on this machine: where the bench has it, if this machine sees it, else a copy."""
-    return path if _is_same(path, carried.size, carried.sha256) else _copy(token, carried)
+    if _is_same(path, carried.size, carried.sha256):
+        return path
+    if carried.reference is None:
+        raise _WantedError(path)
+    return _copy(token, carried)
 
 
 @cache

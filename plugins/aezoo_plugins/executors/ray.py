@@ -52,7 +52,7 @@ def _initialise(address: str) -> None:
         raise aezoo.AezooError(
             f"aezoo does not go through Ray's client, {address}; run it on a machine of the cluster with --address auto"
         )
-    if not address:
+    if address in ("", "local"):
         cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count()
         settings = {
             "address": "local", "num_cpus": cores, "_node_ip_address": "127.0.0.1", "include_dashboard": False,
@@ -63,7 +63,7 @@ def _initialise(address: str) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")
         if len(os.environ.get("TMPDIR", "")) > SOCKET_ROOM:
             settings["_temp_dir"] = "/tmp/ray"
-    elif address not in ("auto", "local"):
+    elif address != "auto":
         _reach(address)
     # What goes wrong it raises too; the rest is of no use between the lines of a bench.
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -10,6 +10,7 @@ reason. Every line of this file runs on a CPU too: in what devices differ stands
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -28,10 +29,10 @@ import aezoo
 from aezoo.contract.network import training_forward
 from aezoo.contract.recipe import Precision, Recipe, read_recipe
 from aezoo.errors import AezooError
-from aezoo.harness.call import Run, reproduce
+from aezoo.harness.call import Run
 from aezoo.harness.timing import ROUND_SECONDS, calls_per_s
 from aezoo.machine import capture, check_precision, choose_device, configured
-from aezoo.run.records import Timing, TrialRecord
+from aezoo.run.records import Timing, TrialRecord, repeated
 from aezoo.run.store import RunDirectory
 from aezoo.train.engine import arithmetic
 
@@ -53,6 +54,8 @@ DEVICES = {
     "cuda": Device(memory="peak_device_memory_bytes", tf32=True, side=4096),
     "mps": Device(memory="peak_device_memory_bytes", tf32=False, side=2048),
 }
+STEPS, SEEDS = 2000, (4, 8)
+"""Of the trainings whose steps are timed, and how many seeds of them train side by side."""
 TRIES = 3
 """A disturbance spoils one try of a clock; what is wrong with it spoils all."""
 SPEEDS = ("train_images_per_s", "infer_images_per_s", "train_vs_reference", "infer_vs_reference")
@@ -66,13 +69,22 @@ class Session:
 
     device: str
     variants: Sequence[str]
+    clocked: Sequence[str]
     recipe: Recipe
+    jobs: int
     folder: Path
 
     def bench(self, name: str, variants: Sequence[str] = (), recipe: Recipe | None = None, **settings: Any) -> Run:
         """Bench variants, or the session's, into a run of this name."""
         chosen = variants or self.variants
-        settings = {"device": self.device, "timing": False, "report": False, "weights": "none", **settings}
+        settings = {
+            "device": self.device,
+            "timing": False,
+            "report": False,
+            "weights": "none",
+            "jobs": self.jobs,
+            **settings,
+        }
         return aezoo.bench(chosen, every=not chosen, recipe=recipe or self.recipe, out=self.folder / name, **settings)
 
 
@@ -140,32 +152,69 @@ def timed_twice(session: Session, name: str, rounds: int) -> Timing | None:
     return next((timing for timing in RunDirectory(run.path).timings().values() if timing.variant == "mlp"), None)
 
 
+def step_seconds(session: Session) -> dict[str, float]:
+    """Return the seconds of a step of the `mlp`, 128 images each: on its own, by a graph, and of seeds side by side.
+
+    They are those of whole trainings, what a graph takes to be captured among them.
+    """
+    recipe = session.recipe.change(batch_size=128, steps=STEPS, seeds=1)
+    ways: dict[str, dict[str, Any]] = {
+        "on its own": {"graphs": False},
+        "by a graph": {},
+        **{f"of {seeds} seeds together": {"seeds": seeds} for seeds in SEEDS},
+    }
+    seconds = {}
+    for number, (name, settings) in enumerate(ways.items()):
+        seeds = settings.pop("seeds", 1)
+        run = session.bench(
+            f"steps-{number}", ["mlp[]"], recipe.change(seeds=seeds), jobs=1, seeds_together=seeds, **settings
+        )
+        trained = [record for record in run.records() if record.variant == "mlp"]
+        each = [(record.train_seconds or 0.0) / STEPS / record.side_by_side for record in trained]
+        seconds[name] = statistics.median(each)
+    return seconds
+
+
 def examine(session: Session, rounds: int) -> Iterator[Row]:
     """Yield a row for each check, as it is made; the run on the device stays in the session's folder."""
     device, recipe = DEVICES[session.device], session.recipe
-    run = session.bench("device", timing=True)
+    pair = ("mlp[]", "conv[]")
+    run = session.bench("device")
     records = run.records()
     yield verdicts.judge_trials(records)
     yield verdicts.judge_determinism(records)
     reference = session.bench("cpu", device="cpu").records()
     yield from verdicts.judge_losses(records, reference, draws_noise)
+    again = {record.trial_id: record for record in session.bench("again").records()}
     repeatable = [record for record in verdicts.ok(records).values() if record.deterministic]
-    yield verdicts.judge_repetitions([reproduce(run.path, record.trial_id) for record in repeatable])
+    yield verdicts.judge_repetitions([repeated(record, again[record.trial_id]) for record in repeatable])
 
-    pair = ("mlp[]", "conv[]")
+    on_graphs = session.device == "cuda"
+    if on_graphs:
+        yield from verdicts.judge_graphs(records, session.bench("single", graphs=False).records())
+        alone, together = (
+            session.bench(f"together-{number}", pair[:1], recipe.change(seeds=4), seeds_together=number).records()
+            for number in (1, 4)
+        )
+        yield verdicts.judge_company(together, alone, 4)
+
     float32 = session.bench("float32", pair).records()
     wide = session.bench("wide", ["conv[]"], recipe.change(steps=2, batch_size=1024)).records()
     yield verdicts.judge_memory(records, device.memory)
     yield verdicts.judge_growth(
         *(getattr(verdicts.ok(some).get("conv"), device.memory, None) for some in (float32, wide))
     )
-    starving = session.bench("starved", ["starved", "mlp[]"], recipe.change(steps=30), plugins=[STARVED])
+    starving = session.bench("starved", ["starved", "mlp[]"], recipe.change(steps=60), plugins=[STARVED])
     yield verdicts.judge_out_of_memory(starving.records(), recipe.batch_size)
 
     yield tried(lambda: verdicts.judge_clock(clock_ratios(session.device, ROUND_SECONDS)[0]))
     yield tried(lambda: verdicts.judge_work(clock_ratios(session.device, ROUND_SECONDS)[1]))
     names = iter(f"twice-{number}" for number in range(TRIES))
     yield tried(lambda: verdicts.judge_twice(timed_twice(session, next(names), rounds)))
+    if on_graphs:
+        yield verdicts.judge_steps(step_seconds(session))
+    # The variants that are clocked have run: nothing but their speeds is missing.
+    session.bench("device", session.clocked, timing=True)
 
     yield verdicts.judge_products(product_errors(session.device, "float32"))
     error = max(product_errors(session.device, "tf32").values())
@@ -202,6 +251,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto")
     parser.add_argument("--variants", nargs="*", default=[], help="by default the whole zoo")
+    parser.add_argument("--clocked", nargs="*", default=[], help="those of them that are timed; by default all")
+    parser.add_argument("--jobs", type=int, default=1, help="trials side by side, where no clock runs")
     parser.add_argument("--dataset", help="in place of the quick recipe's")
     parser.add_argument("--steps", type=int, help="in place of the quick recipe's")
     parser.add_argument("--rounds", type=int, default=5, help="in which one network is timed twice")
@@ -212,10 +263,14 @@ def main() -> None:
     device = choose_device(given.device)
     environment = capture(device, 1)
     with tempfile.TemporaryDirectory() as name:
-        session = Session(device=device, variants=given.variants, recipe=recipe, folder=given.out or Path(name))
-        rows = []
+        session = Session(
+            device=device, variants=given.variants, clocked=given.clocked, recipe=recipe, jobs=given.jobs,
+            folder=given.out or Path(name),
+        )  # fmt: skip
+        rows, started = [], time.monotonic()
         for judged in examine(session, given.rounds):
-            print(f"{judged.verdict:8}  {judged.check}: {judged.got}", file=sys.stderr, flush=True)
+            elapsed = time.monotonic() - started
+            print(f"{elapsed:5.0f} s  {judged.verdict:8}  {judged.check}: {judged.got}", file=sys.stderr, flush=True)
             rows.append(judged)
         table = speeds(session)
     driver = f", CUDA {environment.cuda}, driver {environment.driver}" if environment.cuda else ""

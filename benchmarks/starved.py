@@ -10,7 +10,7 @@ import aezoo
 
 ROOM, ASKED = 2**26, 2**30
 """Bytes that its process may still have, and bytes that it then asks for."""
-PREFLIGHT = 20
+PREFLIGHT = 40
 """Steps that no preflight takes with one network."""
 
 

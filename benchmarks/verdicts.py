@@ -26,6 +26,8 @@ CLOCK = 2.0
 """A factor within which two clocks agree on a machine that is not quiet; one that does not wait is off by more."""
 AGREE = 0.1
 """How far two measures of one network may lie apart where their rounds spread by less."""
+FASTER = 5.0
+"""How many times as fast a CUDA graph takes a step of the `mlp`, 128 images each."""
 
 Verdict = Literal["pass", "FAIL", "not here"]
 
@@ -101,6 +103,46 @@ def judge_repetitions(repetitions: Sequence[Repetition]) -> Row:
     failures = [f"{each.variant}: {each.verdict}" for each in repetitions if each.verdict != "bit-equal"]
     got = listed(failures, f"{len(repetitions)} bit-equal")
     return row("repeated trials", f"{len(repetitions)} bit-equal", got, not failures if repetitions else None)
+
+
+def judge_graphs(records: Sequence[TrialRecord], single: Sequence[TrialRecord]) -> Iterator[Row]:
+    """What a CUDA graph trained is the same to the bit as what steps on their own did, and the others say why not."""
+    trained = {variant: record for variant, record in ok(records).items() if record.curve}
+    graphed = {variant: record for variant, record in trained.items() if record.graph_steps is not None}
+    others = ok(single)
+    failures = [
+        variant
+        for variant, record in graphed.items()
+        if variant not in others or record.test_errors_sha256 != others[variant].test_errors_sha256
+    ]
+    expected = "what they train is bit-equal to steps on their own"
+    yield row(
+        "CUDA graphs", expected, listed(failures, f"{len(graphed)}, of {len(trained)} that train: bit-equal"),
+        not failures if graphed else None,
+    )  # fmt: skip
+    without = [variant for variant, record in trained.items() if record.graph_steps is None]
+    reasons = [f"{variant}: {trained[variant].graph_missing}" for variant in without]
+    passed = all(trained[variant].graph_missing for variant in without) if graphed else None
+    yield row("no CUDA graph", "each says why", listed(reasons, "none"), passed)
+
+
+def judge_company(together: Sequence[TrialRecord], alone: Sequence[TrialRecord], seeds: int) -> Row:
+    """A trial's errors do not depend on which trials its process trains with it."""
+    expected = {record.trial_id: record.test_errors_sha256 for record in alone}
+    failures = [record.label for record in together if record.test_errors_sha256 != expected.get(record.trial_id)]
+    beside = {record.side_by_side for record in together if record.curve}
+    if beside != {seeds}:
+        failures.append(f"side by side: {sorted(beside)}")
+    got = listed(failures, f"{len(together)} bit-equal, {seeds} at the same time")
+    return row("seeds together", "as if each ran alone", got, not failures)
+
+
+def judge_steps(seconds: Mapping[str, float]) -> Row:
+    """A CUDA graph takes the steps of a small network at least so many times as fast; `seconds` are those of a step."""
+    got = ", ".join(f"{name} {1e6 * each:,.0f} us" for name, each in seconds.items())
+    ratio = seconds["on its own"] / seconds["by a graph"]
+    expected = f"at least {FASTER:g} times as fast by a graph"
+    return row("a step of the mlp", expected, f"{got}; {ratio:.1f}", ratio >= FASTER)
 
 
 def judge_determinism(records: Sequence[TrialRecord]) -> Row:

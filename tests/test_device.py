@@ -138,7 +138,8 @@ def record(variant="mlp", **facts):
         "variant": variant, "architecture": variant.partition("[")[0], "status": "ok", "reason": None, "test_mse": 0.05,
         "curve": [(100, 0.05)], "deterministic": True, "latent_kind": "continuous", "num_params": 1000,
         "peak_memory_bytes": 5000, "peak_device_memory_bytes": None,
-        "recipe": Recipe(name="t", steps=1, batch_size=128), **facts,
+        "recipe": Recipe(name="t", steps=1, batch_size=128), "graph_steps": None, "graph_missing": None,
+        "side_by_side": 1, "test_errors_sha256": "1", "trial_id": "one", "seed": 0, "tuning": False, **facts,
     })  # fmt: skip
 
 
@@ -161,6 +162,8 @@ def losses(verdicts, *, noisy=False, **facts):
 STARVED, OTHER = record("starved", status="out_of_memory", reason="no memory", test_mse=None), record("mlp")
 CRASHED = record("starved", status="error", reason="RuntimeError", test_mse=None)
 SHRUNK = record("starved", status="out_of_memory", recipe=Recipe(name="t", steps=1, batch_size=64))
+GRAPHED, SEED = record("conv", graph_steps=10, test_errors_sha256="2"), record()
+BESIDE = record(side_by_side=4)
 DEAD = record("conv", status="error", reason="gone", test_mse=None)
 
 
@@ -231,6 +234,31 @@ DEAD = record("conv", status="error", reason="gone", test_mse=None)
             "relative error 0.0e+00",
         ),
         (
+            lambda v: next(v.judge_graphs([record(), GRAPHED], [record(), GRAPHED])),
+            lambda v: next(v.judge_graphs([record(), GRAPHED], [record(), record("conv")])),
+            "conv",
+        ),
+        (
+            lambda v: list(v.judge_graphs([record(graph_missing="waits"), GRAPHED], []))[1],
+            lambda v: list(v.judge_graphs([record(), GRAPHED], []))[1],
+            "mlp: None",
+        ),
+        (
+            lambda v: v.judge_company([BESIDE], [SEED], 4),
+            lambda v: v.judge_company([SEED], [SEED], 4),
+            "side by side: [1]",
+        ),
+        (
+            lambda v: v.judge_company([BESIDE], [SEED], 4),
+            lambda v: v.judge_company([BESIDE], [SEED.model_copy(update={"test_errors_sha256": "0"})], 4),
+            "mlp seed 0",
+        ),
+        (
+            lambda v: v.judge_steps({"on its own": 5e-3, "by a graph": 5e-4}),
+            lambda v: v.judge_steps({"on its own": 2e-3, "by a graph": 5e-4}),
+            "on its own 2,000 us, by a graph 500 us; 4.0",
+        ),
+        (
             lambda v: v.judge_bfloat16([record(test_mse=0.051)], [record()]),
             lambda v: v.judge_bfloat16([record(test_mse=0.06), DEAD], [record()]),
             "conv: error: gone; mlp 1.2000",
@@ -247,6 +275,7 @@ def test_what_a_device_does_not_count_is_not_here(rooms):
     verdicts = rooms.verdicts
     assert verdicts.judge_memory([record()], "peak_device_memory_bytes").verdict == "not here"
     assert verdicts.judge_growth(None, 5).verdict == "not here"
+    assert [row.verdict for row in verdicts.judge_graphs([record()], [])] == ["not here", "not here"]
     assert [row.verdict for row in losses(verdicts)] == ["not here", "pass", "not here", "not here"]
 
 

@@ -5,11 +5,13 @@ import os
 import pickle
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 from rich.console import Console
 
 import aezoo
@@ -19,6 +21,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.harness import call, plan
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import Try
+from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
 from aezoo.harness.trial import TrialResult
 from aezoo.run import index
@@ -93,6 +96,22 @@ def test_trials_that_see_nothing_of_the_bench_but_bytes_come_to_the_same_table(t
     sys.modules["elsewhere_dist"].machine.kill()
 
 
+def test_a_data_set_of_a_file_goes_with_its_code_to_a_machine_that_has_it_not(distribute, tmp_path):
+    distribute(
+        "import aezoo\n\n@aezoo.hookimpl\ndef aezoo_executors():\n"
+        "    yield aezoo.Executor(name='bare', run=lambda *_: iter(()), summary='s', shares_files=False)\n"
+    )
+    mine = tmp_path / "mine.py"
+    mine.write_text(textwrap.dedent(TINY))
+    request = Request.of(
+        {"variants": ["mlp"], "recipe": RECIPE, "plugins": [mine], "executor": "bare", "out": tmp_path / "run"}
+    )
+    with call._open(request, Observer()) as (grid, _):
+        there = pickle.loads(pickle.dumps(grid.images))
+        mine.unlink()
+        assert [part.shape for part in there.load()] == [(128, 1, 6, 6), (32, 1, 6, 6)]
+
+
 class Reads(Counter[str]):
     """How often each file of a run is read, by its name in the run."""
 
@@ -145,9 +164,10 @@ def test_what_travels_to_another_process_is_no_more_than_names_numbers_and_plans
 
 
 def test_seeds_of_one_variant_may_be_trained_in_one_task_and_come_to_the_same(tiny, tmp_path):
-    apart = bench(tmp_path / "apart")
-    with grid_of(tmp_path / "together") as grid:
-        runner = Runner(grid=grid, trackers=call.Trackers([], grid.observer), seeds_together=2)
+    recipe = RECIPE.change(steps=30)
+    apart = bench(tmp_path / "apart", recipe=recipe)
+    with grid_of(tmp_path / "together", seeds_together=2, recipe=recipe) as grid:
+        runner = Runner(grid=grid, trackers=call.Trackers([], grid.observer))
         sizes = []
         real = grid.trial_task
 
@@ -156,14 +176,20 @@ def test_seeds_of_one_variant_may_be_trained_in_one_task_and_come_to_the_same(ti
             return real(plans, output, layout)
 
         grid.trial_task = trial_task
+        # As on a device on which a graph takes the steps of each.
+        grid.preflights = {
+            name: each if each.closed_form else each.model_copy(update={"graph_steps": 10, "room": 8})
+            for name, each in grid.preflights.items()
+        }
         runner.run_trials()
-    assert sizes == [2] * 4
+    assert sorted(sizes) == [1, 1, 1, 1, 2, 2]
     records = RunDirectory(tmp_path / "together").records()
     assert {name: each.test_errors_sha256 for name, each in records.items()} == {
         each.trial_id: each.test_errors_sha256 for each in apart.records()
     }
     # The peak of a process says nothing of one of two trials.
-    assert {each.peak_memory_bytes for each in records.values()} == {None}
+    trained = [each for each in records.values() if each.curve]
+    assert {(each.side_by_side, each.graph_steps, each.peak_memory_bytes) for each in trained} == {(2, 10, None)}
 
 
 def out_of_memory(monkeypatch):

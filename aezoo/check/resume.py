@@ -56,22 +56,30 @@ def resumption_fault(
         again = after_steps(resumed)
     except StateError as error:
         return str(error)
-    attributes, others = _attributes(straight.module), _attributes(resumed.module)
-    for name in {**attributes, **others}:
-        if attributes.get(name) != others.get(name):
+    own, others = attributes(straight.module), attributes(resumed.module)
+    for name in {**own, **others}:
+        if own.get(name) != others.get(name):
             return f"{name} changes as it trains, and is no buffer (register_buffer)"
     if random_streams() != streams_after:
         return "it draws other random numbers after a checkpoint"
     for name, tensor in uninterrupted.items():
-        if not torch.equal(_bytes(tensor), _bytes(again[name])):
+        if not same_bytes(tensor, again[name]):
             return f"{name.partition('/')[2]} differs after a checkpoint; something that it needs is no buffer"
     return None
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Return the plain attributes of a network's modules, by name, as what tells two of them apart."""
+def same_bytes(tensor: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors are equal bit by bit."""
+    return torch.equal(_bytes(tensor), _bytes(other))
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a network's modules that are no parameters, buffers or modules, by name.
+
+    They come as what tells two of them apart.
+    """
     modules = dict(module.named_modules())
-    seen = {id(each) for each in modules.values()}
+    seen = {id(each) for each in (*modules.values(), *module.parameters(), *module.buffers())}
     return {
         f"the attribute {name!r} of {place or type(each).__name__}": _comparable(value, seen)
         for place, each in modules.items()
@@ -82,6 +90,8 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 
 def _comparable(value: Any, seen: set[int]) -> Any:
     """Return what tells two values apart, whatever they are made of; None for what was seen before, and for code."""
+    if isinstance(value, Tensor) and id(value) in seen:
+        return None
     for kind, read in _LEAVES.items():
         if isinstance(value, kind):
             return repr(read(value))

@@ -72,6 +72,15 @@ def bench(
         int, typer.Option(metavar="N", help="Processes of a trial, each with its part of every batch; recorded.")
     ] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run steps through torch.compile; recorded.")] = False,
+    seeds_together: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Seeds of a variant that train at the same time, on an NVIDIA device, where they can."
+        ),
+    ] = 1,
+    no_graphs: Annotated[
+        bool, typer.Option("--no-graphs", help="On an NVIDIA device, take each step on its own, in no CUDA graph.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a trial's process is killed.")] = None,
     checkpoint_minutes: Annotated[
         float | None,
@@ -125,7 +134,7 @@ def bench(
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
         "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
-        "processes": processes_per_trial,
+        "processes": processes_per_trial, "seeds_together": seeds_together, "graphs": not no_graphs,
         "compiled": compiled, "timeout": timeout, "checkpoint_minutes": checkpoint_minutes, "weights": weights,
         "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
         "strict": strict,

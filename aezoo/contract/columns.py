@@ -125,6 +125,18 @@ COLUMNS = (
     Column(name="precision", kind="text", shown=False, meaning="`float32`, `tf32` or `bfloat16`"),
     Column(name="compiled", kind="text", shown=False, meaning="whether steps went through torch.compile"),
     Column(
+        name="steps_by", kind="text", shown=False,
+        meaning="what gave the device the steps of training: `python`, each on its own, or a CUDA graph, some at once",
+    ),
+    Column(
+        name="side_by_side", kind="integer", shown=False,
+        meaning="seeds that trained at the same time in one process, this one among them",
+    ),
+    Column(
+        name="no_graph", kind="text", shown=False,
+        meaning="why no CUDA graph took its steps, on an NVIDIA device",
+    ),
+    Column(
         name="layout", kind="text", shown=False,
         meaning="how the weights lay in memory: `channels_last` on a CPU where there are convolutions that run so",
     ),

@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -205,10 +205,11 @@ class Grid:
             threads=self.request.threads,
             processes=self.request.processes,
             compiled=self.request.compiled,
+            graphs=self.request.graphs,
         )
         key = digest(*identity(plan, self.environment).values())
         name = slug(f"try-{lr:g}") if tuning else f"s{seed}"
-        return plan.model_copy(update={"trial_id": f"{slug(variant.text)}-{name}-{key}"})
+        return plan.model_copy(update={"trial_id": f"{slug(plan.variant)}-{name}-{key}"})
 
     def repetition(self, record: TrialRecord, variant: Variant) -> TrialPlan:
         """Plan a recorded trial again, as it would be made today."""
@@ -252,14 +253,14 @@ class Grid:
         """The versions of aezoo and torch that this call is made with."""
         return self.environment.aezoo, self.environment.torch
 
-    def needs(self, plan: TrialPlan) -> Needs:
-        """Return what a trial takes of a machine, by what its preflight measured."""
+    def needs(self, plan: TrialPlan, trials: int = 1) -> Needs:
+        """Return what so many trials side by side take of a machine, by what their preflight measured."""
         preflight = self.preflights.get(plan.variant)
         if not isinstance(preflight, Preflight):
             return Needs(device=self.info.device)
         return Needs(
             device=self.info.device, memory_bytes=preflight.peak_memory_bytes,
-            device_memory_bytes=preflight.peak_device_memory_bytes,
+            device_memory_bytes=preflight.peak_device_memory_bytes and trials * preflight.peak_device_memory_bytes,
         )  # fmt: skip
 
     def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None, layout: Layout | None = None) -> Task:
@@ -282,9 +283,18 @@ class Grid:
             checkpoint_seconds=self._checkpoint_seconds(plans, preflight),
         )
         plugin = self.registry.plugin(self.registry.resolve(plans[0].variant))
-        return self.task(
-            plans[0].trial_id, work, output, processes=work.processes, software=str(plugin), needs=self.needs(plans[0])
-        )
+        task = self.task(
+            plans[0].trial_id, work, output, processes=work.processes, software=str(plugin),
+            needs=self.needs(plans[0], len(plans)),
+        )  # fmt: skip
+        return replace(task, timeout=task.timeout and len(plans) * task.timeout)
+
+    def seeds_together(self, plan: TrialPlan) -> int:
+        """Return how many seeds of a plan's variant one task trains side by side."""
+        preflight = self.preflights.get(plan.variant)
+        if plan.tuning or not isinstance(preflight, Preflight) or preflight.graph_steps is None:
+            return 1
+        return min(self.request.seeds_together, preflight.room)
 
     def _checkpoint_seconds(self, plans: Sequence[TrialPlan], preflight: Preflight | Outcome | None) -> float | None:
         """Return how often a task of trials makes checkpoints; None where it has several, or cannot be resumed."""
@@ -320,7 +330,11 @@ class Grid:
 
     def clock(self, plan: TrialPlan) -> TimeVariant:
         """Return the work that times the variant of a plan."""
-        return TimeVariant(plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.images)
+        facts = self._facts(plan)
+        return TimeVariant(
+            plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.images,
+            graphed=plan.graphs and facts is not None and facts.graph_steps is not None,
+        )  # fmt: skip
 
     @cached_property
     def choice(self) -> Choice:
@@ -361,6 +375,7 @@ class Grid:
                     recipe=self.info.recipe, images=self.images, device=self.info.device,
                     compiled=self.request.compiled, fits=self.fits,
                     resumes=self.request.checkpoint_minutes is not None, processes=self.request.processes,
+                    graphed=self.request.graphs,
                 ),
                 software=str(plugin), needs=Needs(device=self.info.device),
             )
@@ -395,15 +410,18 @@ class Grid:
 
     def _latent_size(self, plan: TrialPlan) -> int | None:
         """Return the numbers of a continuous latent; a sparse or discrete one is not held against PCA."""
-        preflight = self.preflights.get(plan.variant)
-        facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
+        facts = self._facts(plan)
         return facts.latent_size if facts and facts.latent_kind == "continuous" else None
 
     def _layout(self, plan: TrialPlan) -> Layout:
         """Return how a network lies in memory, by its preflight, or as it lay when its trial was recorded."""
-        preflight = self.preflights.get(plan.variant)
-        facts = preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
+        facts = self._facts(plan)
         return (facts and facts.layout) or "contiguous"
+
+    def _facts(self, plan: TrialPlan) -> Preflight | TrialRecord | None:
+        """Return what is known of a plan's variant, by its preflight or by its record."""
+        preflight = self.preflights.get(plan.variant)
+        return preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
 
     def _untimed(self, plans: Iterable[TrialPlan]) -> list[TrialPlan]:
         timings = self.reading(self.run.timings)

@@ -3,12 +3,14 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aezoo import machine
+from aezoo.check.capture import CaptureError, draws_when_captured
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
 from aezoo.check.resume import resumption_fault
 from aezoo.check.shares import share_notes
@@ -16,7 +18,7 @@ from aezoo.check.suite import Finding, case_images, examine, first_failure, samp
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
 from aezoo.contract.network import is_closed_form, is_sparse, notes_of, num_params, to_float
-from aezoo.contract.recipe import Recipe
+from aezoo.contract.recipe import Layout, Recipe
 from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError
 from aezoo.harness.images import ImageSource, ImagesWork
@@ -26,9 +28,12 @@ from aezoo.registry.plugin import Origin
 from aezoo.run.records import LatentKind, PluginSource, Preflight
 from aezoo.train.build import build, check_size
 from aezoo.train.engine import Trainer, arithmetic
+from aezoo.train.graph import GRAPH_STEPS
 from aezoo.train.layout import choose_layout, lay_out
 from aezoo.train.loop import fit
 
+FILLED = 0.8
+"""The share of a device's memory that trainings side by side may take, by what their preflight took."""
 STEPS = 2
 """Steps whose fastest estimates a trial's time."""
 
@@ -38,7 +43,8 @@ class Try(ImagesWork):
     """Build a variant and step it, without training it; fit a closed form to a batch, or to all if it `fits`.
 
     `source` and `versions`, of aezoo and torch, are what the bench was called with. Whether it can be resumed from a
-    checkpoint is tried where it `resumes`; and whether it takes the same steps over several `processes`.
+    checkpoint is tried where it `resumes`; whether it takes the same steps over several `processes`; and, on an NVIDIA
+    device, whether a CUDA graph can take its steps, where it is to be `graphed`.
     """
 
     variant: str
@@ -51,6 +57,7 @@ class Try(ImagesWork):
     fits: bool = False
     resumes: bool = False
     processes: int = 1
+    graphed: bool = True
 
     def run(self, report: Report) -> Preflight:  # noqa: ARG002 - its few steps are none of a trial
         """Return what it is and what it costs.
@@ -67,7 +74,7 @@ class Try(ImagesWork):
         train_NCHW, _ = self.images.load()
         return preflight(
             variant, train_NCHW, self.recipe, device=self.device, compiled=self.compiled, fits=self.fits,
-            resumes=self.resumes, processes=self.processes,
+            resumes=self.resumes, processes=self.processes, graphed=self.graphed,
         )  # fmt: skip
 
 
@@ -95,12 +102,14 @@ def preflight(
     fits: bool = False,
     resumes: bool = False,
     processes: int = 1,
+    graphed: bool = False,
 ) -> Preflight:
     """Build a variant, take what it costs on a batch, and hold it to the contract on images of a set, uint8.
 
     A closed form is fitted to the whole set where `fits` says so: that takes as long as its trial. Otherwise it is
     fitted to a batch, and its seconds are estimated from that. `resumes` tries whether it can be resumed,
-    and more than one of `processes` whether it takes the same steps over them.
+    more than one of `processes` whether it takes the same steps over them, and `graphed` whether a CUDA graph can take
+    them.
 
     Raises:
         ContractError: it cannot be built or stepped, or what it returns is not what the contract says.
@@ -125,19 +134,62 @@ def preflight(
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
     facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
     if not facts.closed_form:
-        if processes > 1:
-            notes = share_notes(variant, images_NCHW, recipe, facts.layout, processes)
-            facts = facts.model_copy(update={"notes": [*facts.notes, *notes]})
-        if not resumes:
-            return facts
-        forgotten = resumption_fault(variant, images_NCHW, recipe, facts.layout, compiled=compiled)
-        notes = [] if forgotten is None else [f"cannot be resumed, and runs without checkpoints: {forgotten}"]
-        return facts.model_copy(update={"resumable": forgotten is None, "notes": [*facts.notes, *notes]})
+        notes = share_notes(variant, images_NCHW, recipe, facts.layout, processes) if processes > 1 else []
+        forgotten = None
+        if resumes:
+            forgotten = resumption_fault(variant, images_NCHW, recipe, facts.layout, compiled=compiled)
+        if forgotten is not None:
+            notes = [*notes, f"cannot be resumed, and runs without checkpoints: {forgotten}"]
+        update = {"notes": [*facts.notes, *notes], "resumable": forgotten is None if resumes else None}
+        if device == "cuda":
+            update |= graph_facts(
+                variant, images_NCHW, recipe, facts.layout, compiled=compiled, processes=processes, graphed=graphed
+            )
+        return facts.model_copy(update=update)
     if processes > 1:
         facts = facts.model_copy(update={"notes": [*facts.notes, "a closed form: it is fitted in one process"]})
     if fits:
         return facts.model_copy(update=_measure_fit(variant, resident(train_NCHW, device), device))
     return facts.model_copy(update={"fit_seconds": _estimate_fit(variant, images_NCHW, len(train_NCHW))})
+
+
+def graph_facts(
+    variant: Variant,
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    layout: Layout,
+    *,
+    compiled: bool = False,
+    processes: int = 1,
+    graphed: bool = True,
+) -> dict[str, Any]:
+    """Return whether a CUDA graph can take the steps of a network, by the names of `Preflight`.
+
+    It is the last thing that a process should do: after a capture that failed, the device's random stream is lost.
+    """
+    without = [
+        reason
+        for applies, reason in (
+            (not graphed, "none was to be made (--no-graphs)"),
+            (compiled, "its steps are compiled"),
+            (processes > 1, "it trains in several processes"),
+        )
+        if applies
+    ]
+    if without:
+        return {"graph_missing": without[0]}
+    try:
+        draws = draws_when_captured(variant, images_NCHW, recipe, layout)
+    except CaptureError as error:
+        return {"graph_missing": str(error)}
+    return {"graph_steps": GRAPH_STEPS, "room": 1 if draws else _room(images_NCHW.device.type)}
+
+
+def _room(device: str) -> int:
+    """Return how many trainings the device holds side by side, by the most that this process came to hold of it."""
+    if device != "cuda":
+        return 1
+    return max(1, int(torch.cuda.mem_get_info()[1] * FILLED / max(1, torch.cuda.max_memory_reserved())))
 
 
 def _measure(

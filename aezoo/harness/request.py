@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -84,6 +84,17 @@ class Request(pydantic.BaseModel):
         description="Processes of a trial, each with so many threads, or a GPU of its own, and its part of every "
         "batch. With more than one it is another trial.",
     )
+    seeds_together: Positive = pydantic.Field(
+        default=1,
+        description="Seeds of a variant that train at the same time in one process, on an NVIDIA device, where a CUDA "
+        "graph takes the steps of each and none draws random numbers; no more of them than its memory holds. Their "
+        "losses are those of trials that run alone.",
+    )
+    graphs: bool = pydantic.Field(
+        default=True,
+        description="Whether, on an NVIDIA device, CUDA graphs take the steps of a network where they come bit by bit "
+        "to the same as steps that are taken one by one.",
+    )
     compiled: bool = pydantic.Field(
         default=False,
         description="Whether steps and the timed inference go through torch.compile; that makes another trial too. The "
@@ -125,6 +136,12 @@ class Request(pydantic.BaseModel):
     @classmethod
     def _a_recipe(cls, value: Any) -> Any:
         return value if isinstance(value, Recipe) else read_recipe(value)
+
+    @pydantic.model_validator(mode="after")
+    def _checkpoints_of_one_trial(self) -> Self:
+        if self.seeds_together > 1 and self.checkpoint_minutes is not None:
+            raise ValueError("trials whose seeds run together keep no checkpoints: give one of the two settings")
+        return self
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Request":

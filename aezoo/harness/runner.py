@@ -28,14 +28,10 @@ WAIT_SECONDS = 1.0
 
 @dataclass(kw_only=True)
 class Runner:
-    """Runs a grid. `seeds_together` is how many seeds of one variant one task trains, one after the other.
-
-    `checkpoints` holds the step of the last checkpoint that is kept of a trial which has not ended.
-    """
+    """Runs a grid. `checkpoints` holds the step of the last checkpoint that is kept of a trial which has not ended."""
 
     grid: Grid
     trackers: Trackers
-    seeds_together: int = 1
     claims: dict[str, Claim] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
@@ -134,9 +130,8 @@ class Runner:
         def on_report(task: Task, progress: Progress) -> None:
             if progress.checkpoint is not None:
                 self._keep(task.id, progress.checkpoint, progress.steps)
-            each = grid.info.recipe.num_steps(grid.info.dataset.num_train)
-            for number, plan in enumerate(groups[task.id]):
-                done = min(max(progress.steps - number * each, 0), each)
+            done = progress.steps // len(groups[task.id])
+            for plan in groups[task.id]:
                 if done > steps_done.get(plan.trial_id, 0):
                     steps_done[plan.trial_id] = done
                     grid.observer.stepped(plan, done)
@@ -178,9 +173,11 @@ class Runner:
 
     def _keep(self, trial_id: str, content: bytes, steps: int) -> None:
         """Keep a checkpoint of a trial whose claim this process has; where that cannot be, the trial goes on."""
-        if trial_id not in self.claims or not self._holds(trial_id, f"a checkpoint of {trial_id}"):
+        if trial_id not in self.claims:
             return
         try:
+            if not self._holds(trial_id, f"a checkpoint of {trial_id}"):
+                return
             write_checkpoint(self.grid.run, trial_id, content)
             self.checkpoints[trial_id] = steps
         except StorageError as error:
@@ -188,14 +185,14 @@ class Runner:
 
     def _groups(self, plans: Sequence[TrialPlan]) -> dict[str, list[TrialPlan]]:
         """Return the plans that one task takes, by the task's id, in the order of the plans."""
-        if self.seeds_together == 1:
-            return {plan.trial_id: [plan] for plan in plans}
-        groups = [
-            some[first : first + self.seeds_together]
-            for some in by_variant(plans).values()
-            for first in range(0, len(some), self.seeds_together)
-        ]
-        return {group[0].trial_id: group for group in groups}
+        groups: dict[str, list[TrialPlan]] = {}
+        last: dict[str, list[TrialPlan]] = {}
+        for plan in plans:
+            group = last.get(plan.variant)
+            if group is None or len(group) == self.grid.seeds_together(plan):
+                group = last[plan.variant] = groups[plan.trial_id] = []
+            group.append(plan)
+        return groups
 
     def _claim(self, *plans: TrialPlan) -> bool:
         """Claim trials, unless another process has one of them, or has ended it since this one looked."""

@@ -107,5 +107,5 @@ def _reference(grid: Grid) -> timing.TimeVariant | None:
     if reference is None:
         grid.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
         return None
-    # Never compiled: it is the same reference for all.
-    return grid.clock(grid.plan(reference, seed=0).model_copy(update={"compiled": False}))
+    # Never compiled, and by no graph: it is the same reference for all.
+    return grid.clock(grid.plan(reference, seed=0).model_copy(update={"compiled": False, "graphs": False}))

@@ -28,6 +28,7 @@ from aezoo.run.records import Timing, TrialPlan, now
 from aezoo.run.store import timing_name
 from aezoo.train.build import build
 from aezoo.train.engine import Trainer, arithmetic, whole_batch
+from aezoo.train.graph import GRAPH_STEPS, GraphedSteps
 from aezoo.train.layout import lay_out
 
 ROUND_SECONDS = 0.2
@@ -48,10 +49,23 @@ def synchronise(device: str) -> None:
 
 
 def train_images_per_s(
-    module: nn.Module, images_NCHW: Tensor, recipe: Recipe, seconds: float, device: str, *, compiled: bool = False
+    module: nn.Module,
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    seconds: float,
+    device: str,
+    *,
+    compiled: bool = False,
+    graphed: bool = False,
 ) -> float:
     """Time training steps, as the training loop takes them, for about `seconds` after a warm-up."""
     trainer = Trainer(module, recipe, compiled=compiled)
+    if graphed:
+        numbers = torch.arange(recipe.batch_size, device=images_NCHW.device)
+        batches = [images_NCHW[numbers % len(images_NCHW)]] * GRAPH_STEPS
+        steps = GraphedSteps(trainer)
+        steps.take(batches)
+        return recipe.batch_size * GRAPH_STEPS * calls_per_s(lambda: steps.take(batches), seconds, device)
     x_BCHW = whole_batch(images_NCHW, recipe)
     return recipe.batch_size * calls_per_s(lambda: trainer.step(x_BCHW), seconds, device)
 
@@ -106,11 +120,15 @@ def visits(num_variants: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeVariant(ImagesWork):
-    """Measure one round of a variant's throughput."""
+    """Measure one round of a variant's throughput.
+
+    `graphed` says whether a CUDA graph takes the steps.
+    """
 
     plan: TrialPlan
     layout: Layout
     origin: Origin
+    graphed: bool = False
 
     def run(self, report: Report) -> tuple[float | None, float]:  # noqa: ARG002 - its steps are none of a trial
         """Return the speeds of training (None where it has none) and of inference, images/s."""
@@ -119,7 +137,9 @@ class TimeVariant(ImagesWork):
         pixels = train_NCHW[: plan.recipe.batch_size].to(plan.device)
         module = lay_out(build(find(plan.variant, self.origin, plan.plugin), pixels, plan.seed), self.layout)
         clocked = (module, pixels, plan.recipe, ROUND_SECONDS, plan.device)
-        training = None if is_closed_form(module) else train_images_per_s(*clocked, compiled=plan.compiled)
+        if is_closed_form(module):
+            return None, infer_images_per_s(*clocked, compiled=plan.compiled)
+        training = train_images_per_s(*clocked, compiled=plan.compiled, graphed=self.graphed)
         return training, infer_images_per_s(*clocked, compiled=plan.compiled)
 
 
@@ -242,6 +262,7 @@ def measure(
                 batch_size=recipe.batch_size,
                 precision=recipe.precision,
                 compiled=plan.compiled,
+                graph_steps=GRAPH_STEPS if works[plan.variant].graphed else None,
                 train_images_per_s=[train for train, _ in whole[plan.variant] if train is not None],
                 infer_images_per_s=[infer for _, infer in whole[plan.variant]],
                 reference=reference.plan.variant if reference is not None and against else None,

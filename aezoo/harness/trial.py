@@ -3,19 +3,19 @@
 Each work loads the one plugin that it needs, so that nothing but names and numbers travels to the process.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from aezoo import machine
-from aezoo.contract.architecture import Variant
-from aezoo.contract.executor import Report, status_of
+from aezoo.contract.executor import Progress, Report, status_of
 from aezoo.contract.metric import Part
 from aezoo.contract.network import halves, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
@@ -32,13 +32,16 @@ from aezoo.run.store import SAMPLES, TEST_ERRORS, WEIGHTS, pack_test_errors
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.layout import lay_out
-from aezoo.train.loop import DivergedError, Trained, fit, train
+from aezoo.train.loop import DivergedError, Pause, Trained, Training, fit, train, train_side_by_side
 from aezoo.train.parallel import WHOLE, ProcessFailedError, Share
 from aezoo.train.samples import samples_of
 from aezoo.train.score import TrainedNetwork, active_units, image_errors
 from aezoo.train.state import StateError
 
 T = TypeVar("T")
+Scored = tuple[dict[str, Any], dict[str, bytes]]
+"""What is known of a trial, by the names of a record, and its files."""
+Work = Callable[[], Scored]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,12 @@ class TrialResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAndScore(ImagesWork):
-    """Train and score one variant, from the seed of each plan in turn. Nothing is written.
+    """Train and score one variant, from the seed of each plan. Nothing is written.
 
-    `environment` is this machine's, where the bench knows it; None where the work is done on another one. `versions`
-    are those of aezoo and torch that the plans were made with. Where there is one plan alone, it reports a checkpoint
-    every `checkpoint_seconds`, None for never, and goes on from `checkpoint`, None for the start.
+    Several seeds train side by side, each by a CUDA graph. `environment` is this machine's, where the bench knows it;
+    None where the work is done on another one. `versions` are those of aezoo and torch that the plans were made with.
+    One trial alone reports a checkpoint every `checkpoint_seconds`, None for never, and goes on from `checkpoint`, None
+    for the start.
     """
 
     plans: tuple[TrialPlan, ...]
@@ -83,22 +87,53 @@ class TrainAndScore(ImagesWork):
         """Return a result for each plan, whatever became of it."""
         machine.require_versions(self.versions)
         environment = self.environment or machine.capture(self.plans[0].device, self.plans[0].threads)
-        steps = self.plans[0].recipe.num_steps(self.plans[0].dataset.num_train)
+        if len(self.plans) > 1:
+            return self._all_results(environment, report)
+        (plan,) = self.plans
+        train_and_score = functools.partial(self._train_and_score, plan, report)
+        return (self._result(plan, environment, now(), lambda: self._in_processes(train_and_score)),)
+
+    def _all_results(self, environment: Environment, report: Report) -> tuple[TrialResult, ...]:
+        """Train all seeds at the same time, then score one after the other."""
+        started_at = now()
+        train_NCHW, test_NCHW = (resident(pixels, self.plans[0].device) for pixels in self.images.load())
+        taken = [0] * len(self.plans)
+
+        def on_block(number: int, pause: Pause) -> None:
+            taken[number] = pause.steps
+            report(Progress(steps=sum(taken)))
+
+        def scored(plan: TrialPlan, module: nn.Module, trained: Trained | BaseException) -> Work:
+            if isinstance(trained, BaseException):
+                return functools.partial(_raise, trained)
+            return lambda: self._score(plan, module, trained, (train_NCHW, test_NCHW), dict)
+
+        try:
+            modules = [self._built(plan, train_NCHW) for plan in self.plans]
+            trainings = [
+                Training(module, train_NCHW, plan.settings, plan.seed, device=plan.device, graphed=True, apart=True)
+                for plan, module in zip(self.plans, modules, strict=True)
+            ]
+            trained = train_side_by_side(trainings, on_block)
+            works = [scored(*each) for each in zip(self.plans, modules, trained, strict=True)]
+        except (KeyboardInterrupt, UnfitError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            works = [functools.partial(_raise, error)] * len(self.plans)
         return tuple(
-            self._result(plan, environment, _ahead(report, number * steps)) for number, plan in enumerate(self.plans)
+            self._result(plan, environment, started_at, work) for plan, work in zip(self.plans, works, strict=True)
         )
 
-    def _result(self, plan: TrialPlan, environment: Environment, report: Report) -> TrialResult:
-        started_at = now()
+    def _result(self, plan: TrialPlan, environment: Environment, started_at: str, work: Work) -> TrialResult:
         facts: dict[str, Any]
         files: dict[str, bytes] = {}
         try:
-            facts, files = self._in_processes(lambda share: self._train_and_score(plan, report, share))
+            facts, files = work()
         except (KeyboardInterrupt, UnfitError):
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
             facts = failure(error)
-        facts = {"status": "ok", "processes": self.processes, **facts}
+        facts = {"status": "ok", "processes": self.processes, "side_by_side": len(self.plans), **facts}
         return TrialResult(record=record_of(plan, self.preflight, environment, started_at, **facts), files=files)
 
     def _in_processes(self, work: Callable[[Share], T]) -> T:
@@ -110,27 +145,74 @@ class TrainAndScore(ImagesWork):
 
         return over_processes(self.processes, self.plans[0].threads, work, failure)
 
-    def _train_and_score(
-        self, plan: TrialPlan, report: Report, share: Share
-    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def _train_and_score(self, plan: TrialPlan, report: Report, share: Share) -> Scored:
         """Return what is known of the trial, by the names of a record, and its files.
 
         Of several processes the first one reports, and scores it; the others have nothing to say.
         """
         with share.joined(plan.device):
             train_NCHW, test_NCHW = (resident(pixels, plan.device) for pixels in self.images.load())
-            variant = find(plan.variant, self.origin, plan.plugin)
             memory = PeakMemory(plan.device)
             tell = (lambda _: None) if share.rank else report
             checkpoints = Checkpoints(plan, tell, memory, self.checkpoint_seconds, self.checkpoint)
-            module, trained = self._train(plan, variant, train_NCHW, checkpoints, share)
+            module, trained = self._train(plan, train_NCHW, checkpoints, share)
             peak_of_others = share.of_others(memory.host(), plan.device)
         if share.rank:
             return {}, {}
+
+        def peaks() -> dict[str, int | None]:
+            host = checkpoints.peak()
+            return {
+                "peak_memory_bytes": None if host is None else host + peak_of_others,
+                "peak_device_memory_bytes": memory.device(),
+            }
+
+        facts, files = self._score(plan, module, trained, (train_NCHW, test_NCHW), peaks)
+        return {**facts, **checkpoints.facts(), "notes": [*facts["notes"], *checkpoints.notes]}, files
+
+    def _train(
+        self, plan: TrialPlan, images_NCHW: Tensor, checkpoints: Checkpoints, share: Share
+    ) -> tuple[nn.Module, Trained]:
+        """Return the trained network, and how its training went."""
+
+        def train_it(module: nn.Module) -> Trained:
+            return train(
+                module, images_NCHW, plan.settings, plan.seed, checkpoints.on_block, compiled=plan.compiled,
+                graphed=self.preflight is not None and self.preflight.graph_steps is not None,
+                device=plan.device, resumed=checkpoints.state, share=share,
+            )  # fmt: skip
+
+        module = self._built(plan, images_NCHW)
+        if is_closed_form(module):
+            return module, fit(module, images_NCHW, plan.seed, plan.device)
+        try:
+            return module, train_it(module)
+        except StateError as error:
+            checkpoints.refuse(error)
+        module = self._built(plan, images_NCHW)
+        return module, train_it(module)
+
+    def _built(self, plan: TrialPlan, images_NCHW: Tensor) -> nn.Module:
+        variant = find(plan.variant, self.origin, plan.plugin)
+        return lay_out(build(variant, images_NCHW, plan.seed, plan.device), self.layout)
+
+    def _score(
+        self,
+        plan: TrialPlan,
+        module: nn.Module,
+        trained: Trained,
+        images: tuple[Tensor, Tensor],
+        peaks: Callable[[], Mapping[str, int | None]],
+    ) -> Scored:
+        """Return what is known of a trained network, by the names of a record, and its trial's files.
+
+        `images` are those of training and of the test; `peaks` says how much memory the trial took until then.
+        """
+        train_NCHW, test_NCHW = images
         facts: dict[str, Any] = {
             "num_params": num_params(module), "curve": trained.curve, "train_seconds": trained.seconds,
-            "compile_seconds": trained.compile_seconds, **checkpoints.facts(),
-            "notes": [*(self.preflight.notes if self.preflight else []), *checkpoints.notes],
+            "compile_seconds": trained.compile_seconds, **_graph_facts(self.preflight, trained),
+            "notes": self.preflight.notes if self.preflight else [],
         }  # fmt: skip
         seed_stream(plan.seed, Stream.EVALUATION)
         if plan.tuning:
@@ -139,12 +221,7 @@ class TrainAndScore(ImagesWork):
             return facts | {"validation_mse": float(_errors(module, validation_NCHW, plan, "validation").mean())}, {}
         test_errors = _errors(module, test_NCHW, plan, "test")
         train_errors = _errors(module, train_NCHW, plan, "training")
-        # The peak of a process is that of all trials in it.
-        host = checkpoints.peak() if len(self.plans) == 1 else None
-        peaks = {
-            "peak_memory_bytes": None if host is None else host + peak_of_others,
-            "peak_device_memory_bytes": memory.device(),
-        }
+        facts |= peaks()
         files = {TEST_ERRORS: pack_test_errors(test_errors.numpy())}
         try:
             if self.keeps_weights:
@@ -162,38 +239,14 @@ class TrainAndScore(ImagesWork):
             # It is scored: that it cannot be shown is no failure.
             facts["samples_missing"] = reason_of(error)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        return facts | peaks | {
+        return facts | {
             "active_units": active,
             "test_mse": float(test_errors.mean()),
             "test_errors_sha256": hashes[TEST_ERRORS],
             "weights_sha256": hashes.get(WEIGHTS),
             "samples_sha256": hashes.get(SAMPLES),
             "train_mse": float(train_errors.mean()),
-        }, files  # fmt: skip
-
-    def _train(
-        self, plan: TrialPlan, variant: Variant, images_NCHW: Tensor, checkpoints: Checkpoints, share: Share
-    ) -> tuple[nn.Module, Trained]:
-        """Return the trained network, and how its training went."""
-
-        def new() -> nn.Module:
-            return lay_out(build(variant, images_NCHW, plan.seed, plan.device), self.layout)
-
-        def train_it(module: nn.Module) -> Trained:
-            return train(
-                module, images_NCHW, plan.settings, plan.seed, checkpoints.on_block, compiled=plan.compiled,
-                device=plan.device, resumed=checkpoints.state, share=share,
-            )  # fmt: skip
-
-        module = new()
-        if is_closed_form(module):
-            return module, fit(module, images_NCHW, plan.seed, plan.device)
-        try:
-            return module, train_it(module)
-        except StateError as error:
-            checkpoints.refuse(error)
-        module = new()
-        return module, train_it(module)
+        }, files
 
     def _samples(self, module: nn.Module, test_NCHW: Tensor, plan: TrialPlan) -> bytes:
         """Return what is kept of the trained network to be looked at, outside the score, the clock and the peaks."""
@@ -204,6 +257,17 @@ class TrainAndScore(ImagesWork):
             precision=plan.recipe.precision, device=plan.device,
         )  # fmt: skip
         return pack_samples(Samples(choice=chosen, **kept))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _graph_facts(preflight: Preflight | None, trained: Trained) -> dict[str, Any]:
+    """Return what a record says of CUDA graphs where the preflight found that one can be made, and none took a step."""
+    if preflight is None or preflight.graph_steps is None or trained.graph_steps is not None:
+        return {}
+    return {"graph_steps": None, "graph_missing": f"it takes too few steps for a graph of {preflight.graph_steps}"}
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -221,11 +285,6 @@ def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) 
     if not torch.isfinite(errors).all():
         raise DivergedError(f"the trained network's reconstructions of the {part} images are not finite")
     return errors
-
-
-def _ahead(report: Report, before: int) -> Report:
-    """Return what reports the steps of a trial before which others took so many."""
-    return lambda progress: report(replace(progress, steps=before + progress.steps))
 
 
 def _active_units(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan) -> float | None:

@@ -74,6 +74,7 @@ class TrialPlan(FrozenModel):
     threads: Count
     processes: Annotated[int, pydantic.Field(ge=1)] = 1
     compiled: bool = False
+    graphs: bool = True
     executor: str = "local"
 
     @property
@@ -125,6 +126,9 @@ class TrialRecord(TrialPlan):
     multiplication and an addition as two, those of training with the backward pass. `compile_seconds` are apart
     from `train_seconds`. `resumed_at` holds the steps from whose checkpoint it went on after an interruption; its
     seconds are then those of all parts, and `peak_memory_bytes` that of the first one before its first checkpoint.
+    `graph_steps` is how many steps one CUDA graph took, and null where each was taken on its own, on an NVIDIA device
+    for the reason `graph_missing`. `side_by_side` counts the trials, this one among them, that trained at the same time
+    in one process; `train_seconds` are those of all, and how much memory each took is not known.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -157,6 +161,9 @@ class TrialRecord(TrialPlan):
     train_seconds: Amount | None = None
     compile_seconds: Amount | None = None
     resumed_at: list[Count] = []
+    graph_steps: Count | None = None
+    graph_missing: str | None = None
+    side_by_side: Annotated[int, pydantic.Field(ge=1)] = 1
     peak_memory_bytes: Count | None = None
     peak_device_memory_bytes: Count | None = None
     infer_peak_memory_bytes: Count | None = None
@@ -179,7 +186,8 @@ class Preflight(FrozenModel):
 
     `step_seconds` is the fastest of a few real steps, `fit_seconds` what the fit of a closed form took, or, in a bench,
     would take by its fit to a batch; `resumable` says whether it goes on from a checkpoint as if it had not stopped,
-    None where that was not tried; `peak_memory_bytes` is what they added to the process's resident memory,
+    None where that was not tried; `room` how many trainings by CUDA graphs the device holds side by side, one where
+    they draw random numbers; `peak_memory_bytes` is what they added to the process's resident memory,
     `peak_device_memory_bytes` what they held on an accelerator; what stands in a record is described there.
     """
 
@@ -198,6 +206,9 @@ class Preflight(FrozenModel):
     train_flops_per_image: Count | None = None
     closed_form: bool
     resumable: bool | None = None
+    graph_steps: Count | None = None
+    graph_missing: str | None = None
+    room: Count = 1
     step_seconds: Amount
     fit_seconds: Amount | None = None
     compile_seconds: Amount | None = None
@@ -213,7 +224,8 @@ Rates = list[Annotated[float, pydantic.Field(gt=0)]]
 class Timing(FrozenModel):
     """Throughput of a variant on a device that did nothing else: images/s, one figure a round.
 
-    In the same rounds the variant `reference` was timed, and the product of two matrices, in FLOPs a second. `reason`
+    `graph_steps` is how many steps one CUDA graph took, null where each was taken on its own. In the same rounds the
+    variant `reference` was timed, its steps on their own, and the product of two matrices, in FLOPs a second. `reason`
     says why there is no figure where no such device was to be had.
     """
 
@@ -223,6 +235,7 @@ class Timing(FrozenModel):
     batch_size: Count
     precision: str
     compiled: bool = False
+    graph_steps: Count | None = None
     train_images_per_s: Rates
     infer_images_per_s: Rates
     reference: str | None = None
@@ -380,7 +393,7 @@ def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
 
 
 _OF_A_FEW_STEPS = {
-    "closed_form", "resumable", "step_seconds", "fit_seconds", "compile_seconds", "peak_memory_bytes",
+    "closed_form", "resumable", "room", "step_seconds", "fit_seconds", "compile_seconds", "peak_memory_bytes",
     "peak_device_memory_bytes",
 }  # fmt: skip
 

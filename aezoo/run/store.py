@@ -366,9 +366,10 @@ class RunDirectory:
 
 
 def timing_name(plan: TrialPlan, environment: Environment) -> str:
-    """Return how the file of a variant's timing is called: one a machine, torch, threads, compiled or not."""
+    """Return how the file of a variant's timing is called: one a machine, torch, threads, and way to take steps."""
     env = environment
-    machine = (env.device, env.device_name, env.threads, env.torch, *(["compiled"] if plan.compiled else []))
+    ways = [name for name, holds in (("compiled", plan.compiled), ("no graphs", not plan.graphs)) if holds]
+    machine = (env.device, env.device_name, env.threads, env.torch, *ways)
     return f"{slug(plan.variant)}-{digest(plan.variant, plan.plugin.source_sha256, *machine)}.json"
 
 

@@ -62,6 +62,8 @@ def compare(a: RunDirectory, b: RunDirectory) -> pd.DataFrame:
     ]
     both["network"] = [_network(*pair) or None for pair in pairs]
     alike = both["threads_a"].eq(both["threads_b"]) & both["compiled_a"].eq(both["compiled_b"])
+    # A closed form takes no steps.
+    alike &= both["steps_by_a"].fillna("").eq(both["steps_by_b"].fillna(""))
     alike = alike.fillna(False) & (not speed_differences(a, b))
     for part in ("train", "infer"):
         plain, relative = (
@@ -127,7 +129,9 @@ def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
         lines.append(f"the runs differ in {losses}{where}: changes of less than {TOLERANCE:.0%} are not judged there")
     speeds = speed_differences(a, b)
     joined = left.merge(right, on="variant").dropna(subset=["compiled_x", "compiled_y"])
-    speeds += [name for name in ("threads", "compiled") if (joined[f"{name}_x"] != joined[f"{name}_y"]).any()]
+    for name in ("threads", "compiled", "steps_by"):
+        one, other = (joined[f"{name}_{side}"].astype(object).fillna("") for side in "xy")
+        speeds += [name] if (one != other).any() else []
     if speeds:
         lines.append(f"the runs differ in {', '.join(speeds)}: there, speeds are compared relative to the reference's")
     return lines

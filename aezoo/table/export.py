@@ -30,7 +30,8 @@ _TRIAL = {
     "flops_per_image": "integer", "train_flops_per_image": "integer", "train_seconds": "number",
     "compile_seconds": "number", "peak_memory_bytes": "integer", "peak_device_memory_bytes": "integer",
     "infer_peak_memory_bytes": "integer", "infer_peak_device_memory_bytes": "integer", "threads": "integer",
-    "compiled": "flag", "executor": "text", "weights_sha256": "text", "started_at": "text", "finished_at": "text",
+    "compiled": "flag", "graph_steps": "integer", "graph_missing": "text", "side_by_side": "integer",
+    "executor": "text", "weights_sha256": "text", "started_at": "text", "finished_at": "text",
 }  # fmt: skip
 """What of a trial's record stands in its row, by its name there, with its kind; texts of what is no single value."""
 _PLUGIN = {"distribution": "distribution", "version": "plugin_version", "source_sha256": "source_sha256"}

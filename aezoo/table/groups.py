@@ -86,9 +86,7 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
     if len(rows) == 1:
         first = f"With {size} there is one variant, {name}: {loss}."
     elif not _is_judged(rows):
-        first = (
-            f"With {size}, {name} has the least mean of {len(rows)} variants ({loss}); so many are not ranked further."
-        )
+        first = f"With {size}, {name} has the least mean of {len(rows)} variants ({loss}); so many are not judged."
     elif len(may_be) == len(rows):
         first = f"With {size} nothing is told apart among {len(rows)} variants; {name} has the least mean ({loss})."
     elif len(may_be) > 1:

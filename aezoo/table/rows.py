@@ -135,6 +135,7 @@ def _row(
         row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
         names = ("objective", "layout", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
         row |= {name: getattr(built, name) for name in names} | {"bits": built.latent_bits}
+        row |= {"steps_by": _steps_by(built), "no_graph": built.graph_missing, "side_by_side": built.side_by_side}
     if ok:
         mse = row["test_mse"] = _test_mse(records)
         half = errors.estimate().half if errors and not row["same_start"] else None
@@ -171,6 +172,13 @@ def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, floa
 def _mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of a metric over the seeds; None where one of them has none."""
     return None if None in values else fmean(value for value in values if value is not None)
+
+
+def _steps_by(record: TrialRecord) -> str | None:
+    """Say what gave the device the steps of a trial; None where there are none."""
+    if not record.curve:
+        return None
+    return "python" if record.graph_steps is None else f"graph of {record.graph_steps}"
 
 
 def _largest(records: Sequence[TrialRecord], field: str) -> float | None:

@@ -101,6 +101,11 @@ class Trainer:
         put_back({name: tensor for name, tensor in tensors.items() if name.startswith(("network/", "adam/"))}, own)
         self._adam = adam
 
+    @property
+    def num_moments(self) -> int:
+        """How many parameters have had a gradient, and with it moments of Adam."""
+        return self._adam.num_moments
+
     def step(self, x_BCHW: Tensor) -> Tensor:
         """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
         self._adam.forget_gradients()
@@ -155,6 +160,10 @@ class _Adam:
             for parameter, moments in self._state.items()
             for name, tensor in zip(_MOMENTS, moments, strict=True)
         }
+
+    @property
+    def num_moments(self) -> int:
+        return len(self._state)
 
     def like(self, names: Collection[str]) -> "_Adam":
         """Return another one, which has moments, all zero, of the parameters that these names are of."""

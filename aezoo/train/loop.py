@@ -6,9 +6,11 @@ Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.contract.shared import is_streamed, own_copy, some
 from aezoo.train.build import Stream, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, whole_batch
+from aezoo.train.graph import GRAPH_STEPS, GraphedSteps
 from aezoo.train.parallel import WHOLE, Share
 from aezoo.train.state import State, random_streams, random_tensors, set_random
 
@@ -37,12 +40,14 @@ class DivergedError(Exception):
 class Trained:
     """How the training went: seconds in the loop, and (step, mean MSE since the point before).
 
-    `compile_seconds`, outside the loop, is None where nothing was compiled.
+    `compile_seconds`, outside the loop, is None where nothing was compiled, and `graph_steps`, those of one CUDA graph,
+    where none took any.
     """
 
     seconds: float
     curve: list[tuple[int, float]]
     compile_seconds: float | None = None
+    graph_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,75 +73,187 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[Tenso
         yield batch
 
 
-def train(
-    module: nn.Module,
-    images_NCHW: Tensor,
-    recipe: Recipe,
-    seed: int,
-    on_block: Callable[[Pause], None],
-    *,
-    compiled: bool = False,
-    device: torch.device | str | None = None,
-    resumed: State | None = None,
-    share: Share = WHOLE,
-) -> Trained:
-    """Train the network for the recipe's budget.
+class Training:
+    """A network's training for the recipe's budget, a block of steps at a time.
 
     Args:
         module: On the device already.
         images_NCHW: The training images, uint8, on the same device; those that are streamed on the host.
         recipe: The settings.
         seed: The trial's; batch order and training noise derive from it.
-        on_block: Hears of each pause between two blocks, and of the last one's end; no clock counts what it takes.
         compiled: Whether to compile the step, before the clock starts.
+        graphed: Whether to take steps by a CUDA graph.
+        apart: Whether an accelerator is given its steps on a stream of their own, beside those of other trainings.
         device: The network's; by default that of the images.
         resumed: The state of the same training, from which it goes on as if it had not stopped.
         share: This process's, of a training that several take part in.
 
     Raises:
         StateError: the state is not that of such a training.
-        DivergedError: a loss was NaN or infinite.
         ContractError: the network broke the contract.
     """
-    steps = recipe.num_steps(len(images_NCHW))
-    where = torch.device(device or images_NCHW.device)
-    trainer = Trainer(module, recipe, compiled=compiled, share=share)
-    compile_seconds = trainer.compile(whole_batch(images_NCHW, recipe).to(where)) if compiled else None
-    seed_stream(seed, Stream.TRAINING_NOISE, share.rank)
-    done, seconds, curve = 0, 0.0, list[tuple[int, float]]()
-    if resumed is not None:
-        trainer.restore(resumed.tensors)
-        set_random(resumed.tensors, resumed.streams, where.type)
-        done, seconds, curve = resumed.steps, resumed.seconds, list(resumed.curve)
-        compile_seconds = compile_seconds and compile_seconds + (resumed.compile_seconds or 0.0)
 
-    def state() -> State:
-        return State(
-            steps=done, seconds=seconds, curve=list(curve), compile_seconds=compile_seconds,
-            tensors={**trainer.tensors(), **random_tensors(where.type)}, streams=random_streams(),
-        )  # fmt: skip
+    def __init__(
+        self,
+        module: nn.Module,
+        images_NCHW: Tensor,
+        recipe: Recipe,
+        seed: int,
+        *,
+        compiled: bool = False,
+        graphed: bool = False,
+        apart: bool = False,
+        device: torch.device | str | None = None,
+        resumed: State | None = None,
+        share: Share = WHOLE,
+    ) -> None:
+        self.steps = recipe.num_steps(len(images_NCHW))
+        self._device = torch.device(device or images_NCHW.device)
+        self._share, self._batch_size = share, recipe.batch_size
+        self._trainer = Trainer(module, recipe, compiled=compiled, share=share)
+        self._graph = GraphedSteps(self._trainer) if graphed else None
+        self._compile_seconds = (
+            self._trainer.compile(whole_batch(images_NCHW, recipe).to(self._device)) if compiled else None
+        )
+        seed_stream(seed, Stream.TRAINING_NOISE, share.rank)
+        self._done, self._seconds, self._curve = 0, 0.0, list[tuple[int, float]]()
+        if resumed is not None:
+            self._trainer.restore(resumed.tensors)
+            set_random(resumed.tensors, resumed.streams, self._device.type)
+            self._done, self._seconds, self._curve = resumed.steps, resumed.seconds, list(resumed.curve)
+            if compiled:
+                self._compile_seconds = (self._compile_seconds or 0.0) + (resumed.compile_seconds or 0.0)
+        self._stream = torch.Stream(self._device) if apart and self._device.type != "cpu" else None
+        if self._stream is not None:
+            # What moved the images and the network there has been queued on another one.
+            self._stream.wait_stream(torch.accelerator.current_stream(self._device))
+        self._blocks = _blocks(images_NCHW, recipe, seed, self._done, self.steps, self._device, share, as_bytes=graphed)
+        self._losses: Tensor | None = None
+        self._started = 0.0
 
-    started = time.perf_counter()
-    for batches in _blocks(images_NCHW, recipe, seed, done, steps, where, share):
-        losses = share.mean(torch.stack([trainer.step(x_BCHW) for x_BCHW in batches]), recipe.batch_size)
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self._done == self.steps
+
+    def give(self) -> None:
+        """Give the device the steps of the next block, without waiting for them.
+
+        Raises:
+            ContractError: the network broke the contract.
+        """
+        self._started = time.perf_counter()
+        with self._stream or nullcontext():
+            batches = next(self._blocks)
+            take = self._graph.take if self._graph else self._step_each
+            self._losses = take(batches)
+
+    def wait(self) -> Pause:
+        """Wait for the steps that were given.
+
+        Raises:
+            DivergedError: a loss was NaN or infinite.
+        """
+        assert self._losses is not None
+        with self._stream or nullcontext():
+            losses = self._share.mean(self._losses, self._batch_size)
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
-            raise DivergedError(f"the training loss was not finite at step {done + int(bad[0]) + 1}")
-        done += len(losses)
-        curve.append((done, float(losses.double().mean())))
-        seconds += time.perf_counter() - started
-        on_block(Pause(steps=done, state=state))
-        started = time.perf_counter()
-    return Trained(seconds=seconds, curve=curve, compile_seconds=compile_seconds)
+            raise DivergedError(f"the training loss was not finite at step {self._done + int(bad[0]) + 1}")
+        self._done += len(losses)
+        self._curve.append((self._done, float(losses.double().mean())))
+        self._seconds += time.perf_counter() - self._started
+        return Pause(steps=self._done, state=self._state)
+
+    def trained(self) -> Trained:
+        """Return how it went."""
+        return Trained(
+            seconds=self._seconds, curve=self._curve, compile_seconds=self._compile_seconds,
+            graph_steps=GRAPH_STEPS if self._graph and self._graph.replays else None,
+        )  # fmt: skip
+
+    def _step_each(self, batches: Iterable[Tensor]) -> Tensor:
+        return torch.stack([self._trainer.step(x_BCHW) for x_BCHW in batches])
+
+    def _state(self) -> State:
+        return State(
+            steps=self._done, seconds=self._seconds, curve=list(self._curve), compile_seconds=self._compile_seconds,
+            tensors={**self._trainer.tensors(), **random_tensors(self._device.type)}, streams=random_streams(),
+        )  # fmt: skip
+
+
+def train(
+    module: nn.Module,
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    seed: int,
+    on_block: Callable[[Pause], None],
+    **settings: Any,
+) -> Trained:
+    """Train a network; the arguments are those of `Training`, and its errors.
+
+    Args:
+        on_block: Hears of each pause between two blocks, and of the last one's end; no clock counts what it takes.
+
+    Raises:
+        DivergedError: a loss was NaN or infinite.
+    """
+    training = Training(module, images_NCHW, recipe, seed, **settings)
+    while not training.is_over:
+        training.give()
+        on_block(training.wait())
+    return training.trained()
+
+
+def train_side_by_side(
+    trainings: Sequence[Training], on_block: Callable[[int, Pause], None]
+) -> list[Trained | BaseException]:
+    """Train networks at the same time, each on a stream of its own, and return what became of each, in their order.
+
+    Each computes what it would alone, with kernels of its own; none may draw random numbers, of which there is one
+    stream. The seconds of each are those of all.
+
+    Args:
+        trainings: Made with `apart`.
+        on_block: Hears of each pause of each training, by its number.
+    """
+    acts: tuple[Callable[[Training], Pause | None], ...] = (Training.give, Training.wait)
+    results: dict[int, Trained | BaseException] = {}
+    while len(results) < len(trainings):
+        for act in acts:
+            for number, training in enumerate(trainings):
+                if number in results:
+                    continue
+                try:
+                    pause = act(training)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - what a plugin raises ends its own training
+                    results[number] = error
+                    continue
+                if pause is not None:
+                    on_block(number, pause)
+                    if training.is_over:
+                        results[number] = training.trained()
+    return [results[number] for number in range(len(trainings))]
 
 
 def _blocks(
-    images_NCHW: Tensor, recipe: Recipe, seed: int, done: int, steps: int, device: torch.device, share: Share
+    images_NCHW: Tensor,
+    recipe: Recipe,
+    seed: int,
+    done: int,
+    steps: int,
+    device: torch.device,
+    share: Share,
+    *,
+    as_bytes: bool,
 ) -> Iterator[Iterable[Tensor]]:
     """Yield the batches of one block after another, from step `done` on, each a float32 (B, C, H, W) on the device.
 
-    Of each there is this process's part alone.
+    Of each there is this process's part alone. Those `as_bytes` are uint8.
     """
+    made = (lambda pixels: pixels) if as_bytes else to_float
     batches = itertools.islice(batch_indices(len(images_NCHW), recipe.batch_size, seed), done, None)
     blocks = (
         share.part(torch.stack([next(batches) for _ in range(min(BLOCK, steps - first))]))
@@ -150,16 +267,16 @@ def _blocks(
         pinned = device.type == "cuda"
         gathered = _read_ahead(images_NCHW, parts, pinned=pinned)
         for first in range(done, steps, BLOCK):
-            some = itertools.islice(gathered, math.ceil(min(BLOCK, steps - first) / size))
-            yield (to_float(batch.to(device, non_blocking=pinned)) for part in some for batch in part)
-    elif images_NCHW.numel() <= HELD_AS_FLOATS:
+            of_block = itertools.islice(gathered, math.ceil(min(BLOCK, steps - first) / size))
+            yield (made(batch.to(device, non_blocking=pinned)) for part in of_block for batch in part)
+    elif images_NCHW.numel() <= HELD_AS_FLOATS and not as_bytes:
         floats_NCHW = to_float(images_NCHW)
         for indices in blocks:
             yield (floats_NCHW[batch] for batch in indices.to(device))
     else:
         for indices in blocks:
             # A block is gathered at once, as bytes: a quarter of the memory of floats.
-            yield (to_float(batch) for batch in images_NCHW[indices.to(device)])
+            yield (made(batch) for batch in images_NCHW[indices.to(device)])
 
 
 def _read_ahead(images_NCHW: Tensor, parts: Iterator[Tensor], *, pinned: bool) -> Iterator[Tensor]:

@@ -145,7 +145,7 @@ def test_list_needs_no_torch_a_second_time_until_a_plugin_changes(distribute, tm
     # What a broken plugin says is never kept.
     path.write_text("raise RuntimeError('no')")
     for _ in range(2):
-        command = [sys.executable, "-c", IMPORTED, "list", "--json"]
+        command = [sys.executable, "-c", IMPORTED, "list", "linear", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "RuntimeError: no" in done.stderr
 

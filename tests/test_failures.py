@@ -32,7 +32,7 @@ from aezoo.run.store import RunDirectory
 from aezoo.table import render
 from aezoo.table.render import notes
 
-KILLS = 50
+KILLS = 24
 SETTINGS = "--dataset tiny --steps 60 --batch-size 16 --lr 1e-2 --no-timing --device cpu --format csv".split()
 RECIPE = Recipe(name="default", dataset="tiny", steps=60, batch_size=16, lr=1e-2)
 DETERMINISTIC = [
@@ -136,7 +136,7 @@ def test_the_run_killed_at_any_moment_goes_on_to_the_table_of_one_that_was_not(l
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(kill_and_go_on, range(4)))
     assert sum(finished.values()) >= 4
-    assert min(kills[what] for what in ("bench", "process", "group")) >= 5
+    assert min(kills[what] for what in ("bench", "process", "group")) >= 2
     assert sum(kills.values()) >= KILLS
 
 

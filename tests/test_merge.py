@@ -91,8 +91,9 @@ def make(
 
 
 def content_of(folder):
-    """Return every file of a folder, by its path in it, with what it holds."""
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    """Return what every file of a folder holds, by its path in it; but for an index, which reading may make."""
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.name != "index.sqlite"]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def losses_of(run):

@@ -249,13 +249,14 @@ def test_report_says_why_where_the_data_set_is_not_here(tmp_path, call):
     [
         (["report", "nowhere"], "no run at nowhere"),
         (["report", "{run}", "-o", "{run}/run.json/x.html"], "cannot write"),
-        (["report", "{run}", "{run}", "--pictures", "x"], "--pictures are the charts of one run"),
+        (["report", "{run}", "{run}-too", "--pictures", "x"], "--pictures are the charts of one run"),
         (["show", "{run}", "nobody"], "no variant 'nobody' in"),
         (["show", "a", "b", "c"], "give a variant, or a run and a variant"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, call, arguments, message):
     run = make_run(tmp_path / "run", several(4))
+    make_run(tmp_path / "run-too", several(2))
     status, _, err = call(*(argument.replace("{run}", str(run.path)) for argument in arguments))
     assert status == (1 if "write" in message else 2)
     assert message in err

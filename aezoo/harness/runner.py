@@ -284,9 +284,11 @@ class Runner:
         """Compute those metrics that no other process does, and add the ids of their trials to `measured`."""
         plans = {plan.trial_id: plan for plan in self.grid.plans if plan.trial_id in unmeasured}
         tasks = [self._measure_task(plan, unmeasured[trial_id]) for trial_id, plan in plans.items()]
-        for outcome in self.grid.executor.outcomes(
-            tasks, self.grid.jobs, may_start=lambda task: task if self._claim_name(f"metrics-{task.id}") else None
-        ):
+
+        def may_start(task: Task) -> Task | None:
+            return self._with_weights(task) if self._claim_name(f"metrics-{task.id}") else None
+
+        for outcome in self.grid.executor.outcomes(tasks, self.grid.jobs, may_start=may_start):
             plan = plans[outcome.task.id]
             if not self._holds(f"metrics-{plan.trial_id}", f"what was measured of {plan.label}"):
                 continue
@@ -296,19 +298,26 @@ class Runner:
 
     def _measure_task(self, plan: TrialPlan, names: Sequence[str]) -> Task:
         grid = self.grid
-        record, path = grid.records[plan.trial_id], grid.run.weights_path(plan.trial_id)
-        try:
-            weights = path if grid.executor.shares_files else grid.run.read_weights(record)
-        except StorageError:
-            weights = path  # the work says what is wrong with it
+        record = grid.records[plan.trial_id]
         plugins = {name: grid.metrics[name] for name in names}
         work = Measure(
-            record=record, origin=grid.origin(plan), weights=weights, images=grid.images, versions=grid.versions,
+            record=record, origin=grid.origin(plan), weights=grid.run.weights_path(plan.trial_id), images=grid.images,
+            versions=grid.versions,
             metrics={name: (grid.origin_of(plugin), plugin.source) for name, plugin in plugins.items()},
         )  # fmt: skip
         output = self._output(f"{plan.trial_id}--metrics")
         software = ", ".join(dict.fromkeys([record.plugin.distribution, *map(str, plugins.values())]))
         return grid.task(plan.trial_id, work, output, software=software, needs=grid.needs(plan))
+
+    def _with_weights(self, task: Task) -> Task:
+        """Return a task of metrics with what it reads, where no folder is shared: read when its turn has come."""
+        if self.grid.executor.shares_files or not isinstance(task.work, Measure):
+            return task
+        try:
+            weights = self.grid.run.read_weights(task.work.record)
+        except StorageError:
+            return task  # the work says what is wrong with it
+        return replace(task, work=replace(task.work, weights=weights))
 
     def _keep_metrics(self, plan: TrialPlan, names: Sequence[str], outcome: Outcome) -> None:
         """Write the metrics of a trial, or why they are missing."""

@@ -401,10 +401,16 @@ def test_images_that_do_not_fit_are_one_line(launcher, tiny, small_disk, tmp_pat
 # A run's files are damaged, or hostile --------------------------------------------------------------------------------
 
 
+BENCHED: list[Path] = []
+"""Where the run lies that tests have copies of."""
+
+
 @pytest.fixture
-def written(tiny, tmp_path):
-    """A run of one variant, by hand of a bench."""
-    return bench(["linear[latent_dim=2]"], tmp_path / "run").path
+def written(tiny, tmp_path, tmp_path_factory):
+    """A run of one variant, benched once."""
+    if not BENCHED:
+        BENCHED.append(bench(["linear[latent_dim=2]"], tmp_path_factory.mktemp("written") / "run").path)
+    return Path(shutil.copytree(BENCHED[0], tmp_path / "run"))
 
 
 def damaged(content: bytes, rng: random.Random):

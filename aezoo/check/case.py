@@ -15,6 +15,7 @@ from aezoo.contract.architecture import Variant
 from aezoo.contract.network import (
     Flat,
     TrainingOutput,
+    bits_of,
     discrete,
     guessed_halves,
     halves,
@@ -31,7 +32,7 @@ from aezoo.train.engine import Trainer, arithmetic
 
 BATCH = 8
 """Images of a case: enough to tell batches apart."""
-RECIPE = Recipe(name="check", steps=1, batch_size=BATCH)
+RECIPE = Recipe(name="check", steps=1000, batch_size=BATCH)
 DISTURBANCE = 0.2
 """The noise that is added to a tensor of weights, over its own standard deviation. To one that is constant it is added
 as it stands: what starts at zero must move too."""
@@ -203,9 +204,21 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
 def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
     """Return the bits that the codes of an image take, count × log2 K, or None where the latent is not discrete.
 
+    Of a codec, whose files are of no one length, it is their mean.
+
     Raises:
-        ContractError: the codes are not int64 (B, count), from 0 to K - 1.
+        ContractError: the codes are not int64 (B, count), from 0 to K - 1; or bits are no numbers, one for each image.
     """
+    own = bits_of(module)
+    if own is not None:
+        bits = evaluated(own)(x_BCHW)
+        if not isinstance(bits, Tensor) or bits.shape != (len(x_BCHW),) or not bool((bits >= 0).all()):
+            got = f"{tuple(bits.shape)}" if isinstance(bits, Tensor) else type(bits).__name__
+            raise ContractError(
+                f"bits must return a number for each of {len(x_BCHW)} images, not below 0, but returned {got}"
+                + look_at(module, "bits")
+            )
+        return float(bits.double().mean())
     codebook = discrete(module)
     if codebook is None:
         return None
@@ -213,13 +226,15 @@ def latent_bits(module: nn.Module, x_BCHW: Tensor) -> float | None:
     if not isinstance(codes, Tensor) or codes.ndim != 2 or len(codes) != len(x_BCHW) or codes.dtype != torch.int64:
         got = f"{codes.dtype} {tuple(codes.shape)}" if isinstance(codes, Tensor) else type(codes).__name__
         raise ContractError(f"codes must return int64 of shape ({len(x_BCHW)}, count), but returned {got}{where}")
-    low, high = (int(code) for code in codes.aminmax())
-    if low < 0 or high >= codebook.codebook_size:
-        raise ContractError(
-            f"codebook_size={codebook.codebook_size}, so that codes are 0 to {codebook.codebook_size - 1}, but they go "
-            f"from {low} to {high}{where}"
-        )
-    return codes.shape[1] * math.log2(codebook.codebook_size)
+    sizes = codebook.sizes(codes.shape[1])
+    for place, size in enumerate(sizes):
+        low, high = (int(code) for code in codes[:, place].aminmax())
+        if low < 0 or high >= size:
+            raise ContractError(
+                f"codebook_size={codebook.codebook_size}, so that codes are 0 to {size - 1}, but they go from {low} to "
+                f"{high}{where}"
+            )
+    return sum(map(math.log2, sizes))
 
 
 def is_deterministic(variant: Variant, images_NCHW: Tensor, recipe: Recipe) -> bool:

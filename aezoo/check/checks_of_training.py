@@ -7,18 +7,20 @@ from torch import Tensor, nn
 
 from aezoo.check.capture import CaptureError, draws_when_captured
 from aezoo.check.case import (
+    DISTURBANCE,
     Case,
     SkipCheck,
     check,
     close,
     difference,
+    disturb,
     evaluated,
     is_deterministic,
     look_at,
     objective,
     training_output,
 )
-from aezoo.contract.network import is_closed_form, training_forward
+from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, training_forward
 from aezoo.errors import ContractError, reason_of
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
@@ -129,6 +131,44 @@ def _is_constant(case: Case) -> bool:
     return torch.equal(reconstruction, reconstruction[:1].expand_as(reconstruction))
 
 
+@check("the adversary judges, and takes no part in a reconstruction", needs=("input", "penalty"))
+def check_adversary(case: Case) -> str:
+    """An adversary has a loss of its own, and whatever its weights, images are encoded and reconstructed alike."""
+    module = case.module()
+    adversary = adversary_of(module)
+    if adversary is None:
+        raise SkipCheck("it has no adversary_loss")
+    where = look_at(module, "adversary_loss")
+    seed_stream(0, Stream.TRAINING_NOISE)
+    loss = adversary.loss(case.x_BCHW)
+    if not isinstance(loss, Tensor) or loss.ndim != 0 or not bool(torch.isfinite(loss)):
+        got = f"{tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.ndim else f"{loss!r}"
+        raise ContractError(f"adversary_loss must return a finite scalar tensor, but returned {got}{where}")
+    gradients = torch.autograd.grad(loss, adversary.parameters, allow_unused=True) if loss.requires_grad else ()
+    if not any(gradient is not None for gradient in gradients):
+        raise ContractError(f"expected an adversary_loss that depends on the adversary, got one that does not{where}")
+    outcomes = [_seen_of(module, case)]
+    disturb(nn.ParameterList(adversary.parameters), DISTURBANCE)
+    outcomes.append(_seen_of(module, case))
+    for name, before in outcomes[0].items():
+        if not torch.equal(before, outcomes[1][name]):
+            raise ContractError(
+                f"expected {name} to be the same whatever the adversary's weights, got pixels that differ by up to "
+                f"{difference(outcomes[1][name], before)}: it may judge, and add to the penalty, and no more"
+                + look_at(module, "training_forward", "forward")
+            )
+    return f"{num_adversary_params(module):,} parameters"
+
+
+def _seen_of(module: nn.Module, case: Case) -> dict[str, Tensor]:
+    """Return reconstructions in evaluation and in training, which draws the same random numbers each time."""
+    evaluation = evaluated(module.eval())(case.x_BCHW)
+    return {
+        "a reconstruction": evaluation,
+        "a reconstruction in training": training_output(module, case.x_BCHW).reconstruction.detach(),
+    }
+
+
 @check("every trained parameter gets a gradient", needs=("input", "penalty"))
 def check_gradients(case: Case) -> str:
     """Every parameter that is trained gets a gradient; those that are not are named."""
@@ -185,7 +225,11 @@ def check_learns(case: Case) -> str:
 
 
 def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
-    """Return what training lowers, under noise of its own that is the same at each call."""
+    """Return what training lowers, under noise of its own that is the same at each call.
+
+    A penalty that an adversary gives rises as it learns, and says nothing of the network: then it is the MSE alone.
+    """
+    against = adversary_of(module) is not None
     state = torch.get_rng_state()
     seed_stream(1, Stream.TRAINING_NOISE)
     total = 0.0
@@ -193,7 +237,7 @@ def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
         for _ in range(4):
             output = training_forward(module, x_BCHW.clone())
             total += float((output.reconstruction - x_BCHW).square().mean())
-            total += float(output.penalty.detach()) if output.penalty is not None else 0.0
+            total += float(output.penalty.detach()) if output.penalty is not None and not against else 0.0
     torch.set_rng_state(state)
     return total / 4
 

@@ -51,7 +51,7 @@ def resumption_fault(
         before, streams = after_steps(straight), random_streams()
         uninterrupted, streams_after = after_steps(straight), random_streams()
         resumed = trainer()
-        resumed.restore(before)
+        resumed.restore(before, STEPS)
         set_random(before, streams, device)
         again = after_steps(resumed)
     except StateError as error:

@@ -87,8 +87,26 @@ COLUMNS = (
         meaning="what an image's code takes where it is discrete: codes times log2 K",
     ),
     Column(
+        name="coded_bits", format=_in(",.1f"),
+        meaning="what a test image's codes take, on average, in an ideal code for those of the training images: each "
+        "by how often it was used; of a codec its file without the header",
+    ),
+    Column(
         name="active_units", format=_in(",.1f"),
         meaning="how many of its numbers are not 0, on average, where it is sparse",
+    ),
+    Column(
+        name="support_bits", format=_in(",.1f"),
+        meaning="what tells which of its numbers these are: log2 of the ways to choose so many; the numbers themselves "
+        "come on top",
+    ),
+    Column(
+        name="latent_parts", kind="text", shown=False,
+        meaning="what its latent consists of, where that is several parts: the name and the shape of each",
+    ),
+    Column(
+        name="adversary_params", kind="integer", shown=False,
+        meaning="numbers in its adversary, which are trained beside it, and through which no image goes",
     ),
     Column(
         name="train_vs_reference", format=_in(".3g"),
@@ -187,8 +205,9 @@ GROUPED = tuple(
     for name in (
         "group", "group_rank", "group_rank_low", "group_rank_high", "variant", "test_mse", "test_mse_low",
         "test_mse_high", "vs_pca", "against_pca", "num_params", "train_images_per_s", "train_spread",
-        "infer_images_per_s", "infer_spread", "peak_memory_mb", "objective", "latent_size", "bits", "active_units",
-        "seeds", "status", "deterministic", "same_start", "exceptions", "baseline", "lr", "lr_at_edge",
+        "infer_images_per_s", "infer_spread", "peak_memory_mb", "objective", "latent_size", "bits", "coded_bits",
+        "active_units", "support_bits", "seeds", "status", "deterministic", "same_start", "exceptions", "baseline",
+        "lr", "lr_at_edge",
     )
     for column in COLUMNS if column.name == name
 )  # fmt: skip

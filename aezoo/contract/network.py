@@ -6,15 +6,18 @@ Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 import html
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from aezoo.contract.architecture import ImageShape
+from aezoo.contract.latent import Parts
 from aezoo.errors import ContractError
 
 Half = Callable[[Tensor], Tensor]
+"""An encoder or a decoder, or another function of a batch, (B, ...)."""
 
 
 class TrainingOutput(NamedTuple):
@@ -146,7 +149,7 @@ def is_declared(module: nn.Module) -> bool:
 
     What else it has by a name of the contract, such as ``objective``, is then meant as the contract says.
     """
-    inner = module.module if isinstance(module, Flat) else module
+    inner = own_module(module)
     trains = callable(getattr(inner, "training_forward", None))
     return trains or declared_halves(module) is not None or is_closed_form(module)
 
@@ -157,7 +160,7 @@ def guessed_halves(module: nn.Module) -> tuple[Half, Half] | None:
 
 
 def _pair(module: nn.Module, first: str, second: str) -> tuple[Half, Half] | None:
-    inner = module.module if isinstance(module, Flat) else module
+    inner = own_module(module)
     encode, decode = (getattr(inner, name, None) for name in (first, second))
     if not callable(encode) or not callable(decode):
         return None
@@ -171,7 +174,23 @@ def halves(module: nn.Module, x_BCHW: Tensor) -> tuple[Half, Half] | None:
 
     Methods ``encode`` and ``decode`` are declared. Children ``encoder`` and ``decoder`` are halves where
     ``decoder(encoder(x))`` is ``forward(x)`` on images x_BCHW, in evaluation mode; as it stands, or on flat images.
+    A latent of several parts, a tuple or a dictionary, is laid end to end: (B, numbers).
     """
+    pair = _halves(module, x_BCHW)
+    parts = None if pair is None else _parts(module, pair[0], x_BCHW)
+    if pair is None or parts is None:
+        return pair
+    encode, decode = pair
+    return (lambda x: parts.pack(encode(x))), (lambda flat: decode(parts.unpack(flat)))
+
+
+def latent_parts(module: nn.Module, x_BCHW: Tensor) -> Parts | None:
+    """Return what the module's latent consists of; None where that is one tensor, or there is none."""
+    pair = _halves(module, x_BCHW)
+    return None if pair is None else _parts(module, pair[0], x_BCHW)
+
+
+def _halves(module: nn.Module, x_BCHW: Tensor) -> tuple[Half, Half] | None:
     declared = declared_halves(module)
     if declared is not None:
         return declared
@@ -181,6 +200,20 @@ def halves(module: nn.Module, x_BCHW: Tensor) -> tuple[Half, Half] | None:
     encode, decode = guess
     on_flat = (lambda x: encode(x.flatten(1))), (lambda z: decode(z).reshape(-1, *x_BCHW.shape[1:]))
     return next((pair for pair in (guess, on_flat) if _composes(module, pair, x_BCHW)), None)
+
+
+def _parts(module: nn.Module, encode: Half, x_BCHW: Tensor) -> Parts | None:
+    """Look at a latent, and leave the module's mode and torch's random stream as they were."""
+    training, random = module.training, torch.get_rng_state()
+    try:
+        with torch.no_grad():
+            module.eval()
+            return Parts.of(encode(x_BCHW[:2].clone()))
+    except Exception:  # noqa: BLE001 - what is wrong with it, whoever encodes in earnest will hear
+        return None
+    finally:
+        module.train(training)
+        torch.set_rng_state(random)
 
 
 def _composes(module: nn.Module, pair: tuple[Half, Half], x_BCHW: Tensor) -> bool:
@@ -199,7 +232,7 @@ def _composes(module: nn.Module, pair: tuple[Half, Half], x_BCHW: Tensor) -> boo
 
 def is_closed_form(module: nn.Module) -> bool:
     """Say whether the module has a method ``fit(images)``; one that asks for more is a training loop of its own."""
-    inner = module.module if isinstance(module, Flat) else module
+    inner = own_module(module)
     fit = getattr(inner, "fit", None)
     if not callable(fit):
         return False
@@ -215,13 +248,37 @@ def is_closed_form(module: nn.Module) -> bool:
 class Discrete(NamedTuple):
     """What a module with a discrete latent offers: each image is told by its codes alone.
 
-    `codes` maps images (B, C, H, W) to codes (B, count), int64, 0 to `codebook_size` - 1; `from_codes` maps codes to
-    the latent that the decoder gets.
+    `codes` maps images (B, C, H, W) to codes (B, count), int64, 0 to `codebook_size` - 1; where they differ in that,
+    it is a tuple, a number for each code. `from_codes` maps codes to the latent that the decoder gets.
     """
 
     codes: Half
     from_codes: Half
-    codebook_size: int
+    codebook_size: int | tuple[int, ...]
+
+    def sizes(self, count: int) -> tuple[int, ...]:
+        """Return how many there are of each of so many codes.
+
+        Raises:
+            ContractError: `codebook_size` speaks of another number of codes.
+        """
+        if isinstance(self.codebook_size, int):
+            return (self.codebook_size,) * count
+        if len(self.codebook_size) != count:
+            raise ContractError(f"codebook_size has {len(self.codebook_size)} numbers, but an image {count} codes")
+        return self.codebook_size
+
+
+def bits_of(module: nn.Module) -> Half | None:
+    """Return the module's method ``bits``, or None where it has none.
+
+    It maps images (B, C, H, W) to the bits that each takes, (B,): of codecs, whose codes are of no one length.
+    """
+    inner = own_module(module)
+    own = getattr(inner, "bits", None)
+    if not inspect.ismethod(own):
+        return None
+    return (lambda x: own(x.flatten(1))) if inner is not module else own
 
 
 def discrete(module: nn.Module) -> Discrete | None:
@@ -230,14 +287,18 @@ def discrete(module: nn.Module) -> Discrete | None:
     Raises:
         ContractError: it has two of the parts, and the third one is missing or wrong.
     """
-    inner = module.module if isinstance(module, Flat) else module
-    codes, from_codes, codebook_size = (getattr(inner, name, None) for name in Discrete._fields)
-    if not inspect.ismethod(codes) or (not callable(from_codes) and not isinstance(codebook_size, int)):
+    inner = own_module(module)
+    codes, from_codes, codebook_size = (cast("Any", getattr(inner, name, None)) for name in Discrete._fields)
+    if not inspect.ismethod(codes) or (not callable(from_codes) and not isinstance(codebook_size, int | tuple)):
         return None
     if not callable(from_codes):
         raise ContractError("a discrete latent has codes, from_codes and codebook_size, but there is no from_codes")
-    if not isinstance(codebook_size, int) or codebook_size < 1:
-        raise ContractError(f"codebook_size must be a whole number, at least 1, but is {codebook_size!r}")
+    sizes = codebook_size if isinstance(codebook_size, tuple) else (codebook_size,)
+    if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise ContractError(
+            "codebook_size must be a whole number, at least 1, or a tuple of one for each code, but is "
+            f"{codebook_size!r}"
+        )
     if inner is not module:
         return Discrete(lambda x: codes(x.flatten(1)), from_codes, codebook_size)
     return Discrete(codes, from_codes, codebook_size)
@@ -245,7 +306,7 @@ def discrete(module: nn.Module) -> Discrete | None:
 
 def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
     """Return what looks like a part of the contract by its name, and is none: a line each, with the remedy."""
-    inner = module.module if isinstance(module, Flat) else module
+    inner = own_module(module)
     notes = []
     if guessed_halves(module) is not None and halves(module, x_BCHW) is None:
         notes.append(
@@ -266,18 +327,80 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
             count = pair[0](x_BCHW[:1].clone()).numel()
         if count != size:
             notes.append(f"its attribute latent_size={size} is taken for none: its encoder returns {count} numbers")
+    if hasattr(inner, "progress") and progress_of(module) is None:
+        notes.append(
+            "its progress is no float32 scalar, and taken for none; to be told how much of the training is done, "
+            "declare self.register_buffer('progress', torch.zeros(()))"
+        )
     if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
         notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")
     return notes
 
 
+def own_module(module: nn.Module) -> nn.Module:
+    """Return the module that its author wrote, which `Flat` may wrap."""
+    return module.module if isinstance(module, Flat) else module
+
+
+def progress_of(module: nn.Module) -> Tensor | None:
+    """Return the module's buffer ``progress``, or None where it has none.
+
+    A float32 scalar that the harness fills before each step of training with the share of the budget that is done, 0 at
+    the first step, and with 1 after the last. In place of annealing by a counter: `self.register_buffer("progress",
+    torch.zeros(()))`.
+    """
+    own = own_module(module)._buffers.get("progress")
+    is_scalar = own is not None and own.ndim == 0 and own.dtype == torch.float32
+    return own if is_scalar else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """A part of a module that is trained against it.
+
+    `parameters` are those of its child ``adversary``; `loss` is its ``adversary_loss``, which maps the clean batch
+    (B, C, H, W) to a scalar that a step of these parameters alone lowers.
+    """
+
+    parameters: list[nn.Parameter]
+    loss: Half
+
+
+def adversary_of(module: nn.Module) -> Adversary | None:
+    """Return the module's adversary: its child ``adversary``, where it has a method ``adversary_loss`` too; or None.
+
+    Raises:
+        ContractError: it has the method, and no child with a parameter to train.
+    """
+    own = own_module(module)
+    loss, child = getattr(own, "adversary_loss", None), getattr(own, "adversary", None)
+    if not callable(loss):
+        return None
+    parameters = [each for each in child.parameters() if each.requires_grad] if isinstance(child, nn.Module) else []
+    if not parameters:
+        raise ContractError("adversary_loss trains a child called adversary, but there is none with parameters")
+    return Adversary(parameters=parameters, loss=(lambda x: loss(x.flatten(1))) if own is not module else loss)
+
+
 def is_sparse(module: nn.Module) -> bool:
     """Say whether the module declares, ``sparse = True``, that its latent is read in numbers that are not 0."""
-    return getattr(module.module if isinstance(module, Flat) else module, "sparse", False) is True
+    return getattr(own_module(module), "sparse", False) is True
 
 
 def num_params(module: nn.Module) -> int:
-    """Count the numbers in the module's parameters, fitted ones included; those that share storage count once."""
+    """Count the numbers in the module's parameters, fitted ones included; those that share storage count once.
+
+    Those of its adversary, which no image goes through, do not count: `num_adversary_params` does.
+    """
+    return _numbers(module) - num_adversary_params(module)
+
+
+def num_adversary_params(module: nn.Module) -> int:
+    """Count the numbers in the parameters of the module's adversary; 0 where it has none."""
+    return 0 if adversary_of(module) is None else _numbers(cast("nn.Module", own_module(module).adversary))
+
+
+def _numbers(module: nn.Module) -> int:
     numbers: dict[int, int] = {}
     held: dict[int, int] = {}
     for parameter in module.parameters():

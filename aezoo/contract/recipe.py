@@ -18,7 +18,16 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 """How products are computed; `aezoo.train.engine.arithmetic` says what each means."""
 Layout = Literal["contiguous", "channels_last"]
 """How a network's weights lie in memory; `aezoo.train.layout` has the rule."""
+Optimizer = Literal["adam", "adamw", "sgd", "muon"]
+Schedule = Literal["constant", "cosine", "linear"]
+_DEFAULTS: dict[str, dict[str, float]] = {
+    "adamw": {"weight_decay": 0.01}, "sgd": {"momentum": 0.9}, "muon": {"weight_decay": 0.1, "momentum": 0.95},
+}  # fmt: skip
+"""Of an optimiser, what is not written of it: torch's defaults; of SGD the momentum of most papers."""
+_TAKEN_BY = {"weight_decay": ("adamw", "sgd", "muon"), "momentum": ("sgd", "muon")}
 _BUDGET = ("steps", "epochs", "images")
+_IF_SET = ("validation", "weight_decay", "momentum", "clip_norm", "ema", "warmup")
+"""Settings that a fingerprint has only where they are not 0 or none: so it is the same as before there were such."""
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
 
 
@@ -46,14 +55,46 @@ class Recipe(pydantic.BaseModel):
     images: int | None = pydantic.Field(default=None, ge=1)
     batch_size: int = pydantic.Field(default=128, ge=1)
     loss: Literal["mse"] = "mse"
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Optimizer = pydantic.Field(
+        default="adam", description="muon updates matrices and kernels; the rest of its network has adamw"
+    )
+    weight_decay: float = pydantic.Field(
+        default=0.0, ge=0, description="what a step takes of a weight, over lr: of adamw 0.01, of muon 0.1 by default"
+    )
+    momentum: float = pydantic.Field(
+        default=0.0, ge=0, lt=1, description="of sgd 0.9, of muon 0.95 by default; the others have none"
+    )
+    clip_norm: float | None = pydantic.Field(
+        default=None, gt=0, description="the norm of all gradients together, above which they are scaled down to it"
+    )
+    ema: float | None = pydantic.Field(
+        default=None, gt=0, lt=1, description="what a step keeps of the moving average of the weights that is scored"
+    )
     lr: Rate | list[Rate] = pydantic.Field(default=1e-3, description="one for all; of several, each variant's own best")
     validation: float = pydantic.Field(
         default=0.0, ge=0, lt=1, description="share of the training images, the same for all, that is held out"
     )
-    schedule: Literal["constant"] = "constant"
+    schedule: Schedule = pydantic.Field(default="constant", description="cosine and linear fall to 0 at the end")
+    warmup: float = pydantic.Field(
+        default=0.0, ge=0, lt=1, description="share of the steps over which lr rises in equal steps to its whole"
+    )
     precision: Precision = "float32"
     metrics: list[str] = pydantic.Field(default=[], description="computed after the score; a column each")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _what_the_optimizer_has_by_default(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        return {**_DEFAULTS.get(str(settings.get("optimizer")), {}), **settings}
+
+    @pydantic.model_validator(mode="after")
+    def _what_the_optimizer_takes(self) -> Self:
+        for name, optimizers in _TAKEN_BY.items():
+            value = getattr(self, name)
+            if value and self.optimizer not in optimizers:
+                raise ValueError(f"{name} = {value} is for {', '.join(optimizers)}, but optimizer is {self.optimizer}")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -83,6 +124,20 @@ class Recipe(pydantic.BaseModel):
         """The learning rate; of several, the one in the middle, for what is stepped before one is chosen."""
         return self.lr[(len(self.lr) - 1) // 2] if isinstance(self.lr, list) else self.lr
 
+    @property
+    def updates(self) -> str:
+        """How weights are updated, beside the learning rate: ``adamw, weight decay 0.01, cosine``."""
+        parts = [
+            self.optimizer,
+            *([f"weight decay {self.weight_decay:g}"] if self.weight_decay else []),
+            *([f"momentum {self.momentum:g}"] if self.momentum else []),
+            *([self.schedule] if self.schedule != "constant" else []),
+            *([f"{100 * self.warmup:g} % warm-up"] if self.warmup else []),
+            *([f"gradients clipped at {self.clip_norm:g}"] if self.clip_norm is not None else []),
+            *([f"averaged by {self.ema:g}"] if self.ema is not None else []),
+        ]
+        return ", ".join(parts)
+
     def num_steps(self, num_train: int) -> int:
         """Convert the budget to steps, for a data set of `num_train` training images; rounded up."""
         if self.steps is not None:
@@ -99,8 +154,7 @@ class Recipe(pydantic.BaseModel):
             dataset: The data set's text without where its files lie, where it says that.
         """
         settings = self.model_dump(exclude=_NO_EFFECT_ON_A_LOSS | set(_BUDGET))
-        if not self.validation:
-            del settings["validation"]
+        settings = {name: value for name, value in settings.items() if name not in _IF_SET or value}
         settings |= {} if dataset is None else {"dataset": dataset}
         return settings | {"steps": self.num_steps(num_train), "dataset_sha256": dataset_sha256}
 
@@ -114,6 +168,8 @@ class Recipe(pydantic.BaseModel):
         settings = self.model_dump(exclude_none=True)
         if any(unit in changed for unit in _BUDGET):
             settings = {name: value for name, value in settings.items() if name not in _BUDGET}
+        if "optimizer" in changed:
+            settings = {name: value for name, value in settings.items() if name not in _TAKEN_BY}
         return _validated(settings | changed, f"recipe {self.name}")
 
     def to_toml(self) -> str:

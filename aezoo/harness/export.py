@@ -59,7 +59,7 @@ def _card(model: Model, source: Path, folder: Path, graphs: Graphs | None) -> st
         ("latent", latent),
         ("parameters", f"{config.num_params:,}"),
         ("test MSE", f"{config.test_mse:.6g} (this seed, {config.seed})"),
-        ("recipe", f"{config.recipe.name} ({config.fingerprint}), {config.recipe.optimizer} at {rate:g}"),
+        ("recipe", f"{config.recipe.name} ({config.fingerprint}), {config.recipe.updates} at {rate:g}"),
         ("made with", f"aezoo {made.aezoo}, torch {made.torch}, {made.device_name}"),
     ]
     lines = [f"# {config.variant}", "", "| | |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts)]

@@ -17,7 +17,16 @@ from aezoo.check.shares import share_notes
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
-from aezoo.contract.network import is_closed_form, is_sparse, notes_of, num_params, to_float
+from aezoo.contract.network import (
+    is_closed_form,
+    is_sparse,
+    latent_parts,
+    notes_of,
+    num_adversary_params,
+    num_params,
+    progress_of,
+    to_float,
+)
 from aezoo.contract.recipe import Layout, Recipe
 from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError
@@ -116,6 +125,7 @@ def preflight(
         MemoryError: its parameters alone are more than the memory that is free; nothing was allocated.
     """
     channels, height, width = images_NCHW.shape[1:]
+    recipe = recipe.change(steps=recipe.num_steps(len(images_NCHW)))
     check_size(variant, (channels, height, width), device)
     examples_NCHW = case_images(images_NCHW).to(device)
     train_NCHW, images_NCHW = images_NCHW, images_NCHW[: recipe.batch_size].to(device)
@@ -206,15 +216,19 @@ def _measure(
     examples_BCHW = to_float(examples_NCHW[:BATCH])
     shape = latent_shape(module, examples_BCHW)
     bits = latent_bits(module, x_BCHW[:2].clone())
+    parts = latent_parts(module, x_BCHW)
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         module(x_BCHW[:1].clone())
     facts = Preflight(
         objective=objective(module),
         num_params=num_params(module),
+        adversary_params=num_adversary_params(module) or None,
+        progress=progress_of(module) is not None,
         latent_shape=shape,
         latent_size=None if shape is None else math.prod(shape),
         latent_kind=_latent_kind(module, shape, bits),
         latent_bits=bits,
+        latent_parts=parts.shapes if parts is not None else {},
         deterministic=True,
         same_start=starts_the_same(variant, images_NCHW),
         notes=notes_of(module, examples_BCHW),
@@ -253,7 +267,7 @@ def _estimate_fit(variant: Variant, images_NCHW: Tensor, num_train: int) -> floa
 
 
 def _latent_kind(module: nn.Module, shape: tuple[int, ...] | None, bits: float | None) -> LatentKind | None:
-    if shape is None:
+    if shape is None and bits is None:
         return None
     return "discrete" if bits is not None else "sparse" if is_sparse(module) else "continuous"
 

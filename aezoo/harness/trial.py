@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aezoo import machine
 from aezoo.contract.executor import Progress, Report, status_of
 from aezoo.contract.metric import Part
-from aezoo.contract.network import halves, is_closed_form, is_sparse, num_params, to_float
+from aezoo.contract.network import bits_of, discrete, halves, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import resident
 from aezoo.errors import AezooError, ContractError, UnfitError, reason_of, traceback_of
@@ -34,8 +34,9 @@ from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.layout import lay_out
 from aezoo.train.loop import DivergedError, Pause, Trained, Training, fit, train, train_side_by_side
 from aezoo.train.parallel import WHOLE, ProcessFailedError, Share
+from aezoo.train.rate import active_units, coded_bits, file_bits
 from aezoo.train.samples import samples_of
-from aezoo.train.score import TrainedNetwork, active_units, image_errors
+from aezoo.train.score import TrainedNetwork, image_errors
 from aezoo.train.state import StateError
 
 T = TypeVar("T")
@@ -230,7 +231,7 @@ class TrainAndScore(ImagesWork):
                 facts["weights_missing"] = "none were to be kept (--weights none)"
         except AezooError as error:
             facts["weights_missing"] = str(error)
-        active = _active_units(module, test_NCHW, plan)
+        rates = _rates(module, train_NCHW, test_NCHW, plan)
         try:
             files[SAMPLES] = self._samples(module, test_NCHW, plan)
         except KeyboardInterrupt:
@@ -240,7 +241,7 @@ class TrainAndScore(ImagesWork):
             facts["samples_missing"] = reason_of(error)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         return facts | {
-            "active_units": active,
+            **rates,
             "test_mse": float(test_errors.mean()),
             "test_errors_sha256": hashes[TEST_ERRORS],
             "weights_sha256": hashes.get(WEIGHTS),
@@ -287,12 +288,20 @@ def _errors(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan, part: str) 
     return errors
 
 
-def _active_units(module: nn.Module, images_NCHW: Tensor, plan: TrialPlan) -> float | None:
-    """Count the active units of a sparse latent; None for another one."""
-    pair = halves(module, to_float(images_NCHW[:2].to(plan.device)))
+def _rates(module: nn.Module, train_NCHW: Tensor, test_NCHW: Tensor, plan: TrialPlan) -> dict[str, float | None]:
+    """Return what an image's code takes, by the names of a record: nothing of a latent that is neither kind."""
+    precision, device = plan.recipe.precision, plan.device
+    bits, codebook = bits_of(module), discrete(module)
+    if bits is not None:
+        measured = file_bits(bits, test_NCHW, device)
+        return {"latent_bits": measured, "coded_bits": measured}
+    if codebook is not None:
+        return {"coded_bits": coded_bits(codebook, train_NCHW, test_NCHW, precision, device)}
+    pair = halves(module, to_float(test_NCHW[:2].to(device)))
     if pair is None or not is_sparse(module):
-        return None
-    return active_units(pair[0], images_NCHW, plan.recipe.precision, plan.device)
+        return {}
+    active, support = active_units(pair[0], test_NCHW, precision, device)
+    return {"active_units": active, "support_bits": support}
 
 
 @dataclass(frozen=True, kw_only=True)

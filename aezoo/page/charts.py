@@ -28,7 +28,7 @@ LOSS = "test MSE (log scale)"
 SCATTERS = {
     "numbers": "numbers in a code",
     "units": "active units in a code",
-    "bits": "bits in a code",
+    "bits": "bits of an image, in an ideal code for the training images' codes",
     "params": "parameters",
     "train": "images a second in training",
     "infer": "images a second in reconstruction",

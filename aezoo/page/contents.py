@@ -36,7 +36,10 @@ FAILURES = 100
 """Trials that failed on a page, likewise."""
 ALL = "all"
 """The choice of all groups at once."""
-_EXTRA = ("latent_size", "bits", "active_units", "flops_per_image", "train_flops_per_image", "layout", "precision")
+_EXTRA = (
+    "latent_size", "bits", "coded_bits", "active_units", "support_bits", "latent_parts", "adversary_params",
+    "flops_per_image",    "train_flops_per_image", "layout", "precision",
+)  # fmt: skip
 """Columns that the table of a page can show beside those that it shows."""
 _HALF = "half the width of the 95 % interval of test_mse, in per cent of it"
 _TEXTS = ("variant", "objective", "status", "layout", "precision")
@@ -181,7 +184,7 @@ def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], 
     named, cells = render.group_cells(table)
     if ("status", "status") not in named:
         named, cells = [*named, ("status", "status")], [[*row, "ok"] for row in cells]
-    extra = [name for name in _EXTRA if table[name].notna().any()]
+    extra = [name for name in _EXTRA if table[name].notna().any() and name not in dict(named)]
     named += [(name, name) for name in extra]
     columns = [
         {
@@ -212,6 +215,9 @@ def _row(row: Mapping[str, Any], requested: int) -> dict[str, Any]:
     what = next((name for name, word in _WORDS.items() if word in group), None)
     sizes = {"numbers": "latent_size", "units": "active_units", "bits": "bits"}
     size = row[sizes[what]] if what else None
+    if what == "bits" and not pd.isna(row["coded_bits"]):
+        # What a code takes where it is coded well: so codecs and learnt codes stand on one axis.
+        size = row["coded_bits"]
     may_be_best = not pd.isna(row["group_rank_low"]) and row["group_rank_low"] == 1
     drawn = {
         "params": row["num_params"], "train": row["train_images_per_s"], "infer": row["infer_images_per_s"],
@@ -330,7 +336,7 @@ def made(run: Snapshot) -> tuple[str, str]:
     first = (
         f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of "
         f"{without_folders(data.name)} ({data.num_train:,} to train, {data.num_test:,} to test, "
-        f"{channels}x{height}x{width}), {recipe.optimizer}, "
+        f"{channels}x{height}x{width}), {recipe.updates}, "
         f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
         f"{recipe.name}, fingerprint {info.fingerprint}."
     )

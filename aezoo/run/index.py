@@ -40,7 +40,8 @@ WORTH = 64
 _OWN: dict[type[pydantic.BaseModel], tuple[str, ...]] = {
     TrialRecord: (
         "trial_id", "seed", "status", "reason", "traceback", "test_mse", "validation_mse", "test_errors_sha256",
-        "weights_sha256", "samples_sha256", "train_mse", "curve", "active_units", "train_seconds", "compile_seconds",
+        "weights_sha256", "samples_sha256", "train_mse", "curve", "coded_bits", "active_units", "support_bits",
+        "train_seconds", "compile_seconds",
         "peak_memory_bytes", "peak_device_memory_bytes", "infer_peak_memory_bytes", "infer_peak_device_memory_bytes",
         "started_at", "finished_at",
     ),

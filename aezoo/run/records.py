@@ -119,16 +119,20 @@ class TrialRecord(TrialPlan):
     `deterministic` says whether the preflight, which takes the same steps twice, came to the
     same network twice. `layout` is how its weights lay in memory.
     `exceptions` holds the checks of the contract that the plugin's author declared as not met,
-    each with the reason. `latent_bits`, of a discrete latent, are the bits that an image's codes take;
-    `active_units`, of a sparse one, how many of a test image's numbers are not 0, on average. `peak_memory_bytes`
-    is what the trial added to its process's resident memory at its peak; `peak_device_memory_bytes` is what it held
-    on an accelerator; those of `infer` are for building the network and reconstructing one batch. FLOPs count a
-    multiplication and an addition as two, those of training with the backward pass. `compile_seconds` are apart
-    from `train_seconds`. `resumed_at` holds the steps from whose checkpoint it went on after an interruption; its
-    seconds are then those of all parts, and `peak_memory_bytes` that of the first one before its first checkpoint.
-    `graph_steps` is how many steps one CUDA graph took, and null where each was taken on its own, on an NVIDIA device
-    for the reason `graph_missing`. `side_by_side` counts the trials, this one among them, that trained at the same time
-    in one process; `train_seconds` are those of all, and how much memory each took is not known.
+    each with the reason. `latent_parts` are the shapes of what a latent of several parts consists of, by name;
+    `adversary_params` are those of a network's adversary, which no image goes through; `progress`
+    says whether it was told, before each step, the share of the budget that is done. `latent_bits`, of a discrete
+    latent, are the bits that an image's codes take, and `coded_bits` those of a test image, on average, in an ideal
+    code for the training images' codes; `active_units`, of a sparse one, how many of a test image's numbers are not 0,
+    on average, and `support_bits` what tells which. `peak_memory_bytes` is what the trial added to its process's
+    resident memory at its peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for
+    building the network and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of
+    training with the backward pass. `compile_seconds` are apart from `train_seconds`. `resumed_at` holds the steps from
+    whose checkpoint it went on after an interruption; its seconds are then those of all parts, and `peak_memory_bytes`
+    that of the first one before its first checkpoint. `graph_steps` is how many steps one CUDA graph took, and null
+    where each was taken on its own, on an NVIDIA device for the reason `graph_missing`. `side_by_side` counts the
+    trials, this one among them, that trained at the same time in one process; `train_seconds` are those of all, and how
+    much memory each took is not known.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -146,11 +150,16 @@ class TrialRecord(TrialPlan):
     train_mse: Amount | None = None
     curve: list[tuple[Count, Amount]] = []
     num_params: Count | None = None
+    adversary_params: Count | None = None
+    progress: bool = False
     latent_shape: tuple[Count, ...] | None = None
     latent_size: Count | None = None
     latent_kind: LatentKind | None = None
     latent_bits: Amount | None = None
+    latent_parts: dict[str, tuple[Count, ...]] = {}
+    coded_bits: Amount | None = None
     active_units: Amount | None = None
+    support_bits: Amount | None = None
     deterministic: bool | None = None
     same_start: bool = False
     layout: Layout | None = None
@@ -193,10 +202,13 @@ class Preflight(FrozenModel):
 
     objective: str
     num_params: Count
+    adversary_params: Count | None = None
+    progress: bool = False
     latent_shape: tuple[Count, ...] | None
     latent_size: Count | None
     latent_kind: LatentKind | None = None
     latent_bits: Amount | None = None
+    latent_parts: dict[str, tuple[Count, ...]] = {}
     deterministic: bool
     same_start: bool = False
     layout: Layout = "contiguous"

@@ -46,7 +46,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     recipe = info.recipe
     lines = [
         f"recipe {recipe.name} ({info.fingerprint}): {without_folders(recipe.dataset)}, "
-        f"{info.loss_settings['steps']} steps of {recipe.batch_size}, {recipe.optimizer} {_rates(recipe)}, "
+        f"{info.loss_settings['steps']} steps of {recipe.batch_size}, {recipe.updates} {_rates(recipe)}, "
         f"{recipe.loss}, {recipe.precision}",
         *(f"data: {note}" for note in info.dataset.notes),
         *_environment_notes(run),

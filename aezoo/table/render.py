@@ -102,7 +102,7 @@ def cells(table: pd.DataFrame, *, essential: bool = False) -> tuple[list[str], l
         str(name)
         for name in table
         if column(str(name)).shown and (column(str(name)).essential or not essential)
-        if name not in ("bits", "active_units", "lr") or table[name].notna().any()
+        if name not in (*_RATES, "lr") or table[name].notna().any()
     ]
     rows = []
     for row in records_of(table):
@@ -124,6 +124,7 @@ def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
+_RATES = ("bits", "coded_bits", "active_units", "support_bits")
 _OF_LEADERS = ("group", "variant", "baseline", *(column.name for column in LEADERS))
 _LEFT = ("group", "variant", "status", "objective", "training")
 SHORT = {
@@ -132,6 +133,9 @@ SHORT = {
     "datasets": "sets",
     "half_width_percent": "±95%",
     "num_params": "params",
+    "coded_bits": "coded",
+    "active_units": "active",
+    "support_bits": "support",
     "train_images_per_s": "train/s",
     "infer_images_per_s": "infer/s",
     "peak_memory_mb": "MB",
@@ -153,7 +157,8 @@ def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) 
         return [*((name, SHORT.get(name, name)) for name in ("mean_rank", "variant", "datasets")), *figures]
     shown = [
         "group_rank", "variant", "test_mse", "half_width_percent", *(["training"] if curves is not None else []),
-        "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds", "peak_memory_mb", "objective",
+        "vs_pca", "num_params", "train_images_per_s", "infer_images_per_s", "seeds",
+        *(name for name in _RATES[1:] if name in table and table[name].notna().any()), "peak_memory_mb", "objective",
         *(["lr"] if table["lr"].notna().any() else []),
         *(name for name in map(str, table) if not is_reserved(name)),
         *(["status"] if any(_status(row) != "ok" for row in records_of(table)) else []),

@@ -23,6 +23,8 @@ WORST_FIRST: tuple[Status, ...] = (
     "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
 )  # fmt: skip
 RANKED = ("ok", "interrupted")
+_RATES = ("coded_bits", "active_units", "support_bits")
+"""What was measured of an image's code, by its name in a record and in a row."""
 _MEMORY = {
     "peak_memory_mb": "peak_memory_bytes",
     "infer_memory_mb": "infer_peak_memory_bytes",
@@ -133,8 +135,13 @@ def _row(
         row["exceptions"] = ", ".join(built.exceptions) or None
         row["same_start"] = "yes" if starts_the_same(records) else None
         row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
-        names = ("objective", "layout", "latent_size", "num_params", "flops_per_image", "train_flops_per_image")
+        names = (
+            "objective", "layout", "latent_size", "num_params", "adversary_params", "flops_per_image",
+            "train_flops_per_image",
+        )  # fmt: skip
         row |= {name: getattr(built, name) for name in names} | {"bits": built.latent_bits}
+        parts = (f"{name} {'x'.join(map(str, shape)) or 1}" for name, shape in built.latent_parts.items())
+        row["latent_parts"] = ", ".join(parts) or None
         row |= {"steps_by": _steps_by(built), "no_graph": built.graph_missing, "side_by_side": built.side_by_side}
     if ok:
         mse = row["test_mse"] = _test_mse(records)
@@ -143,8 +150,8 @@ def _row(
             row |= {"test_mse_low": mse * math.exp(-half), "test_mse_high": mse * math.exp(half)}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None
         row["vs_pca"] = mse / against if against else None
-        counts = [record.active_units for record in ok if record.active_units is not None]
-        row["active_units"] = fmean(counts) if counts else None
+        row |= {name: _mean([getattr(record, name) for record in ok]) for name in _RATES}
+        row["bits"] = _mean([record.latent_bits for record in ok])
         row |= {name: _largest(ok, field) for name, field in _MEMORY.items()}
         row |= {name: _mean([values.get(record.trial_id) for record in ok]) for name, values in metrics.items()}
         row["compile_seconds"] = max(record.compile_seconds or 0.0 for record in ok) or None

@@ -1,21 +1,21 @@
-"""How a step is taken: the MSE, its gradient, the optimiser, the arithmetic; a plugin's network is called, and no more.
+"""How a step is taken: the MSE, its gradient, the arithmetic; a plugin's network is called, and no more.
 
 Shapes: images_NCHW is uint8 on the device; a batch x_BCHW is float32 in [0, 1].
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
-from aezoo.contract.network import to_float, training_forward
+from aezoo.contract.network import Adversary, adversary_of, progress_of, to_float, training_forward
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import ContractError
+from aezoo.train.optimiser import Average, Optimiser, rate_factor
 from aezoo.train.parallel import WHOLE, Share
 from aezoo.train.state import copied, network_tensors, put_back
 
@@ -55,6 +55,7 @@ class Trainer:
     Args:
         module: On the device already.
         recipe: The settings.
+        steps: Those of the whole training; where it is not known, the recipe's, or one.
         compiled: Whether the network goes through ``torch.compile``, and with it its backward.
         share: This process's, of a training that several take part in.
 
@@ -62,16 +63,37 @@ class Trainer:
         ContractError: the network has nothing to train, or returns what the contract does not allow.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, *, compiled: bool = False, share: Share = WHOLE) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        *,
+        steps: int | None = None,
+        compiled: bool = False,
+        share: Share = WHOLE,
+    ) -> None:
         self.module = module.train()
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._adversary = adversary_of(module)
+        against = set() if self._adversary is None else set(self._adversary.parameters)
+        trained = [each for each in module.parameters() if each.requires_grad and each not in against]
         if not trained:
             raise ContractError("the network has no parameter to train, and no fit(images) to replace training")
-        self._adam = _Adam(trained, recipe.rate)
-        self._precision = recipe.precision
+        self._recipe = recipe
         self._device = trained[0].device.type
         self._forward = share.forward_of(module, torch.compile(training_forward) if compiled else training_forward)
+        self._share = share
         self._weight = share.weight(recipe.batch_size)
+        self._steps = steps or recipe.steps or 1
+        self._done = 0
+        self._progress = progress_of(module)
+        is_paced = recipe.schedule != "constant" or recipe.warmup > 0
+        # What changes from step to step is a tensor, for a graph repeats kernels.
+        self._lr = torch.zeros((), device=trained[0].device) if is_paced else None
+        lr = recipe.rate if self._lr is None else self._lr
+        self._optimisers = {"optimiser": Optimiser(trained, recipe, lr)}
+        if self._adversary is not None:
+            self._optimisers["adversary"] = Optimiser(self._adversary.parameters, recipe, lr)
+        self._average = None if recipe.ema is None else Average(network_tensors(module), recipe.ema)
 
     def compile(self, x_BCHW: Tensor) -> float:
         """Compile what a step runs, leave the network as it was, and return the seconds that it took."""
@@ -79,44 +101,83 @@ class Trainer:
         state = deepcopy(self.module.state_dict())
         self.backward(x_BCHW)
         self.module.load_state_dict(state)
-        self._adam.forget_gradients()
+        self._forget_gradients()
         return time.perf_counter() - started
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return copies, on the host, of what steps have made of the network and of Adam, by name.
+        """Return copies, on the host, of what steps have made of the network and of its optimiser, by name.
 
         Raises:
             StateError: the network's ``state_dict`` holds something that is no tensor of it.
         """
-        return copied({**_named("network", network_tensors(self.module)), **self._adam.tensors()})
+        return copied(self._tensors(self._optimisers))
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Make of the network and of Adam what `tensors` returned of others of their kind.
+    def restore(self, tensors: Mapping[str, Tensor], done: int) -> None:
+        """Make of the network and of its optimiser what `tensors` returned of others of their kind, after `done` steps.
 
         Raises:
             StateError: it is not that of a network of this kind; nothing was changed.
         """
-        adam = self._adam.like({name for name in tensors if name.startswith("adam/")})
-        own = {**_named("network", network_tensors(self.module)), **adam.tensors()}
-        put_back({name: tensor for name, tensor in tensors.items() if name.startswith(("network/", "adam/"))}, own)
-        self._adam = adam
+        optimisers = {
+            part: optimiser.like({name.removeprefix(f"{part}/") for name in tensors if name.startswith(f"{part}/")})
+            for part, optimiser in self._optimisers.items()
+        }
+        kept = ("network/", "average/", *(f"{part}/" for part in optimisers))
+        put_back({name: tensor for name, tensor in tensors.items() if name.startswith(kept)}, self._tensors(optimisers))
+        self._optimisers = optimisers
+        self._done = done
 
     @property
     def num_moments(self) -> int:
-        """How many parameters have had a gradient, and with it moments of Adam."""
-        return self._adam.num_moments
+        """How many parameters have had a gradient, and with it a state of the optimiser."""
+        return sum(optimiser.num_moments for optimiser in self._optimisers.values())
 
-    def step(self, x_BCHW: Tensor) -> Tensor:
-        """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for."""
-        self._adam.forget_gradients()
+    def paces(self, count: int) -> Tensor:
+        """Return what each of the next steps is told, (count, 2), on the device: share of the budget, learning rate."""
+        rows = [
+            (min(1.0, done / self._steps), self._recipe.rate * rate_factor(self._recipe, done, self._steps))
+            for done in range(self._done, self._done + count)
+        ]
+        return torch.tensor(rows, device=self._device)
+
+    def passed(self, count: int) -> None:
+        """Count steps that were taken by a graph."""
+        self._done += count
+
+    def step(self, x_BCHW: Tensor, pace: Tensor | None = None) -> Tensor:
+        """Take one step on a batch, and return its MSE, a scalar on the device that nobody has waited for.
+
+        Args:
+            x_BCHW: The batch.
+            pace: A row of `paces`, of a step that is captured for a graph, which counts its steps by `passed`.
+        """
+        if self._lr is not None or self._progress is not None:
+            share, rate = self.paces(1)[0] if pace is None else pace
+            if self._lr is not None:
+                self._lr.copy_(rate)
+            if self._progress is not None:
+                self._progress.copy_(share)
+        self._done += pace is None
+        self._forget_gradients()
         mse = self.backward(x_BCHW)
-        self._adam.step()
+        self._optimisers["optimiser"].step()
+        if self._adversary is not None:
+            self._step_of_adversary(self._adversary, x_BCHW)
+        if self._average is not None:
+            self._average.update()
         return mse
+
+    def finish(self) -> None:
+        """Make the network what is scored: with its averaged weights, where the recipe has such, and all done."""
+        if self._average is not None:
+            self._average.put()
+        if self._progress is not None:
+            self._progress.fill_(1.0)
 
     def backward(self, x_BCHW: Tensor) -> Tensor:
         """Find the gradients of the MSE between reconstruction and clean batch, penalty added; return the MSE."""
         version = x_BCHW._version
-        with arithmetic(self._precision, self._device):
+        with arithmetic(self._recipe.precision, self._device):
             reconstruction, penalty = self._forward(x_BCHW)
         if reconstruction.shape != x_BCHW.shape:
             raise ContractError(
@@ -136,68 +197,26 @@ class Trainer:
             torch.autograd.backward([reconstruction, penalty], [gradient, torch.full_like(penalty, self._weight)])
         return mse
 
+    def _step_of_adversary(self, adversary: Adversary, x_BCHW: Tensor) -> None:
+        """Take the adversary's own step, on the same batch, with the network as its own step has just left it."""
+        with arithmetic(self._recipe.precision, self._device):
+            loss = adversary.loss(x_BCHW)
+        gradients = torch.autograd.grad(loss, adversary.parameters, allow_unused=True)
+        # What the network's own step left there is none of its business.
+        for parameter, gradient in zip(adversary.parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else self._share.mean_gradient(gradient, self._weight)
+        self._optimisers["adversary"].step()
+
+    def _forget_gradients(self) -> None:
+        for optimiser in self._optimisers.values():
+            optimiser.forget_gradients()
+
+    def _tensors(self, optimisers: Mapping[str, Optimiser]) -> dict[str, Tensor]:
+        tensors = _named("network", network_tensors(self.module))
+        for part, optimiser in optimisers.items():
+            tensors |= _named(part, optimiser.tensors())
+        return tensors | ({} if self._average is None else _named("average", self._average.tensors()))
+
 
 def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
-
-
-_MOMENTS = ("mean", "square", "count")
-
-
-class _Adam:
-    """torch's fused Adam (Kingma & Ba 2015), called without what its class does in Python at every step."""
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
-        self._parameters = parameters
-        self._lr = lr
-        self._state: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the moments and the count of each parameter that has had a gradient, by its number."""
-        numbers = {parameter: number for number, parameter in enumerate(self._parameters)}
-        return {
-            f"adam/{numbers[parameter]}/{name}": tensor
-            for parameter, moments in self._state.items()
-            for name, tensor in zip(_MOMENTS, moments, strict=True)
-        }
-
-    @property
-    def num_moments(self) -> int:
-        return len(self._state)
-
-    def like(self, names: Collection[str]) -> "_Adam":
-        """Return another one, which has moments, all zero, of the parameters that these names are of."""
-        other = _Adam(self._parameters, self._lr)
-        for number, parameter in enumerate(self._parameters):
-            if f"adam/{number}/{_MOMENTS[0]}" in names:
-                other._state[parameter] = _no_moments(parameter)
-        return other
-
-    def forget_gradients(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def step(self) -> None:
-        """Update each parameter that has a gradient."""
-        used = [parameter for parameter in self._parameters if parameter.grad is not None]
-        for parameter in used:
-            if parameter not in self._state:
-                self._state[parameter] = _no_moments(parameter)
-        state = [self._state[parameter] for parameter in used]
-        with torch.no_grad():
-            adam(
-                list[Tensor](used),
-                [parameter.grad for parameter in used if parameter.grad is not None],
-                [mean for mean, _, _ in state],
-                [square for _, square, _ in state],
-                [],
-                [count for _, _, count in state],
-                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self._lr, weight_decay=0.0, eps=1e-8,
-                maximize=False,
-            )  # fmt: skip
-
-
-def _no_moments(parameter: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the moments, and the count of steps, that a parameter begins with."""
-    count = torch.zeros((), dtype=torch.float32, device=parameter.device)
-    return torch.zeros_like(parameter), torch.zeros_like(parameter), count

@@ -66,10 +66,13 @@ class GraphedSteps:
         if self._replay is None:
             self._pixels = torch.stack(batches)
             self._losses = torch.zeros(len(batches), device=self._pixels.device)
+            self._paces = self._trainer.paces(len(batches))
             self._replay = captured(self._step_each, self._pixels.device.type)
         else:
             torch.stack(batches, out=self._pixels)
+            self._paces.copy_(self._trainer.paces(len(batches)))
         self._replay()
+        self._trainer.passed(len(batches))
         if self._trainer.num_moments != moments:
             raise ContractError("a parameter had its first gradient after the first steps, which a graph would repeat")
         self.replays += 1
@@ -77,4 +80,4 @@ class GraphedSteps:
 
     def _step_each(self) -> None:
         for number, pixels_BCHW in enumerate(self._pixels):
-            self._losses[number].copy_(self._trainer.step(to_float(pixels_BCHW)))
+            self._losses[number].copy_(self._trainer.step(to_float(pixels_BCHW), self._paces[number]))

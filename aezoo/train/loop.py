@@ -110,7 +110,7 @@ class Training:
         self.steps = recipe.num_steps(len(images_NCHW))
         self._device = torch.device(device or images_NCHW.device)
         self._share, self._batch_size = share, recipe.batch_size
-        self._trainer = Trainer(module, recipe, compiled=compiled, share=share)
+        self._trainer = Trainer(module, recipe, steps=self.steps, compiled=compiled, share=share)
         self._graph = GraphedSteps(self._trainer) if graphed else None
         self._compile_seconds = (
             self._trainer.compile(whole_batch(images_NCHW, recipe).to(self._device)) if compiled else None
@@ -118,7 +118,7 @@ class Training:
         seed_stream(seed, Stream.TRAINING_NOISE, share.rank)
         self._done, self._seconds, self._curve = 0, 0.0, list[tuple[int, float]]()
         if resumed is not None:
-            self._trainer.restore(resumed.tensors)
+            self._trainer.restore(resumed.tensors, resumed.steps)
             set_random(resumed.tensors, resumed.streams, self._device.type)
             self._done, self._seconds, self._curve = resumed.steps, resumed.seconds, list(resumed.curve)
             if compiled:
@@ -165,8 +165,10 @@ class Training:
         self._seconds += time.perf_counter() - self._started
         return Pause(steps=self._done, state=self._state)
 
-    def trained(self) -> Trained:
-        """Return how it went."""
+    def finish(self) -> Trained:
+        """Make the network what is scored, after the last step, and return how it went."""
+        with self._stream or nullcontext():
+            self._trainer.finish()
         return Trained(
             seconds=self._seconds, curve=self._curve, compile_seconds=self._compile_seconds,
             graph_steps=GRAPH_STEPS if self._graph and self._graph.replays else None,
@@ -202,7 +204,7 @@ def train(
     while not training.is_over:
         training.give()
         on_block(training.wait())
-    return training.trained()
+    return training.finish()
 
 
 def train_side_by_side(
@@ -234,7 +236,7 @@ def train_side_by_side(
                 if pause is not None:
                     on_block(number, pause)
                     if training.is_over:
-                        results[number] = training.trained()
+                        results[number] = training.finish()
     return [results[number] for number in range(len(trainings))]
 
 

@@ -54,6 +54,14 @@ class Share:
         dist.all_reduce(weighted)
         return weighted.cpu() / self.processes
 
+    def mean_gradient(self, gradient: Tensor, weight: float) -> Tensor:
+        """Return the whole batch's gradient of a mean, from this process's, which counts for `weight` of it."""
+        if self.processes == 1:
+            return gradient
+        gradient = gradient * (weight / self.processes)
+        dist.all_reduce(gradient)
+        return gradient
+
     def of_others(self, number: int | None, device: str) -> int:
         """Return the sum of the numbers of the other processes, which all give one."""
         if self.processes == 1 or number is None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aezoo.contract.network import Half, discrete, halves, is_sparse, to_float
+from aezoo.contract.network import Half, discrete, halves, is_sparse, latent_parts, to_float
 from aezoo.contract.pixels import Pixels
 from aezoo.contract.recipe import Precision
 from aezoo.contract.shared import some
@@ -138,7 +138,7 @@ def samples_of(
         pair_of_halves = halves(module, to_float(first))
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "latents": lambda: _latents(pair_of_halves, encoded),
-            "interpolation": lambda: _interpolation(pair_of_halves, ends),
+            "interpolation": lambda: _interpolation(module, pair_of_halves, ends),
             "activity": lambda: _activity(module, pair_of_halves, encoded),
             "usage": lambda: _usage(module, encoded),
         }
@@ -191,13 +191,14 @@ def _latents(pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, A
     return {"latents": (z_NL / scale).to(torch.float16).numpy(), "scale": scale, "explained": explained}
 
 
-def _interpolation(pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, Any]:
+def _interpolation(module: nn.Module, pair: tuple[Half, Half] | None, images_NCHW: Tensor) -> dict[str, Any]:
     """Return what lies between two images: their latents, mixed evenly in steps, decoded."""
     if pair is None:
         raise _NoLatentError("it has no two halves, and so no latent")
     encode, decode = pair
     z_2L = encode(to_float(images_NCHW))
-    if not z_2L.is_floating_point():
+    parts = latent_parts(module, to_float(images_NCHW))
+    if not z_2L.is_floating_point() or (parts is not None and parts.whole):
         raise _NoLatentError("its latent is of whole numbers: nothing lies between two of them")
     shares = torch.linspace(0, 1, FRAMES, device=z_2L.device).reshape(-1, *[1] * (z_2L.ndim - 1))
     frames = decode(torch.lerp(z_2L[:1].float(), z_2L[1:].float(), shares).to(z_2L.dtype)).float()
@@ -219,4 +220,6 @@ def _usage(module: nn.Module, images_NCHW: Tensor) -> dict[str, Any]:
     if codebook is None:
         return {}
     codes = [codebook.codes(to_float(pixels)).flatten().cpu() for pixels in torch.split(images_NCHW, EVALUATION_BATCH)]
-    return {"usage": torch.bincount(torch.cat(codes), minlength=codebook.codebook_size).numpy()}
+    sizes = codebook.codebook_size
+    most = sizes if isinstance(sizes, int) else max(sizes)
+    return {"usage": torch.bincount(torch.cat(codes), minlength=most).numpy()}

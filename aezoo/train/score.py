@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.metric import Part
-from aezoo.contract.network import Half, halves, to_float
+from aezoo.contract.network import halves, to_float
 from aezoo.contract.recipe import Precision
 from aezoo.contract.shared import chunks
 from aezoo.errors import AezooError, ContractError
@@ -52,18 +52,6 @@ def image_errors(
             difference = reconstruction.to(exact).double() - to_float(pixels).to(exact).double()
             errors_B.copy_(difference.square().flatten(1).mean(1))
     return errors_N
-
-
-def active_units(
-    encode: Half, images_NCHW: Tensor, precision: Precision = "float32", device: torch.device | str | None = None
-) -> float:
-    """Return how many numbers of an image's latent are not 0, on average: evaluation mode, clean input."""
-    total = 0
-    with torch.no_grad():
-        for pixels in chunks(images_NCHW, EVALUATION_BATCH, device):
-            with arithmetic(precision, pixels.device.type):
-                total += int(torch.count_nonzero(encode(to_float(pixels))))
-    return total / len(images_NCHW)
 
 
 @dataclass(frozen=True, kw_only=True)

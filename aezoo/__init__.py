@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aezoo.contract.adapted import Adapted, ImageForm
     from aezoo.contract.architecture import Architecture, ImageShape, Variant
     from aezoo.contract.arrays import Arranged
     from aezoo.contract.dataset import Dataset
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "API_VERSION": "contract.hooks",
+    "Adapted": "contract.adapted",
     "AezooError": "errors",
     "Architecture": "contract.architecture",
     "Arranged": "contract.arrays",
@@ -48,6 +50,7 @@ _HOME = {
     "Fit": "contract.preprocessing",
     "Flat": "contract.network",
     "GatheredPixels": "contract.pixels",
+    "ImageForm": "contract.adapted",
     "ImageHead": "contract.encoded",
     "ImageShape": "contract.architecture",
     "Images": "contract.images",
@@ -89,6 +92,7 @@ _HOME = {
 
 __all__ = [
     "API_VERSION",
+    "Adapted",
     "AezooError",
     "Architecture",
     "Arranged",
@@ -103,6 +107,7 @@ __all__ = [
     "Fit",
     "Flat",
     "GatheredPixels",
+    "ImageForm",
     "ImageHead",
     "ImageShape",
     "Images",

@@ -31,6 +31,10 @@ class ContractError(AezooError):
     """An architecture, or what it built, breaks the contract of an architecture. Its trials are `invalid`."""
 
 
+class ConcernError(ContractError):
+    """An architecture is not as the contract asks, and its rows may be compared all the same: they say so in a note."""
+
+
 class RefusedError(ContractError):
     """A build function that says, in a line, that it cannot build what was asked for."""
 

@@ -250,7 +250,7 @@ class WrongLatent(Small):
 
 class LatentPair(Small):
     def encode(self, x):
-        return self.encoder(x), self.encoder(x)
+        return self.encoder(x), 1
 
     def decode(self, z):
         return self.decoder(z[0])

@@ -84,10 +84,25 @@ class Case:
         pair = halves(module, self.x_BCHW)
         if pair is None:
             raise SkipCheck(no_halves(module))
-        encode, decode = (evaluated(half) for half in pair)
+        encode, after = evaluated(pair[0]), evaluated(pair[1], seeded=False)
         if not isinstance(encode(self.x_BCHW), Tensor):
             raise SkipCheck("its latent is no tensor")
+        random = torch.get_rng_state()
+
+        def decode(latent: Tensor) -> Any:
+            # It draws on where the encoder stopped, as in a forward pass.
+            torch.set_rng_state(random)
+            return after(latent)
+
         return encode, decode
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether evaluation draws random numbers, and comes out otherwise for it."""
+        evaluate = evaluated(self.module(), seeded=False)
+        first, random = evaluate(self.x_BCHW), torch.get_rng_state()
+        second = evaluate(self.x_BCHW)
+        return not torch.equal(first, second) and not torch.equal(random, torch.get_rng_state())
 
 
 CheckFunction = Callable[[Case], str | None]

@@ -21,7 +21,7 @@ from aezoo.check.case import (
     training_output,
 )
 from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, training_forward
-from aezoo.errors import ContractError, reason_of
+from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.engine import Trainer
@@ -80,7 +80,7 @@ def check_objective(case: Case) -> str:
     if noise > 1e-6 and text == "mse":
         raise ContractError(
             f"objective says 'mse', but training_forward reconstructs otherwise than forward; say how, as in 'mse, "
-            f"corrupted input'{where}"
+            f"corrupted input' or 'mse, sampled latent'{where}"
         )
     if noise == 0 and "corrupted" in text and not (_draws_in_training(case) or _is_constant(case)):
         raise ContractError(f"objective says {text!r}, but training reconstructs as evaluation does{where}")
@@ -190,9 +190,10 @@ def check_gradients(case: Case) -> str:
         raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}{where}") from error
     if idle:
         listed = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
-        raise ContractError(
+        raise (ContractError if len(idle) == len(names) else ConcernError)(
             f"expected a gradient for each of {len(names)} trained parameters, got none in {GRADIENT_STEPS} steps for "
-            f"{listed}: use it, or set requires_grad=False{look_at(module, 'training_forward', 'forward')}"
+            f"{listed}: use it, set requires_grad=False where it is learnt otherwise or not at all, or declare "
+            f"exceptions={{'gradients': 'why'}}{look_at(module, 'training_forward', 'forward')}"
         )
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 
@@ -233,11 +234,11 @@ def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
     state = torch.get_rng_state()
     seed_stream(1, Stream.TRAINING_NOISE)
     total = 0.0
-    with torch.no_grad():
-        for _ in range(4):
-            output = training_forward(module, x_BCHW.clone())
-            total += float((output.reconstruction - x_BCHW).square().mean())
-            total += float(output.penalty.detach()) if output.penalty is not None and not against else 0.0
+    for _ in range(4):
+        # With gradients: a penalty may need some itself.
+        output = training_forward(module, x_BCHW.clone())
+        total += float((output.reconstruction.detach() - x_BCHW).square().mean())
+        total += float(output.penalty.detach()) if output.penalty is not None and not against else 0.0
     torch.set_rng_state(state)
     return total / 4
 

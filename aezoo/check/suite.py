@@ -15,23 +15,27 @@ from aezoo.check import checks, checks_of_training  # noqa: F401 - importing the
 from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.shared import some
-from aezoo.errors import RefusedError, reason_of
+from aezoo.errors import ConcernError, RefusedError, reason_of
 from aezoo.machine import is_out_of_memory
 
-IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (1, 27, 19))
-"""What an architecture is checked on, (channels, height, width): grey, colour, and a size that nothing divides."""
+IMAGE_SHAPES = ((1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 27, 19))
+"""What an architecture is checked on, (channels, height, width): grey, colour, larger, and what nothing divides."""
 Status = Literal["ok", "failed", "excepted", "refused", "skipped", "note"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How a check came out for one variant and image shape; `told` says why, or what is worth knowing."""
+    """How a check came out for one variant and image shape; `detail` says why, or what is worth knowing.
+
+    What failed and is `comparable` is a matter for the author: a bench goes on, and says so.
+    """
 
     check: str
     variant: str
     image_shape: ImageShape
     status: Status
     detail: str = ""
+    comparable: bool = False
 
 
 def sample_images(image_shape: ImageShape, count: int = 2 * BATCH, seed: int = 0) -> Tensor:
@@ -75,12 +79,12 @@ def examine(case: Case, *, quick: bool = False) -> Iterator[Finding]:
     for check in CHECKS:
         if quick and not check.quick:
             continue
-        status, detail = _run(check, case, failed)
+        status, detail, comparable = _run(check, case, failed)
         if status == "failed" and check.name in excepted:
             status, detail = "excepted", f"{excepted[check.name]} ({detail})"
         elif status == "ok" and check.name in excepted:
             detail = "declared as an exception, but met: the declaration may go"
-        if status in ("failed", "refused"):
+        if status in ("failed", "refused") and not comparable:
             failed.add(check.name)
         channels, height, width = case.images_NCHW.shape[1:]
         yield Finding(
@@ -89,27 +93,28 @@ def examine(case: Case, *, quick: bool = False) -> Iterator[Finding]:
             image_shape=(channels, height, width),
             status=status,
             detail=detail,
+            comparable=comparable and status == "failed",
         )
 
 
-def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str]:
+def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str, bool]:
     missing = [name for name in ("builds", "output", "training", *check.needs) if name in failed and name != check.name]
     if missing:
-        return "skipped", f"needs {missing[0]!r}"
+        return "skipped", f"needs {missing[0]!r}", False
     try:
         detail = check.function(case) or ""
     except SkipCheck as skip:
-        return "skipped", str(skip)
+        return "skipped", str(skip), False
     except RefusedError as error:
-        return "refused", str(error)
+        return "refused", str(error), False
     except Exception as error:
         if check.informative:
-            return "note", f"no: {reason_of(error)}"
+            return "note", f"no: {reason_of(error)}", False
         # What the device lacks is no fault of the architecture.
         if is_out_of_memory(error):
             raise
-        return "failed", reason_of(error)
-    return ("note" if check.informative else "ok"), detail
+        return "failed", reason_of(error), isinstance(error, ConcernError)
+    return ("note" if check.informative else "ok"), detail, False
 
 
 def variants_of(architecture: Architecture, label: str | None = None) -> list[Variant]:
@@ -141,6 +146,15 @@ def failures(findings: Iterable[Finding]) -> list[Finding]:
     ]
 
 
-def first_failure(findings: Iterable[Finding]) -> Finding | None:
-    """Return the first finding that failed, or that refused to build; no check after it runs."""
-    return next((finding for finding in findings if finding.status in ("failed", "refused")), None)
+def first_failure(findings: Iterable[Finding]) -> tuple[Finding | None, list[str]]:
+    """Return the first finding that failed, or that refused to build, and no check after it runs.
+
+    What failed before it, and keeps no row from being compared, is told beside it, a line each.
+    """
+    concerns = []
+    for finding in findings:
+        if finding.comparable:
+            concerns.append(finding.detail)
+        elif finding.status in ("failed", "refused"):
+            return finding, concerns
+    return None, concerns

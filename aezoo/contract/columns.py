@@ -174,6 +174,10 @@ COLUMNS = (
         meaning="checks of the contract that its author declared as not met; the notes have the reasons",
     ),
     Column(
+        name="adapted", kind="text", shown=False,
+        meaning="what is done to its images, and to its penalty, for it is a network of somebody else's",
+    ),
+    Column(
         name="lr", format=_in("g"),
         meaning="the variant's own learning rate, where the recipe has several; `*` marks one at the edge of the list",
     ),
@@ -206,8 +210,8 @@ GROUPED = tuple(
         "group", "group_rank", "group_rank_low", "group_rank_high", "variant", "test_mse", "test_mse_low",
         "test_mse_high", "vs_pca", "against_pca", "num_params", "train_images_per_s", "train_spread",
         "infer_images_per_s", "infer_spread", "peak_memory_mb", "objective", "latent_size", "bits", "coded_bits",
-        "active_units", "support_bits", "seeds", "status", "deterministic", "same_start", "exceptions", "baseline",
-        "lr", "lr_at_edge",
+        "active_units", "support_bits", "seeds", "status", "deterministic", "same_start", "exceptions", "adapted",
+        "baseline", "lr", "lr_at_edge",
     )
     for column in COLUMNS if column.name == name
 )  # fmt: skip

@@ -15,6 +15,7 @@ from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_
 from aezoo.check.resume import resumption_fault
 from aezoo.check.shares import share_notes
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
+from aezoo.contract.adapted import adaptations_of
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
 from aezoo.contract.network import (
@@ -134,15 +135,20 @@ def preflight(
         # Measured first: what the checks leave in the heap would be counted as no memory at all.
         facts = _measure(variant, images_NCHW, examples_NCHW, recipe, compiled=compiled)
     except Exception as error:
-        fault = None if is_out_of_memory(error) else first_failure(suite)
+        fault = None if is_out_of_memory(error) else first_failure(suite)[0]
         if fault is None or fault.check == "builds":
             raise
         # The suite names the fault better than what came of it.
         raise ContractError(fault.detail) from error
-    failure = first_failure(suite)
+    failure, concerns = first_failure(suite)
     if failure is not None:
         raise (RefusedError if failure.status == "refused" else ContractError)(failure.detail)
-    facts = facts.model_copy(update={"deterministic": is_deterministic(variant, images_NCHW, recipe)})
+    facts = facts.model_copy(
+        update={
+            "deterministic": is_deterministic(variant, images_NCHW, recipe),
+            "notes": [*facts.notes, *concerns],
+        }
+    )
     if not facts.closed_form:
         notes = share_notes(variant, images_NCHW, recipe, facts.layout, processes) if processes > 1 else []
         forgotten = None
@@ -233,6 +239,7 @@ def _measure(
         same_start=starts_the_same(variant, images_NCHW),
         notes=notes_of(module, examples_BCHW),
         exceptions=dict(variant.architecture.exceptions),
+        adaptations=adaptations_of(module),
         flops_per_image=flops.get_total_flops(),
         closed_form=is_closed_form(module),
         step_seconds=0.0,

@@ -37,7 +37,7 @@ FAILURES = 100
 ALL = "all"
 """The choice of all groups at once."""
 _EXTRA = (
-    "latent_size", "bits", "coded_bits", "active_units", "support_bits", "latent_parts", "adversary_params",
+    "latent_size", "bits", "coded_bits", "active_units", "support_bits", "latent_parts", "adapted", "adversary_params",
     "flops_per_image",    "train_flops_per_image", "layout", "precision",
 )  # fmt: skip
 """Columns that the table of a page can show beside those that it shows."""

@@ -118,21 +118,21 @@ class TrialRecord(TrialPlan):
     they are not kept; `samples_sha256` is that of what was kept to be looked at, and `samples_missing` why nothing was.
     `deterministic` says whether the preflight, which takes the same steps twice, came to the
     same network twice. `layout` is how its weights lay in memory.
-    `exceptions` holds the checks of the contract that the plugin's author declared as not met,
-    each with the reason. `latent_parts` are the shapes of what a latent of several parts consists of, by name;
-    `adversary_params` are those of a network's adversary, which no image goes through; `progress`
-    says whether it was told, before each step, the share of the budget that is done. `latent_bits`, of a discrete
-    latent, are the bits that an image's codes take, and `coded_bits` those of a test image, on average, in an ideal
-    code for the training images' codes; `active_units`, of a sparse one, how many of a test image's numbers are not 0,
-    on average, and `support_bits` what tells which. `peak_memory_bytes` is what the trial added to its process's
-    resident memory at its peak; `peak_device_memory_bytes` is what it held on an accelerator; those of `infer` are for
-    building the network and reconstructing one batch. FLOPs count a multiplication and an addition as two, those of
-    training with the backward pass. `compile_seconds` are apart from `train_seconds`. `resumed_at` holds the steps from
-    whose checkpoint it went on after an interruption; its seconds are then those of all parts, and `peak_memory_bytes`
-    that of the first one before its first checkpoint. `graph_steps` is how many steps one CUDA graph took, and null
-    where each was taken on its own, on an NVIDIA device for the reason `graph_missing`. `side_by_side` counts the
-    trials, this one among them, that trained at the same time in one process; `train_seconds` are those of all, and how
-    much memory each took is not known.
+    `exceptions` holds the checks of the contract that the plugin's author declared as not met, each with the reason;
+    `adaptations` what is done to images for a network of somebody else's. `latent_parts` are the shapes of what a
+    latent of several parts consists of, by name; `adversary_params` are those of a network's adversary, which no image
+    goes through; `progress` says whether it was told, before each step, the share of the budget that is done.
+    `latent_bits`, of a discrete latent, are the bits that an image's codes take, and `coded_bits` those of a test
+    image, on average, in an ideal code for the training images' codes; `active_units`, of a sparse one, how many of a
+    test image's numbers are not 0, on average, and `support_bits` what tells which. `peak_memory_bytes` is what the
+    trial added to its process's resident memory at its peak; `peak_device_memory_bytes` is what it held on an
+    accelerator; those of `infer` are for building the network and reconstructing one batch. FLOPs count a
+    multiplication and an addition as two, those of training with the backward pass. `compile_seconds` are apart from
+    `train_seconds`. `resumed_at` holds the steps from whose checkpoint it went on after an interruption; its seconds
+    are then those of all parts, and `peak_memory_bytes` that of the first one before its first checkpoint.
+    `graph_steps` is how many steps one CUDA graph took, and null where each was taken on its own, on an NVIDIA device
+    for the reason `graph_missing`. `side_by_side` counts the trials, this one among them, that trained at the same time
+    in one process; `train_seconds` are those of all, and how much memory each took is not known.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -164,6 +164,7 @@ class TrialRecord(TrialPlan):
     same_start: bool = False
     layout: Layout | None = None
     exceptions: dict[str, str] = {}
+    adaptations: list[str] = []
     notes: list[str] = []
     flops_per_image: Count | None = None
     train_flops_per_image: Count | None = None
@@ -213,6 +214,7 @@ class Preflight(FrozenModel):
     same_start: bool = False
     layout: Layout = "contiguous"
     exceptions: dict[str, str] = {}
+    adaptations: list[str] = []
     notes: list[str] = []
     flops_per_image: Count
     train_flops_per_image: Count | None = None

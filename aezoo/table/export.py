@@ -27,7 +27,8 @@ _TRIAL = {
     "test_mse": "number", "validation_mse": "number", "train_mse": "number", "num_params": "integer",
     "latent_shape": "text", "latent_size": "integer", "latent_kind": "text", "latent_bits": "number",
     "coded_bits": "number", "active_units": "number", "support_bits": "number", "adversary_params": "integer",
-    "progress": "flag", "latent_parts": "text", "deterministic": "flag", "same_start": "flag", "layout": "text",
+    "adaptations": "text", "progress": "flag", "latent_parts": "text", "deterministic": "flag", "same_start": "flag",
+    "layout": "text",
     "flops_per_image": "integer", "train_flops_per_image": "integer", "train_seconds": "number",
     "compile_seconds": "number", "peak_memory_bytes": "integer", "peak_device_memory_bytes": "integer",
     "infer_peak_memory_bytes": "integer", "infer_peak_device_memory_bytes": "integer", "threads": "integer",
@@ -137,6 +138,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     row |= {
         "hyperparameters": json.dumps(record.hyperparameters, sort_keys=True),
         "latent_shape": None if record.latent_shape is None else "x".join(map(str, record.latent_shape)),
+        "adaptations": "; ".join(record.adaptations) or None,
         "latent_parts": json.dumps(record.latent_parts) if record.latent_parts else None,
     }
     row |= {column: getattr(record.plugin, name) for name, column in _PLUGIN.items()}

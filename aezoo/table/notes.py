@@ -234,6 +234,7 @@ def _plugin_notes(run: RunDirectory) -> list[str]:
                 f"exception: {variant}: {name!r} is not met, by its author's declaration: {reason}"
                 for name, reason in record.exceptions.items()
             ]
+            lines += [f"adapted: {variant}: {what}" for what in record.adaptations]
             lines += [f"note: {variant}: {note}" for note in record.notes]
             if starts_the_same(records):
                 lines.append(f"note: {variant}: every seed starts from the same weights, so that its interval is none")

@@ -204,6 +204,7 @@ def _status(row: Mapping[str, Any]) -> str:
     text = str(row["status"])
     text += ", not deterministic" if row["deterministic"] == "no" else ""
     text += ", same start" if row["same_start"] == "yes" else ""
+    text += "" if pd.isna(row["adapted"]) else ", adapted"
     return text + ("" if pd.isna(row["exceptions"]) else f", except {plain(row['exceptions'])}")
 
 

@@ -133,6 +133,7 @@ def _row(
     if built:
         deterministic = {record.deterministic for record in records}
         row["exceptions"] = ", ".join(built.exceptions) or None
+        row["adapted"] = "; ".join(built.adaptations) or None
         row["same_start"] = "yes" if starts_the_same(records) else None
         row["deterministic"] = "no" if False in deterministic else "yes" if deterministic == {True} else None
         names = (

@@ -1,0 +1,313 @@
+"""How a network of somebody else's is read: what it takes, what it returns, what its latent and its penalty are.
+
+Nothing is adapted in silence: `Adapted.adaptations` says what was, and the row of its trials does too.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aezoo.contract.architecture import ImageShape
+from aezoo.contract.network import TrainingOutput
+from aezoo.errors import AezooError, ContractError
+
+Read = Callable[[Any], Tensor] | str | int
+"""What of a network's output is meant: a function of it, or a name or a number of its parts."""
+Call = Callable[[Any, Any], Any] | str
+"""A function of the module and a batch, or the name of one of the module's methods."""
+GREY = 3
+"""The channels that grey images are repeated to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageForm:
+    """The form in which a network takes and gives images, where that is not the harness's.
+
+    Args:
+        shape: The harness's images, (channels, height, width): what the build function is given.
+        range: What pixels go from and to, in place of [0, 1].
+        logits: Whether its output is logits, and a sigmoid makes pixels of them.
+        multiple: Sides are padded to a multiple of this, on the right and below, with what is 0 to the harness;
+            reconstructions are cropped again.
+        at_least: Sides are padded to this, likewise.
+        channels: Grey images are repeated to so many channels, and their reconstructions averaged over them.
+        flat: Whether it works on flat images, (B, channels · height · width).
+    """
+
+    shape: ImageShape
+    range: tuple[float, float] = (0.0, 1.0)
+    logits: bool = False
+    multiple: int = 1
+    at_least: int = 1
+    channels: int | None = None
+    flat: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = self.range
+        if not low < high:
+            raise AezooError(f"range must be the least and the greatest pixel, such as (-1, 1), but is {self.range}")
+        if self.logits and self.range != (0.0, 1.0):
+            raise AezooError(f"logits are of pixels in [0, 1], but range is {self.range}")
+        for name in ("multiple", "at_least"):
+            if getattr(self, name) < 1:
+                raise AezooError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if self.channels not in (None, self.shape[0]) and self.shape[0] != 1:
+            raise AezooError(
+                f"it takes images of {self.channels} channels, but these have {self.shape[0]}: grey ones are repeated "
+                "to them, and no others"
+            )
+
+    @property
+    def taken(self) -> ImageShape:
+        """The images that the network gets, (channels, height, width)."""
+        _, height, width = self.shape
+        sides = (math.ceil(max(side, self.at_least) / self.multiple) * self.multiple for side in (height, width))
+        return (self.channels or self.shape[0], *sides)  # type: ignore[return-value]
+
+    @property
+    def told(self) -> list[str]:
+        """What it does to images, a line each."""
+        (channels, *sides), (own_channels, *own_sides) = self.shape, self.taken
+        told = []
+        if own_channels != channels:
+            told.append(f"grey is repeated to {own_channels} channels, and averaged back")
+        if own_sides != sides:
+            size, own = ("x".join(map(str, each)) for each in (sides, own_sides))
+            told.append(f"images are padded with 0 from {size} to {own}, and cropped again")
+        if self.range != (0.0, 1.0):
+            told.append(f"pixels are in [{self.range[0]:g}, {self.range[1]:g}] inside")
+        if self.logits:
+            told.append("a sigmoid makes pixels of its output")
+        if self.flat:
+            told.append("images are flat inside")
+        return told
+
+    def taking(self, x_BCHW: Tensor) -> Tensor:
+        """Return the harness's images as the network takes them."""
+        channels, height, width = self.taken
+        x_BCHW = x_BCHW.expand(-1, channels, -1, -1)
+        x_BCHW = F.pad(x_BCHW, (0, width - x_BCHW.shape[3], 0, height - x_BCHW.shape[2]))
+        low, high = self.range
+        if self.range != (0.0, 1.0):
+            x_BCHW = low + (high - low) * x_BCHW
+        return x_BCHW.flatten(1) if self.flat else x_BCHW
+
+    def giving(self, y: Tensor) -> Tensor:
+        """Return what the network gives as the harness's images.
+
+        Raises:
+            ContractError: it is of another shape.
+        """
+        expected = (math.prod(self.taken),) if self.flat else self.taken
+        if not isinstance(y, Tensor) or tuple(y.shape[1:]) != expected:
+            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ContractError(f"expected reconstructions of shape (B, {', '.join(map(str, expected))}), got {got}")
+        y = y.reshape(len(y), *self.taken)
+        channels, height, width = self.shape
+        low, high = self.range
+        y = y[..., :height, :width]
+        if y.shape[1] != channels:
+            y = y.mean(1, keepdim=True)
+        if self.logits:
+            return torch.sigmoid(y)
+        return y if self.range == (0.0, 1.0) else (y - low) / (high - low)
+
+
+class Adapted(nn.Module):
+    """A network of somebody else's, and how it is read, a line each. What is not said is as in any network.
+
+    In evaluation it is ``decode(encode(x))`` where both are given, else what `reconstruct` reads of its output; in
+    training the latter, where it is given.
+
+    Args:
+        module: The network.
+        reconstruct: Where in its output the reconstruction is: ``"sample"``, ``0``, ``lambda out: out[0].mean``.
+        encode: Its latent, a tensor or several: ``lambda module, x: module.encode(x).latent_dist.mode()``, or the name
+            of a method, ``"encode"``.
+        decode: The reconstruction from a latent: ``lambda module, z: module.decode(z).sample``, or a method's name.
+        call: How it is called, where that is not ``module(x)``: ``lambda module, x: module({"data": x})``.
+        penalty: Where in its output the penalty is that it adds to a reconstruction loss: a scalar, or (B,).
+        per: What that loss is over: ``"image"``, a sum over its pixels, so that the penalty is divided by their number;
+            ``"pixel"``, a mean.
+        weight: What the penalty is multiplied by beside: 2 where the loss is half of the squared error.
+        image: The form in which it takes images.
+        objective: What is optimised, ``"mse + kl"``; by default ``"mse"``, or with a penalty ``"mse + penalty"``.
+        codes: Of a discrete latent, as `encode`: int64, (B, count).
+        from_codes: The latent of codes, as `decode`.
+        codebook_size: How many codes there are.
+        sparse: Whether its latent is read in numbers that are not 0.
+
+    Raises:
+        AezooError: something of this is not as it must be.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        reconstruct: Read | None = None,
+        encode: Call | None = None,
+        decode: Call | None = None,
+        call: Call | None = None,
+        penalty: Read | None = None,
+        per: Literal["image", "pixel"] | None = None,
+        weight: float = 1.0,
+        image: ImageForm | None = None,
+        objective: str | None = None,
+        codes: Call | None = None,
+        from_codes: Call | None = None,
+        codebook_size: int | tuple[int, ...] | None = None,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise AezooError(f"Adapted takes an nn.Module, but got {type(module).__name__}")
+        if (encode is None) != (decode is None):
+            given, missing = ("encode", "decode") if decode is None else ("decode", "encode")
+            raise AezooError(f"a latent has two halves, but there is {given} without {missing}")
+        if penalty is not None and per not in ("image", "pixel"):
+            raise AezooError(
+                "a penalty stands beside a loss: give per='image' where that is a sum over an image, per='pixel' "
+                f"where it is a mean, but got {per!r}"
+            )
+        if (codes, from_codes, codebook_size).count(None) not in (0, 3):
+            raise AezooError("a discrete latent has codes, from_codes and codebook_size: give all three, or none")
+        self.module = module
+        self.image = image
+        self.objective = objective or ("mse" if penalty is None else "mse + penalty")
+        self.sparse = sparse
+        if codebook_size is not None:
+            self.codebook_size = codebook_size
+        self._reads = {"reconstruct": reconstruct, "penalty": penalty}
+        self._per, self._penalty_weight = per, weight
+        calls = {"encode": encode, "decode": decode, "call": call, "codes": codes, "from_codes": from_codes}
+        self._calls = {name: _bound(name, how, module) for name, how in calls.items() if how is not None}
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is given is there: whoever has halves is held to them.
+        if name in _HALVES and name in self.__dict__.get("_calls", {}):
+            return MethodType(_HALVES[name], self)
+        return super().__getattr__(name)
+
+    @property
+    def adaptations(self) -> list[str]:
+        """What is done to images and penalty that the network itself does not do, a line each."""
+        told = [] if self.image is None else self.image.told
+        if self._reads["penalty"] is not None:
+            over = "over the pixels of an image" if self._per == "image" else "as it stands"
+            times = "" if self._penalty_weight == 1 else f", times {self._penalty_weight:g}"
+            told = [*told, f"its penalty counts {over}{times}"]
+        return told
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct images (B, C, H, W)."""
+        if "encode" in self._calls:
+            return _decoded(self, _encoded(self, x))
+        return self.training_forward(x).reconstruction
+
+    def training_forward(self, x: Tensor) -> TrainingOutput:
+        """Reconstruct images (B, C, H, W) as the network does while it trains, with its penalty."""
+        reads = {name: read for name, read in self._reads.items() if read is not None}
+        if "encode" in self._calls and not reads:
+            return TrainingOutput(self(x))
+        taken = x if self.image is None else self.image.taking(x)
+        output = self._made("call", taken) if "call" in self._calls else self.module(taken)
+        made = {name: read_of(output, read, name) for name, read in reads.items()}
+        reconstruction = made.get("reconstruct", output)
+        if self.image is not None:
+            reconstruction = self.image.giving(reconstruction)
+        penalty = made.get("penalty")
+        if penalty is not None:
+            pixels = x[0].numel() if self._per == "image" else 1
+            penalty = penalty.mean() * (self._penalty_weight / pixels)
+        return TrainingOutput(reconstruction, penalty)
+
+    def _made(self, name: str, batch: Any) -> Any:
+        how = self._calls[name]
+        return getattr(self.module, how)(batch) if isinstance(how, str) else how(self.module, batch)
+
+
+def _encoded(self: Adapted, x: Tensor) -> Any:
+    return self._made("encode", x if self.image is None else self.image.taking(x))
+
+
+def _decoded(self: Adapted, z: Any) -> Tensor:
+    y = self._made("decode", z)
+    return y if self.image is None else self.image.giving(y)
+
+
+def _codes(self: Adapted, x: Tensor) -> Tensor:
+    return self._made("codes", x if self.image is None else self.image.taking(x))  # type: ignore[no-any-return]
+
+
+def _from_codes(self: Adapted, codes: Tensor) -> Any:
+    return self._made("from_codes", codes)
+
+
+_HALVES: Mapping[str, Callable[..., Any]] = {
+    "encode": _encoded, "decode": _decoded, "codes": _codes, "from_codes": _from_codes,
+}  # fmt: skip
+
+
+def adaptations_of(module: nn.Module) -> list[str]:
+    """Return what is done to images and penalty of a network of somebody else's; nothing of another network."""
+    return module.adaptations if isinstance(module, Adapted) else []
+
+
+def read_of(output: Any, read: Read, what: str) -> Any:
+    """Return a part of a network's output.
+
+    Raises:
+        ContractError: there is no such part.
+    """
+    if callable(read):
+        return read(output)
+    try:
+        if isinstance(read, int) or isinstance(output, Mapping):
+            return output[read]
+        return getattr(output, read)
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise ContractError(f"{what}={read!r}: the network returned {type(output).__name__}, which has none") from error
+
+
+def image_places(output: Any, shape: tuple[int, ...]) -> list[str | int]:
+    """Return where in a network's output there are tensors of a shape, by name or number, as `Adapted` takes it."""
+    parts: dict[str | int, Any] = {}
+    if isinstance(output, Mapping):
+        parts = dict(output)
+    elif isinstance(output, tuple | list):
+        parts = dict(enumerate(output))
+        parts |= {name: getattr(output, name) for name in getattr(output, "_fields", ())}
+    elif not isinstance(output, Tensor) and hasattr(output, "__dict__"):
+        parts = dict(vars(output))
+    return [name for name, part in parts.items() if isinstance(part, Tensor) and tuple(part.shape) == shape]
+
+
+def _bound(name: str, how: Call, module: nn.Module) -> Call:
+    """Return a call that works on whatever copy of the module it is given.
+
+    Raises:
+        AezooError: it would go on working on this one.
+    """
+    if isinstance(how, MethodType) and how.__self__ is module:
+        how = how.__name__
+    if isinstance(how, str):
+        if not callable(getattr(module, how, None)):
+            raise AezooError(f"{name}={how!r}: {type(module).__name__} has no such method")
+        return how
+    if not callable(how):
+        raise AezooError(f"{name} takes a function of the module and a batch, or a method's name, but got {how!r}")
+    held = inspect.getclosurevars(how).nonlocals.values() if isinstance(how, FunctionType) else ()
+    if any(isinstance(value, nn.Module) for value in held):
+        raise AezooError(
+            f"{name} must take the module as its first argument, as in lambda module, x: module.{name}(x): one that "
+            "holds it goes on working on it when the network is copied"
+        )
+    return how

@@ -9,6 +9,7 @@ import aezoo
 from aezoo.contract.network import to_float
 from aezoo.train.loop import fit
 from aezoo.train.score import image_errors
+from aezoo_plugins.architectures.dictionary_learning import pursue
 from aezoo_plugins.fitting import spaced
 
 
@@ -80,3 +81,42 @@ def test_a_sample_is_spread_over_all_images():
     data = torch.arange(10)
     assert spaced(data, 4).tolist() == [0, 2, 5, 7]
     assert spaced(data, 10) is data
+
+
+# Dictionary learning -------------------------------------------------------------------------------------------------
+
+
+def test_matching_pursuit_is_scikit_learns():
+    from sklearn.linear_model import orthogonal_mp
+
+    rng = torch.Generator().manual_seed(0)
+    entries = nn.functional.normalize(torch.randn(40, 30, generator=rng), dim=1)
+    x = torch.randn(25, 30, generator=rng)
+    z = pursue(x, entries, 6)
+    expected = orthogonal_mp(entries.T.double().numpy(), x.T.double().numpy(), n_nonzero_coefs=6).T
+    assert (z != 0).sum(1).tolist() == [6] * 25
+    np.testing.assert_allclose(z.numpy(), expected, atol=1e-5)
+    left = x - z @ entries
+    assert float(((left @ entries.T)[z != 0]).abs().max()) < 1e-5
+
+
+def test_matching_pursuit_stops_where_nothing_is_left_or_entries_are_alike():
+    entries = torch.eye(4).repeat(2, 1)
+    x = torch.tensor([[1.0, 0.0, -2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    z = pursue(x, entries, 6)
+    torch.testing.assert_close(z @ entries, x)
+    assert z.abs().sum(1).tolist() == [3.0, 0.0]
+
+
+def test_dictionary_learning_comes_to_the_entries_that_images_were_made_of():
+    rng = torch.Generator().manual_seed(0)
+    entries = nn.functional.normalize(torch.randn(12, 64, generator=rng), dim=1)
+    codes = torch.zeros(3000, 12)
+    codes.scatter_(1, torch.rand(3000, 12, generator=rng).topk(2).indices, torch.randn(3000, 2, generator=rng))
+    data = (128 + 90 * codes @ entries).round().clamp(0, 255).to(torch.uint8).view(-1, 1, 8, 8)
+    module = fitted("dictionary_learning[k=2,width=12]", data)
+    torch.testing.assert_close(module.entries.norm(dim=1), torch.ones(12))
+    nearest = (entries @ module.entries.T).abs().amax(1)
+    assert float(nearest.min()) > 0.98
+    # No more than rounding to bytes leaves is left: a twelfth of a level, squared.
+    assert mse(module, data) < 3 / 12 / 255**2

@@ -1,7 +1,8 @@
-"""What closed forms share: a sample of the training images, and k-means of points."""
+"""What closed forms share: a sample of the training images, k-means of points, and arithmetic in float32."""
 
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -31,3 +32,9 @@ def lloyd(points: Tensor, count: int) -> Tensor:
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = KMeans(count, n_init=1, random_state=seed).fit(points.float().cpu().numpy())
     return torch.from_numpy(fitted.cluster_centers_).to(points.device)
+
+
+def in_float32(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: searches and solvers need float32 where a recipe's layers take bfloat16."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()

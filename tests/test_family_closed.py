@@ -1,5 +1,7 @@
 """What closed forms and codecs claim of themselves, held to a computation of another kind."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,96 @@ def test_dictionary_learning_comes_to_the_entries_that_images_were_made_of():
     assert float(nearest.min()) > 0.98
     # No more than rounding to bytes leaves is left: a twelfth of a level, squared.
     assert mse(module, data) < 3 / 12 / 255**2
+
+
+# Codecs --------------------------------------------------------------------------------------------------------------
+
+LUMINANCE = """
+16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99
+"""
+"""Table K.1 of ITU-T T.81, and so quality 50."""
+
+
+def test_jpeg_rounds_the_cosine_transform_to_the_standards_table():
+    from scipy.fft import dctn, idctn
+
+    table = np.array(LUMINANCE.split(), dtype=float).reshape(8, 8)
+    data = images(20)
+    module = fitted("jpeg[quality=50]", data)
+    levels = dctn(data.numpy() - 128.0, axes=(2, 3), norm="ortho")
+    expected = np.clip(128 + idctn(np.rint(levels / table) * table, axes=(2, 3), norm="ortho"), 0, 255)
+    away = np.abs(255 * module(to_float(data)).numpy() - expected)
+    # Its transforms are of whole numbers: where a coefficient lies between two levels, they may take the other one.
+    assert (away > 1.01).mean() < 0.15
+    assert (np.abs(data.numpy() - expected) > 1.01).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits"),
+    [
+        # A block of middle grey takes 6 bits of luminance, DC 00 and end of block 1010, or 4 of chrominance, 00 and 00.
+        ((1, 28, 28), 16 * 6),
+        ((1, 32, 64), 32 * 6),
+        # Chrominance at half the sides: two times 2x2 blocks of 16x16 pixels' worth.
+        ((3, 32, 32), 16 * 6 + 2 * 4 * 4),
+        ((2, 16, 16), 2 * 4 * 6),
+    ],
+)
+def test_jpeg_takes_the_bits_of_its_huffman_codes(shape, bits):
+    module = fitted("jpeg[quality=50]", images(4, shape))
+    # 128.0 itself, which is no level: it is rounded to one.
+    assert module.bits(torch.full((3, *shape), 128.0 / 255)).tolist() == [bits] * 3
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 20), (2, 13, 9)])
+def test_what_is_left_out_of_the_bits_is_the_same_for_all_images(name, shape):
+    data = images(12, shape)
+    module = fitted(f"{name}[quality=30]", data)
+    files = module.write(to_float(data))
+    apart = set()
+    for file in files:
+        if name == "jpeg":
+            start = len(file) - 2 - module.payload(file)
+            apart.add((file[:start], file[-2:]))
+        else:
+            # The lengths in the container and the frame's tag, which counts, lie between.
+            size = 7 + module.payload(file)
+            assert len(file) == 20 + size + size % 2
+            apart.add((file[:4], file[8:16], file[23:30]))
+    assert len(apart) == 1
+    sizes = torch.tensor([8.0 * module.payload(file) for file in files]).view(12, -1).sum(1)
+    assert module.bits(to_float(data)).tolist() == sizes.tolist()
+    assert len(set(sizes.tolist())) > 1
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp"])
+def test_the_files_alone_make_the_reconstruction(name):
+    from PIL import Image
+
+    data = images(5, (3, 24, 40))
+    module = fitted(f"{name}[quality=40]", data)
+    for file, image in zip(module.write(to_float(data)), module(to_float(data)), strict=True):
+        pixels = np.asarray(Image.open(BytesIO(file))).transpose(2, 0, 1)
+        assert np.array_equal((255 * image).round().numpy(), pixels)
+
+
+def test_the_quality_is_the_highest_that_keeps_to_the_rate():
+    data = images(40, (1, 16, 16))
+    sizes = {q: float(fitted(f"jpeg[quality={q}]", data).bits(to_float(data)).mean()) for q in range(1, 101)}
+    for rate in (1.0, 2.0, 5.0):
+        quality = int(fitted(f"jpeg[rate={rate}]", data).quality)
+        assert quality == max(q for q, size in sizes.items() if size <= rate * 256)
+        assert 1 < quality < 100
+    assert int(fitted("jpeg[rate=0.01]", data).quality) == 1
+    assert int(fitted("webp[rate=0.01]", data).quality) == 0
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp"])
+def test_channels_that_are_no_colours_are_files_of_their_own(name):
+    data = images(4, (2, 16, 12))
+    pair, grey = fitted(f"{name}[quality=40]", data), fitted(f"{name}[quality=40]", data[:, :1])
+    x = to_float(data)
+    assert torch.equal(pair(x), torch.cat([grey(x[:, :1]), grey(x[:, 1:])], dim=1))
+    assert torch.equal(pair.bits(x), grey.bits(x[:, :1]) + grey.bits(x[:, 1:]))

@@ -18,7 +18,7 @@ def spaced(images: Tensor, most: int) -> Tensor:
 def lloyd(points: Tensor, count: int) -> Tensor:
     """Return `count` centroids (count, D), float32, of points (N, D): Lloyd's algorithm from k-means++, on one thread.
 
-    Of fewer points each is a centroid, in turn, which leaves no error. Where few points are distinct, centroids coincide.
+    Of fewer points each is a centroid, in turn, which leaves no error. Where few are distinct, centroids coincide.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

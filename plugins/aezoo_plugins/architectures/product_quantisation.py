@@ -15,7 +15,7 @@ PER_CENTROID = 64
 
 
 class ProductQuantisation(aezoo.Autoencoder):
-    """Answer with the nearest centroid of each patch's own codebook. Where the patches lie is all that is known of them.
+    """Answer with the nearest centroid of each patch's own codebook, at its own place.
 
     The codebooks are independent, and their product has K^count images. What the patches say of each other is not used.
     """

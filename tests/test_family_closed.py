@@ -215,3 +215,63 @@ def test_channels_that_are_no_colours_are_files_of_their_own(name):
     x = to_float(data)
     assert torch.equal(pair(x), torch.cat([grey(x[:, :1]), grey(x[:, 1:])], dim=1))
     assert torch.equal(pair.bits(x), grey.bits(x[:, :1]) + grey.bits(x[:, 1:]))
+
+
+# Fixed transforms ----------------------------------------------------------------------------------------------------
+
+ZONAL = ["dct", "dct[block=4]", "haar"]
+
+
+@pytest.mark.parametrize("text", ZONAL)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (2, 13, 1)], ids=str)
+def test_a_transform_keeps_all_energy_and_is_undone_by_its_transpose(text, shape):
+    module = aezoo.create(text, image_shape=shape)
+    identity = torch.eye(shape[0] * shape[1] * shape[2], dtype=torch.float64)
+    forth, back = (f(identity.view(-1, *shape)).flatten(1) for f in (module.analyse, module.synthesise))
+    torch.testing.assert_close(forth @ forth.T, identity)
+    torch.testing.assert_close(back, forth.T)
+
+
+@pytest.mark.parametrize("name", ZONAL)
+@pytest.mark.parametrize("kept", [1, 20, 70])
+def test_what_is_discarded_is_what_is_lost(name, kept):
+    """Of images that are neither centred nor of one size of transform, in all channels together."""
+    data = images(50, (2, 7, 5))
+    text = name[:-1] + f",latent_dim={kept}]" if "[" in name else f"{name}[latent_dim={kept}]"
+    module = fitted(text, data)
+    x = data.double() / 255
+    variances = module.analyse(x - x.mean(0)).square().mean(0).flatten().sort(descending=True).values
+    assert mse(module, data) == pytest.approx(float(variances[kept:].sum()) / 70, rel=1e-4, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dct[latent_dim=1]", "haar[latent_dim=1]"])
+def test_images_that_are_plain_need_one_coefficient_beside_the_mean(name):
+    levels = torch.tensor([10, 60, 200, 250], dtype=torch.uint8)
+    plain = levels.view(4, 1, 1, 1).expand(4, 1, 11, 6).contiguous()
+    assert mse(fitted(name, plain), plain) < 1e-12
+
+
+def test_haar_is_the_pyramid_of_averages_and_differences():
+    module = aezoo.create("haar", image_shape=(1, 8, 4))
+    x = torch.rand(3, 1, 8, 4, dtype=torch.float64)
+    z = module.analyse(x)
+    low = x
+    for height, width in ((4, 2), (2, 1)):
+        a, b, c, d = low[..., ::2, ::2], low[..., ::2, 1::2], low[..., 1::2, ::2], low[..., 1::2, 1::2]
+        torch.testing.assert_close(z[..., :height, width : 2 * width], (a - b + c - d) / 2)
+        torch.testing.assert_close(z[..., height : 2 * height, :width], (a + b - c - d) / 2)
+        torch.testing.assert_close(z[..., height : 2 * height, width : 2 * width], (a - b - c + d) / 2)
+        low = (a + b + c + d) / 2
+    torch.testing.assert_close(z[..., 1, 0], (low[..., 0, 0] - low[..., 1, 0]) / 2**0.5)
+    torch.testing.assert_close(z[..., 0, 0], x.sum((2, 3)) / 32**0.5)
+
+
+def test_the_blocks_of_a_dct_are_each_transformed_by_themselves_and_the_last_may_be_shorter():
+    from scipy.fft import dctn
+
+    module = aezoo.create("dct[block=4]", image_shape=(1, 10, 4))
+    x = torch.rand(2, 1, 10, 4, dtype=torch.float64)
+    z = module.analyse(x).numpy()
+    for top, bottom in ((0, 4), (4, 8), (8, 10)):
+        expected = dctn(x[:, :, top:bottom].numpy(), axes=(2, 3), norm="ortho")
+        np.testing.assert_allclose(z[:, :, top:bottom], expected, atol=1e-12)

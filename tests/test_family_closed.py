@@ -275,3 +275,144 @@ def test_the_blocks_of_a_dct_are_each_transformed_by_themselves_and_the_last_may
     for top, bottom in ((0, 4), (4, 8), (8, 10)):
         expected = dctn(x[:, :, top:bottom].numpy(), axes=(2, 3), norm="ortho")
         np.testing.assert_allclose(z[:, :, top:bottom], expected, atol=1e-12)
+
+
+# Factors, kernels, random features -----------------------------------------------------------------------------------
+
+
+def test_nmf_encodes_by_non_negative_least_squares():
+    from scipy.optimize import nnls
+
+    data = images(80)
+    module = fitted("nmf[latent_dim=6]", data)
+    x, parts = to_float(data), module.parts
+    z = module.encode(x)
+    expected = np.stack([nnls(parts.T.double().numpy(), one)[0] for one in x.flatten(1).double().numpy()])
+    np.testing.assert_allclose(z.numpy(), expected, atol=1e-3 * expected.max())
+    assert float(parts.min()) >= 0
+    assert (expected == 0).any()
+    assert mse(module, data) < 1.02 * nmf_by_multiplication(x.flatten(1).double(), 6)
+    assert mse(module, data) > mse(fitted("pca[latent_dim=6]", data), data)
+
+
+def nmf_by_multiplication(x: Tensor, rank: int) -> float:
+    """Return the error that Lee and Seung's multiplicative updates come to."""
+    rng = torch.Generator().manual_seed(0)
+    codes, parts = (torch.rand(*shape, generator=rng).double() for shape in ((len(x), rank), (rank, x.shape[1])))
+    for _ in range(2000):
+        codes *= (x @ parts.T) / (codes @ parts @ parts.T)
+        parts *= (codes.T @ x) / (codes.T @ codes @ parts)
+    return float((codes @ parts - x).square().mean())
+
+
+def test_ica_loses_what_pca_loses_and_its_components_are_white():
+    data = images(300)
+    module = fitted("ica[latent_dim=5]", data)
+    assert mse(module, data) == pytest.approx(mse(fitted("pca[latent_dim=5]", data), data), rel=1e-5)
+    z = module.encode(to_float(data)).double()
+    torch.testing.assert_close(z.T @ z / 300, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-4)
+
+
+def test_ica_finds_the_sources_that_pca_mixes():
+    rng = torch.Generator().manual_seed(0)
+    sources = torch.rand(4000, 3, generator=rng) - 0.5
+    patterns = torch.randn(3, 16, generator=rng)
+    data = (128 + 60 * sources @ patterns).round().clamp(0, 255).to(torch.uint8).view(-1, 1, 4, 4)
+    likeness = []
+    for name in ("ica", "pca"):
+        z = fitted(f"{name}[latent_dim=3]", data).encode(to_float(data))
+        likeness.append(float(torch.corrcoef(torch.cat([z, sources], 1).T)[:3, 3:].abs().amax(0).min()))
+    assert likeness[0] > 0.99
+    assert likeness[1] < 0.9
+
+
+def test_ica_of_fewer_images_than_components_is_pcas_too():
+    data = images(4)
+    assert mse(fitted("ica[latent_dim=9]", data), data) < 1e-9
+
+
+def test_with_all_images_as_landmarks_kernel_pca_is_scikit_learns_and_its_way_back_kernel_ridge_regression():
+    from sklearn.decomposition import KernelPCA
+    from sklearn.kernel_ridge import KernelRidge
+
+    data = images(90)
+    module = fitted("kernel_pca[landmarks=90,latent_dim=4,ridge=0.001]", data)
+    x = to_float(data).flatten(1).double().numpy()
+    width, width_back = (float(one) for one in module.widths)
+    assert width == pytest.approx(float(torch.pdist(torch.from_numpy(x)).square().median()), rel=1e-5)
+    z = module.encode(to_float(data)).double().numpy()
+    theirs = KernelPCA(4, kernel="rbf", gamma=1 / width).fit_transform(x)
+    np.testing.assert_allclose(np.abs(z), np.abs(theirs), atol=2e-4)
+    ridge = KernelRidge(alpha=0.001 * 90, kernel="rbf", gamma=1 / width_back).fit(z, x - x.mean(0))
+    np.testing.assert_allclose(
+        module.decode(torch.from_numpy(z).float()).flatten(1), ridge.predict(z) + x.mean(0), atol=1e-3
+    )
+
+
+def spots(count: int, seed: int) -> Tensor:
+    """Images of a spot at a random place: two numbers, of which pixels are a curved function."""
+    places = 7 * torch.rand(count, 2, 1, generator=torch.Generator().manual_seed(seed))
+    rows, columns = torch.exp(-((torch.arange(8) - places) ** 2) / 4).unbind(1)
+    return (255 * rows.unsqueeze(2) * columns.unsqueeze(1)).round().to(torch.uint8).unsqueeze(1)
+
+
+def test_kernel_pca_is_ahead_of_pca_where_images_are_curved_and_some_landmarks_approximate_all():
+    data, other = spots(300, 0), spots(100, 1)
+    losses = [mse(fitted(f"kernel_pca[landmarks={m},latent_dim=4]", data), other) for m in (20, 100, 300)]
+    assert losses[0] > 2 * losses[1]
+    assert losses[1] == pytest.approx(losses[2], rel=0.25)
+    assert losses[2] < 0.2 * mse(fitted("pca[latent_dim=4]", data), other)
+
+
+def test_kernel_pca_of_fewer_images_than_landmarks_knows_them_all():
+    few = images(12)
+    assert mse(fitted("kernel_pca[landmarks=40,latent_dim=11,ridge=1e-9]", few), few) < 1e-6
+
+
+def test_an_extreme_learning_machine_is_the_ridge_regression_of_pixels_on_random_sigmoids():
+    from sklearn.linear_model import Ridge
+
+    data = images(120)
+    module = fitted("random_features[features=0,latent_dim=6,ridge=0.05]", data)
+    x = to_float(data)
+    torch.testing.assert_close(module.directions @ module.directions.T, torch.eye(6))
+    assert float(module.biases.norm()) == pytest.approx(1.0, rel=1e-5)
+    z = torch.sigmoid(x.flatten(1) @ module.directions.T + module.biases).double().numpy()
+    torch.testing.assert_close(module.encode(x).double(), torch.from_numpy(z), rtol=1e-5, atol=1e-6)
+    standard = (z - z.mean(0)) / z.std(0)
+    expected = Ridge(alpha=0.05 * 120).fit(standard, x.flatten(1).double().numpy()).predict(standard)
+    np.testing.assert_allclose(module(x).flatten(1).numpy(), expected, atol=1e-4)
+
+
+def test_random_cosines_are_nearly_the_gaussian_kernels_features():
+    data = images(100)
+    module = aezoo.create("random_features[features=20000,latent_dim=6]", image_shape=(1, 8, 8))
+    z = module.encode(to_float(data))
+    with torch.no_grad():
+        module.shift.copy_(z.mean(0))
+        module.scale.copy_(z.std(0, correction=0))
+    features = module.features_of(z) / 20_000**0.5
+    standard = (z - z.mean(0)) / z.std(0, correction=0)
+    kernel = torch.exp(-torch.cdist(standard, standard).square() / 12)
+    assert float((features @ features.T - kernel).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("kernel_pca[landmarks=3]", "landmarks must be at least latent_dim, 16, but is 3"),
+        ("kernel_pca[ridge=0.0]", "ridge must be above 0"),
+        ("random_features[features=-1]", "features must be 0, for none, or more, but is -1"),
+        ("dictionary_learning[k=300]", "k must be 1 to 256, the width, but is 300"),
+        ("product_quantisation[patch=0]", "patch must be at least 1"),
+        ("jpeg[quality=0]", "quality must be 1 to 100, but is 0"),
+        ("webp[quality=101]", "quality must be 0 to 100, but is 101"),
+        ("jpeg[rate=0.0]", "rate must be above 0, in bits a pixel, but is 0.0"),
+        ("dct[block=0]", "block must be at least 1"),
+        ("haar[latent_dim=65]", "latent_dim must be 1 to 64"),
+        ("nmf[latent_dim=0]", "latent_dim must be 1 to 64"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(text, told):
+    with pytest.raises(aezoo.AezooError, match=told):
+        aezoo.create(text, image_shape=(1, 8, 8))

@@ -54,23 +54,22 @@ class RandomFeatures(aezoo.Autoencoder):
     def fit(self, images: Tensor) -> None:
         """Standardise the latents of images (N, C, H, W), uint8, and solve the ridge regression, in float64."""
         count = len(images)
-        home = self.directions.dtype
-        self.double()
-        codes = torch.cat([self.encode(chunk) for chunk in float_chunks(images)])
+        codes = torch.cat([self.encode(chunk.float()) for chunk in float_chunks(images)]).double()
         self.shift.copy_(codes.mean(0))
         self.scale.copy_(codes.std(0, correction=0).clamp(min=1e-12))
-        total, mean = 0.0, 0.0
+        centre, mean = 0.0, 0.0
         for chunk in float_chunks(images):
-            total, mean = total + self.features_of(self.encode(chunk)).sum(0), mean + chunk.sum(0)
-        self.centre.copy_(total / count)
-        self.mean.copy_(mean / count)
+            # In float32, as the network has them.
+            features = self.features_of(self.encode(chunk.float())).double()
+            centre, mean = centre + features.sum(0) / count, mean + chunk.sum(0) / count
         gram, cross = 0.0, 0.0
         for chunk in float_chunks(images):
-            features = self.features_of(self.encode(chunk)) - self.centre
-            gram, cross = gram + features.T @ features, cross + features.T @ (chunk - self.mean)
+            features = self.features_of(self.encode(chunk.float())).double() - centre
+            gram, cross = gram + features.T @ features, cross + features.T @ (chunk - mean)
         gram.diagonal().add_(self.ridge * count)
+        self.centre.copy_(centre)
+        self.mean.copy_(mean)
         self.back.copy_(torch.linalg.solve(gram, cross))
-        self.to(home)
 
 
 def build(
@@ -94,7 +93,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `random_features`."""
     yield aezoo.Architecture(
         name="random_features",
-        seed_spread="narrow",
+        seed_spread="wide",
         build=build,
         summary="Random hidden layers and a ridge regression to the pixels: an extreme learning machine's autoencoder",
         reference="Kasun et al. 2013, IEEE Intelligent Systems 28(6); features: Rahimi & Recht 2007, NIPS",

@@ -110,8 +110,17 @@ def test_matching_pursuit_stops_where_nothing_is_left_or_entries_are_alike():
     assert z.abs().sum(1).tolist() == [3.0, 0.0]
 
 
-def test_dictionary_learning_comes_to_the_entries_that_images_were_made_of():
+def test_matching_pursuit_in_fewer_dimensions_than_it_may_choose_entries_takes_no_sum_of_those_that_it_has():
     rng = torch.Generator().manual_seed(0)
+    entries = nn.functional.normalize(torch.randn(12, 4, generator=rng), dim=1)
+    x = torch.randn(50, 4, generator=rng)
+    z = pursue(x, entries, 9)
+    torch.testing.assert_close(z @ entries, x, rtol=1e-3, atol=1e-4)
+    assert (z != 0).sum(1).tolist() == [4] * 50
+
+
+def test_dictionary_learning_comes_to_the_entries_that_images_were_made_of():
+    rng = torch.Generator().manual_seed(1)  # not the seed that the network starts from
     entries = nn.functional.normalize(torch.randn(12, 64, generator=rng), dim=1)
     codes = torch.zeros(3000, 12)
     codes.scatter_(1, torch.rand(3000, 12, generator=rng).topk(2).indices, torch.randn(3000, 2, generator=rng))
@@ -328,7 +337,9 @@ def test_ica_finds_the_sources_that_pca_mixes():
 
 def test_ica_of_fewer_images_than_components_is_pcas_too():
     data = images(4)
-    assert mse(fitted("ica[latent_dim=9]", data), data) < 1e-9
+    module = fitted("ica[latent_dim=9]", data)
+    assert mse(module, data) < 1e-9
+    assert float(module.encode(to_float(data))[:, 3:].abs().max()) < 1e-4
 
 
 def test_with_all_images_as_landmarks_kernel_pca_is_scikit_learns_and_its_way_back_kernel_ridge_regression():

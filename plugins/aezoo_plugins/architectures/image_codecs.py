@@ -52,9 +52,9 @@ class Codec(nn.Module):
         return planes.view(x.shape).to(x.device)
 
     def bits(self, x: Tensor) -> Tensor:
-        """Return the bits that each image of (B, C, H, W) takes, (B,), float64, headers apart."""
+        """Return the bits that each image of (B, C, H, W) takes, (B,), float64, on the host, headers apart."""
         sizes = torch.tensor([8 * self.payload(file) for file in self.write(x)], dtype=torch.float64)
-        return sizes.view(len(x), -1).sum(1).to(x.device)
+        return sizes.view(len(x), -1).sum(1)
 
     def fit(self, images: Tensor) -> None:
         """Take the quality that is asked for, or the highest at which images (N, C, H, W), uint8, keep to the rate.

@@ -49,8 +49,9 @@ def cosines_of_blocks(size: int, block: int) -> Tensor:
 def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, block: int | None = None) -> CosineTransform:
     """Build the transform with `latent_dim` coefficients, at most as many as an image has pixels.
 
-    The whole image is the textbook's. Blocks of 8x8 pixels, `block=8`, are JPEG's: coefficients then have a place, and
-    where images are alike by place that is the better choice (test MSE on mnist-5k 0.0429, of the whole 0.0495).
+    The whole image is the textbook's. Blocks of 8x8 pixels, `block=8`, are JPEG's, and want a coefficient each at
+    least: at 16, the test MSE on mnist-5k, whose margins are black, is 0.0429, and 0.0495 of the whole; on
+    photo-patches, with 48 blocks in three channels, 0.0450 and 0.0103.
     """
     if block is not None:
         check_at_least_one(block=block)

@@ -21,7 +21,9 @@ class KernelPCA(aezoo.Autoencoder):
     approximation: exact where the landmarks are all). The axes are those of all training images' features, and so are
     the regression's. A kernel's width is the median distance of two landmarks: of images there, of codes back.
 
-    The landmarks, and an image for each on the way back, are what it remembers, and count as parameters.
+    The landmarks, and an image for each on the way back, are what it remembers, and count as parameters. It is good
+    near them: at 16 numbers its test MSE is 0.0166 on mnist-5k, where PCA's is 0.0272, but 0.0104 on photo-patches,
+    whose test patches are of other parts of the photographs, and PCA's 0.0079.
     """
 
     objective = "mse, closed form"

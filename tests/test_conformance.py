@@ -520,9 +520,11 @@ def test_the_zoo_meets_the_contract(name, shape):
 
 DICTIONARIES = ("batch_topk", "gated", "jumprelu", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
 """The longer the more entries they have: a few will do here."""
+WITH_LATENT = [name for name in ZOO if name not in ("jpeg", "webp")]
+"""Files differ in length, so that those two have no latent of one size."""
 
 
-@pytest.mark.parametrize("text", [f"{name}[width=32]" if name in DICTIONARIES else f"{name}[]" for name in ZOO])
+@pytest.mark.parametrize("text", [f"{name}[width=32]" if name in DICTIONARIES else f"{name}[]" for name in WITH_LATENT])
 def test_the_zoo_takes_images_of_64_pixels_with_latents_as_large_as_at_28(text):
     """So that there is something to be ranked against. The other sizes are in the test above."""
     (variant,) = discover().select([text])

@@ -331,7 +331,10 @@ FAULTS = {
     SkipThatOpens: ("halves", "with weights a little off those that it starts from: forward is not its decoder"),
     StateThatOpens: ("bottleneck", "after it encoded other images with weights a little off"),
     ChangesItsInput: ("input", "forward changes its input in place; work on a copy: x.clone()"),
-    SamplesInEvaluation: ("evaluation", "got two: it draws random numbers; look at SamplesInEvaluation.decode"),
+    SamplesInEvaluation: (
+        "evaluation",
+        "got two: it draws random numbers, as of a sampled latent, and its score is of one draw",
+    ),
     StatefulDecoder: ("evaluation", "got two: something is kept from one call to the next"),
     BatchStatistics: ("batch", "statistics of the batch in evaluation?"),
     LatentAndMore: ("latent", "the encoder must return a latent of shape (8, ...), got tuple"),

@@ -1,5 +1,7 @@
 """What closed forms and codecs claim of themselves, held to a computation of another kind."""
 
+import itertools
+import math
 from io import BytesIO
 
 import numpy as np
@@ -8,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import aezoo
+from aezoo.check.case import latent_bits
 from aezoo.contract.network import to_float
 from aezoo.train.loop import fit
 from aezoo.train.score import image_errors
 from aezoo_plugins.architectures.dictionary_learning import pursue
-from aezoo_plugins.fitting import spaced
+from aezoo_plugins.architectures.quantised_pca import LEFT, allocate
+from aezoo_plugins.fitting import lloyd, spaced
 
 
 def images(count: int = 60, shape: aezoo.ImageShape = (1, 8, 8), seed: int = 0) -> Tensor:
@@ -427,3 +431,39 @@ def test_random_cosines_are_nearly_the_gaussian_kernels_features():
 def test_what_makes_no_sense_is_refused_in_one_line(text, told):
     with pytest.raises(aezoo.AezooError, match=told):
         aezoo.create(text, image_shape=(1, 8, 8))
+
+
+# Transform coding ----------------------------------------------------------------------------------------------------
+
+
+def test_no_allocation_of_bits_spares_more_than_the_greedy_one():
+    variances, bits = torch.tensor([5.0, 1.3, 0.9, 0.02]), 6
+    left = torch.tensor(LEFT)
+    every = [each for each in itertools.product(range(bits + 1), repeat=4) if sum(each) == bits]
+    errors = {each: float((variances * left[list(each)]).sum()) for each in every}
+    assert tuple(allocate(variances, bits).tolist()) == min(errors, key=errors.__getitem__)
+    assert int(allocate(variances, 4 * 8).min()) == 8
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_what_is_left_of_a_gaussian_is_what_lloyds_levels_leave(bits):
+    points = torch.distributions.Normal(0, 1).icdf((torch.arange(20_000) + 0.5) / 20_000)
+    levels = lloyd(points[:, None], 2**bits)[:, 0]
+    error = (points[:, None] - levels).square().min(1).values.mean()
+    assert float(error) == pytest.approx(LEFT[bits], rel=0.01)
+
+
+def test_quantised_pca_takes_its_bits_and_comes_to_pca_where_they_are_many():
+    data = images(200)
+    module = fitted("quantised_pca[bits=20]", data)
+    assert sum(math.log2(size) for size in module.codebook_size) == 20
+    assert latent_bits(module, to_float(data)) == 20
+    # Each code is that of the nearest level, and the latent tells no more.
+    coefficients = (to_float(data).flatten(1) - module.mean) @ module.axes.T
+    for number, size in enumerate(module.codebook_size):
+        nearest = (coefficients[:, number, None] - module.levels[number, :size]).abs().argmin(1)
+        assert torch.equal(module.codes(to_float(data))[:, number], nearest)
+    everything = fitted("quantised_pca[bits=512]", data)
+    assert mse(everything, data) < 0.01 * mse(module, data)
+    with pytest.raises(aezoo.AezooError, match="bits must be 1 to 512 for these images, but is 513"):
+        aezoo.create("quantised_pca[bits=513]", image_shape=(1, 8, 8))

@@ -29,6 +29,8 @@ from aezoo.train.loop import fit
 
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5
+SOUND = ("input", "penalty", "adversary", "gradients", "evaluation")
+"""Checks without which a training would tell their faults again."""
 LEARNING_STEPS = (20, 60, 200)
 """After how many steps the loss is looked at: the first time that it is lower will do."""
 
@@ -198,7 +200,7 @@ def check_gradients(case: Case) -> str:
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 
 
-@check("a few steps lower the loss", needs=("adversary", "gradients", "evaluation"), quick=False)
+@check("a few steps lower the loss", needs=SOUND, quick=False)
 def check_learns(case: Case) -> str:
     """A few steps lower the loss, the penalty included."""
     module = case.module()
@@ -245,7 +247,7 @@ def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
     return total / 4
 
 
-@check("equal seeds give equal weights", needs=("adversary", "gradients", "evaluation"), quick=False)
+@check("equal seeds give equal weights", needs=SOUND, quick=False)
 def check_seeds(case: Case) -> None:
     """Equal seeds give equal weights, before and after a step."""
     if not is_deterministic(case.variant, case.images_NCHW, case.recipe):
@@ -257,7 +259,7 @@ def check_seeds(case: Case) -> None:
 
 @check(
     "weights survive safetensors",
-    needs=("adversary", "gradients", "evaluation", "seeds"),
+    needs=(*SOUND, "seeds"),
     quick=False,
 )
 def check_state_dict(case: Case) -> None:

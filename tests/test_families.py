@@ -15,7 +15,7 @@ from aezoo.registry.names import discover
 from aezoo.train.loop import train
 from aezoo_plugins.architectures.convnext import Paint
 from aezoo_plugins.architectures.coordinate import OMEGA
-from aezoo_plugins.architectures.dc_ae import ShortcutConv, to_channels
+from aezoo_plugins.architectures.dc_ae import Down, Norm, Up, to_channels
 from aezoo_plugins.architectures.quantised import Signs
 from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
@@ -97,24 +97,40 @@ def test_the_broadcast_decoders_first_layer_is_the_convolution_of_tiled_latents(
 
 @pytest.mark.parametrize(("have", "count"), [(4, 8), (8, 4), (6, 4), (1, 3)])
 def test_dc_aes_shortcut_changes_channels_and_keeps_the_mean(have, count):
-    x = torch.rand(2, have)
+    x = torch.rand(2, have, 3, 5)
     y = to_channels(x, count)
-    assert y.shape == (2, count)
+    assert y.shape == (2, count, 3, 5)
     if have % count == 0 or count % have == 0:
         torch.testing.assert_close(y.mean(1), x.mean(1))
     if count > have and count % have == 0:
         torch.testing.assert_close(to_channels(y, have), x)
 
 
-@pytest.mark.parametrize(("width", "out_width"), [(3, 4), (4, 8)])
-def test_dc_aes_convolutions_hold_their_shortcut(width, out_width):
-    x = torch.rand(2, width, 6, 6)
-    down, same = ShortcutConv(width, out_width, stride=2), ShortcutConv(width, out_width)
-    as_pixels = F.pixel_unshuffle(x, 2).permute(0, 2, 3, 1).flatten(0, 2)
-    moved = to_channels(as_pixels, out_width).view(2, 3, 3, out_width).permute(0, 3, 1, 2)
-    torch.testing.assert_close(down(x), F.conv2d(x, down.weight, down.bias, 2, 1) + moved)
-    repeated = to_channels(x.permute(0, 2, 3, 1).flatten(0, 2), out_width).view(2, 6, 6, out_width).permute(0, 3, 1, 2)
-    torch.testing.assert_close(same(x), F.conv2d(x, same.weight, same.bias, 1, 1) + repeated)
+def test_dc_aes_shortcuts_alone_halve_and_double_by_means_and_copies():
+    """With convolutions that say nothing: what goes down is a mean of pixels, and up again a copy."""
+    x = torch.rand(2, 4, 6, 8)
+    down, up, plain = Down(4, 8, shortcut=True), Up(8, 4, shortcut=True), Down(4, 8, shortcut=False)
+    for layer in (down, up, plain):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    low = down(x)
+    assert low.shape == (2, 8, 3, 4)
+    # A channel makes four, of which two neighbours, those of a row, are averaged.
+    torch.testing.assert_close(
+        low.unflatten(1, (4, 2)), x.unflatten(2, (3, 2)).unflatten(4, (4, 2)).mean(5).transpose(2, 3)
+    )
+    high = up(low)
+    torch.testing.assert_close(
+        high.unflatten(2, (3, 2)).unflatten(4, (4, 2))[..., 0], low.unflatten(1, (4, 2)).transpose(2, 3)
+    )
+    torch.testing.assert_close(high[..., ::2], high[..., 1::2])
+    assert not plain(x).any()
+
+
+def test_dc_aes_norm_divides_by_the_root_mean_square_over_the_channels():
+    norm, x = Norm(4), torch.rand(2, 4, 3, 3)
+    torch.testing.assert_close(norm(x), F.rms_norm(x.movedim(1, 3), (4,), eps=1e-6).movedim(3, 1))
+    torch.testing.assert_close(norm(x).square().mean(1), torch.ones(2, 3, 3), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(14, 10), (13, 9)], ids=["doubled", "not doubled"])
@@ -309,6 +325,22 @@ def test_the_topological_penalty_is_nothing_for_codes_at_the_images_own_distance
     points = torch.rand(9, 5)
     assert float(difference(pairwise(points), pairwise(points))) == 0.0
     assert float(difference(pairwise(points), pairwise(points[:, :1]))) > 0.0
+
+
+def test_the_topological_penalty_is_that_of_the_authors_loss_a_quarter_of_it():
+    """Theirs stands beside an MSE of pixels in [-1, 1]: distances there over the greatest, squares not halved."""
+    module, x = create("topological"), images()
+    with torch.no_grad():
+        module.scale.fill_(2.0)
+        penalty = module.training_forward(x).penalty
+        signed = 2 * x.flatten(1) - 1
+        of_images = torch.cdist(signed, signed) / (4 * 64) ** 0.5
+        of_codes = torch.cdist(module.encode(x), module.encode(x)) / 2
+        error = 0.0
+        for table in (of_images, of_codes):
+            rows, columns = spanning_tree(table)
+            error += float((of_images[rows, columns] - of_codes[rows, columns]).square().sum())
+    assert float(penalty) == pytest.approx(0.0505 * error / len(x) / 4, rel=0.02)
 
 
 # Sparse codes --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 MLP_WIDTH = 128
 MLP_WIDTHS = (128, 64, 12)
 """The hidden layers of the tutorial's autoencoder, between the 784 pixels and the bottleneck of 3."""
+ROOM = 4
+"""How many times as wide as the latent a layer beside it is, at the least."""
 CONV_WIDTH = 8
 CONV_SIDE = 8
 """What convolutions with a dense bottleneck bring an image's side near to, by two strides of 2 or more."""
@@ -48,11 +50,16 @@ def dense_stack(sizes: list[int], activation: Activation = "relu") -> list[nn.Mo
 def mlp_sizes(pixels: int, latent_dim: int, width: int = MLP_WIDTH) -> list[int]:
     """Return the tutorial's layers, pixels-128-64-12-latent, the hidden ones scaled so that the first has `width`.
 
-    One narrower than the latent is widened to it: else that layer would be the bottleneck.
+    Of these only the first, and those that are at least four times as wide as the latent, as 12 is of 3. The units of a
+    narrower one are few, and half of them dead: they would be the bottleneck. On mnist-5k, default recipe, two seeds,
+    128-64-8 comes to 0.029 where 128-64-12-8 comes to 0.040, 128-64-16 to 0.027 (128-64-16-16: 0.041) and 128-32 to
+    0.017 (128-64-32: 0.028, 128-64-32-32: 0.036).
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width)
-    return [pixels, *(max(round(one * width / MLP_WIDTH), latent_dim, 1) for one in MLP_WIDTHS), latent_dim]
+    first, *others = (max(1, round(one * width / MLP_WIDTH)) for one in MLP_WIDTHS)
+    # Narrower than the latent, the first would be the bottleneck too.
+    return [pixels, max(first, latent_dim), *(one for one in others if one >= ROOM * latent_dim), latent_dim]
 
 
 def mlp_body(image_shape: ImageShape, latent_dim: int, width: int = MLP_WIDTH) -> Autoencoder:

@@ -324,11 +324,10 @@ def test_vq_takes_the_nearest_vector(text):
     with torch.no_grad():
         left = module.encoder(x).flatten(2).transpose(1, 2)
         codes = module.codes(x).unflatten(1, (left.shape[1], -1))
-        layers = getattr(module.quantiser, "layers", [module.quantiser])
-        for part, layer in enumerate(layers):
-            distances = (left.unsqueeze(2) - layer.codebook).square().sum(3)
+        for part, codebook in enumerate(module.quantiser.codebooks):
+            distances = (left.unsqueeze(2) - codebook.vectors).square().sum(3)
             assert torch.equal(codes[..., part], distances.argmin(2))
-            left = left - layer.codebook[codes[..., part]]
+            left = left - codebook.vectors[codes[..., part]]
     share = torch.bincount(codes[..., 0].flatten(), minlength=8).double() / codes[..., 0].numel()
     perplexity = math.exp(-float((share * share.clamp(min=1e-12).log()).sum()))
     assert 1 <= perplexity <= module.codebook_size
@@ -353,10 +352,10 @@ def test_fsq_has_as_many_codes_as_its_levels_multiply_to(levels):
     everything = torch.cartesian_prod(*(torch.linspace(-0.999, 0.999, 60).atanh() for _ in levels)).reshape(
         1, -1, len(levels)
     )
-    rounded, codes = module.quantiser(everything)
+    rounded, codes, _ = module.quantiser(everything)
     assert codes.unique().tolist() == list(range(math.prod(levels)))
     assert len(rounded[0].unique(dim=0)) == math.prod(levels)
-    torch.testing.assert_close(module.quantiser.indices_to_codes(codes), rounded)
+    torch.testing.assert_close(module.quantiser.look_up(codes), rounded)
 
 
 def test_lfq_rounds_to_signs():

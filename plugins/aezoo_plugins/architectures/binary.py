@@ -1,0 +1,52 @@
+"""Binary codes: the numbers of a dense latent, each rounded to a bit."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+import aezoo
+from aezoo_plugins.blocks import Body, body_of
+from aezoo_plugins.quantisers import straight_through
+
+
+class Binary(aezoo.Autoencoder):
+    """A body whose latent numbers pass a logistic function, and are rounded to 0 or 1; gradients pass the rounding.
+
+    Args:
+        body: The autoencoder.
+    """
+
+    codebook_size = 2
+
+    def __init__(self, body: aezoo.Autoencoder) -> None:
+        super().__init__(body.encoder, body.decoder)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the bits of images (B, C, H, W): (B, bits), int64."""
+        return (self.encoder(x) > 0).long()
+
+    def from_codes(self, codes: Tensor) -> Tensor:
+        """Return the latents (B, bits) that the bits stand for."""
+        return codes.float()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to zeros and ones, (B, bits)."""
+        activity = self.encoder(x).float()
+        return straight_through(activity.sigmoid(), (activity > 0).float())
+
+
+def build(image_shape: aezoo.ImageShape, *, bits: int = 128, body: Body = "mlp", width: int | None = None) -> Binary:
+    """Build the network."""
+    return Binary(body_of(body, image_shape, bits, width))
+
+
+@aezoo.hookimpl
+def aezoo_architectures() -> Iterator[aezoo.Architecture]:
+    """Contribute `binary`."""
+    yield aezoo.Architecture(
+        name="binary",
+        seed_spread="wide",
+        build=build,
+        summary="Semantic hashing: each number of a dense latent is rounded to a bit",
+        reference="Salakhutdinov & Hinton 2009, IJAR 50; rounding: Krizhevsky & Hinton 2011, ESANN",
+    )

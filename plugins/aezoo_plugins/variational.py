@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import Body, body_of
+from aezoo_plugins.blocks import Body, body_of, check_at_least_one
 
 Variance = Literal["optimal", "unit"]
 """Of the Gaussian decoder: the one under which a batch is likeliest, its MSE, or 1."""
@@ -91,3 +91,32 @@ def gaussian_body(body: Body, image_shape: aezoo.ImageShape, latent_dim: int, wi
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return the squared distances (A, B) between two samples (A, D), (B, D)."""
     return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(2)
+
+
+class Judge(nn.Module):
+    """A discriminator of latents: maps (B, latent_dim) to logits (B,), the log-odds that they are of the first kind.
+
+    At its best these are the log of the ratio of the two kinds' densities.
+
+    Args:
+        latent_dim: Numbers of a latent.
+        width: Units of a layer.
+        depth: Hidden layers, each with a leaky ReLU of slope 0.2.
+    """
+
+    def __init__(self, latent_dim: int, width: int, depth: int) -> None:
+        super().__init__()
+        check_at_least_one(adversary_width=width, adversary_depth=depth)
+        layers: list[nn.Module] = []
+        for wide in (latent_dim, *[width] * (depth - 1)):
+            layers += [nn.Linear(wide, width), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Judge."""
+        return self.layers(z).squeeze(1)
+
+
+def judged_apart(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cross-entropy of logits (B,) on samples of the first kind and of the second, mean of both."""
+    return 0.5 * (F.softplus(-first).mean() + F.softplus(second).mean())

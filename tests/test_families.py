@@ -58,12 +58,12 @@ def test_tied_weights_are_the_encoders_own_transposed():
     ("text", "expected"),
     [
         ("deep[width=1000]", [1000, 500, 250, 30]),
-        ("deep", [250, 125, 62, 30]),
-        ("deep[latent_dim=64]", [250, 125, 64, 64]),
-        ("deep[width=40]", [40, 30, 30, 30]),
+        ("deep", [250, 125, 30]),
+        ("deep[latent_dim=64]", [250, 64]),
+        ("deep[width=20]", [30, 30]),
     ],
 )
-def test_deep_has_the_papers_layers_and_none_is_narrower_than_the_latent(text, expected):
+def test_deep_has_the_papers_layers_and_none_is_a_second_bottleneck(text, expected):
     module = create(text, (1, 28, 28))
     assert [one.out_features for one in module.encoder if isinstance(one, nn.Linear)] == expected
 

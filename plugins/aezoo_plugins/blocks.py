@@ -55,11 +55,17 @@ def mlp_sizes(pixels: int, latent_dim: int, width: int = MLP_WIDTH) -> list[int]
     128-64-8 comes to 0.029 where 128-64-12-8 comes to 0.040, 128-64-16 to 0.027 (128-64-16-16: 0.041) and 128-32 to
     0.017 (128-64-32: 0.028, 128-64-32-32: 0.036).
     """
-    check_latent_dim(latent_dim)
     check_at_least_one(width=width)
-    first, *others = (max(1, round(one * width / MLP_WIDTH)) for one in MLP_WIDTHS)
+    hidden = [max(1, round(one * width / MLP_WIDTH)) for one in MLP_WIDTHS]
+    return [pixels, *with_room(hidden, latent_dim), latent_dim]
+
+
+def with_room(widths: list[int], latent_dim: int) -> list[int]:
+    """Return of some hidden layers the first, and those that are `ROOM` times as wide as the latent, or wider."""
+    check_latent_dim(latent_dim)
+    first, *others = widths
     # Narrower than the latent, the first would be the bottleneck too.
-    return [pixels, max(first, latent_dim), *(one for one in others if one >= ROOM * latent_dim), latent_dim]
+    return [max(first, latent_dim), *(width for width in others if width >= ROOM * latent_dim)]
 
 
 def mlp_body(image_shape: ImageShape, latent_dim: int, width: int = MLP_WIDTH) -> Autoencoder:

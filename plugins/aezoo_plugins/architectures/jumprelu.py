@@ -17,11 +17,11 @@ class JumpReLU(Dictionary):
     A step has no gradient for its threshold. Training takes an estimate: what a kernel density of the batch, a
     rectangle of the given bandwidth around the threshold, says of the mean's derivative (section 4).
 
-    The first paper penalises L0 itself, and each kind of data then has an L0 of its own: with one weight 18 on
-    mnist-5k, 5 on digits, 22 on photo-patches. The quadratic penalty is Gemma Scope 2's (McDougall et al. 2025,
-    equation 5), of the batch's mean. The first paper learns a threshold's logarithm; Adam moves a parameter by about
-    its learning rate a step, so that in 1,000 steps no threshold would change more than e-fold: here it is the
-    threshold itself.
+    The first paper penalises L0 itself, and what L0 comes of a weight is the data's business. The quadratic penalty is
+    Gemma Scope 2's (McDougall et al. 2025, equation 5), here of the batch's mean. The first paper learns a threshold's
+    logarithm; Adam moves a parameter by about its learning rate a step, so that in 1,000 steps of 0.001 no threshold
+    would change more than e-fold; with it L0 was 23, 17 and 20 on the test images of mnist-5k, digits and photo-patches,
+    where it is 18, 17 and 17 with the threshold itself, as here.
 
     Args:
         image_shape: (channels, height, width).
@@ -82,7 +82,8 @@ def build(
 
     The papers' 0.001 are for a language model's activations, scaled to a mean squared norm of 1.
 
-    TODO figures
+    Of 256 units 16.3, 15.8 and 14.6 are active in the training images of mnist-5k, digits and photo-patches (seed 0),
+    and in the test images 17.9, 17.2 and 16.9: what was not trained on takes more units.
     """
     check_weight(weight=weight)
     if not 0 < target <= width:

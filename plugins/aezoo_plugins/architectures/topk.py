@@ -12,6 +12,9 @@ class KSparse(Dictionary):
     """Of each image's code the k largest numbers are kept, in training as in evaluation; dead units are revived.
 
     Which 16 of 256 units are active costs 83 bits an image, beside their 16 numbers.
+
+    Of 256 units 0, 1 and 49 were active in no test image of mnist-5k, digits and photo-patches; without the loss that
+    revives them 3, 1 and 70 (seed 0).
     """
 
     objective = "mse + dead units' mse"
@@ -53,6 +56,8 @@ def build_batch(
     patience: int = PATIENCE,
 ) -> BatchTopK:
     """Build the network; k is the mean number of active units, not each image's.
+
+    That holds in training; of test images more units are above the threshold, 18 on mnist-5k, 17 on digits (seed 0).
 
     The authors' code neither divides the dead units' error by the residual's variance nor stops its gradient; here it
     is `topk`'s, so that the two differ in what is kept alone.

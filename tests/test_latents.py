@@ -72,7 +72,8 @@ def test_the_table_in_groups_holds_together_what_may_be_compared(run):
         "0 numbers": {"mean"},
         "2 numbers": {"linear[latent_dim=2]", "pca[latent_dim=2]"},
         "3 numbers": {"linear", "pca", "one_hidden[latent_dim=3]"},
-        "about 4 active units": {"topk[k=3,width=9]", "topk[k=9,width=9]", "batch_topk[k=3,width=9]"},
+        "about 2 active units": {"topk[k=3,width=9]"},  # of few units the third largest is often not positive
+        "about 4 active units": {"topk[k=9,width=9]", "batch_topk[k=3,width=9]"},
         "about 4 bits": {"kmeans[codebook_size=8]"},
         "about 64 bits": {"fsq[levels=(3,3),strides=1]", "fsq[levels=(3,4),strides=1]"},
         "failed": {"unet"},

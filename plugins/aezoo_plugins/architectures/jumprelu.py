@@ -20,7 +20,7 @@ class JumpReLU(Dictionary):
     The first paper penalises L0 itself, and what L0 comes of a weight is the data's business. The quadratic penalty is
     Gemma Scope 2's (McDougall et al. 2025, equation 5), here of the batch's mean. The first paper learns a threshold's
     logarithm; Adam moves a parameter by about its learning rate a step, so that in 1,000 steps of 0.001 no threshold
-    would change more than e-fold; with it L0 was 23, 17 and 20 on the test images of mnist-5k, digits and photo-patches,
+    would change more than e-fold; with it L0 was 23, 17 and 20 on mnist-5k, digits and photo-patches (test images),
     where it is 18, 17 and 17 with the threshold itself, as here.
 
     Args:

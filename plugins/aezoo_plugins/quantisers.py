@@ -43,7 +43,7 @@ class Quantised(aezoo.Autoencoder):
     Images of 28x28, 32x32 and 64x64 pixels have 16 places, if no strides are given. The latent is what the decoder
     gets: the rounded vectors, (B, D, h, w). They are rounded in float32, whatever the precision.
 
-    The encoder ends in a batch normalisation, which is ours: most vectors would else start at a few codes, and stay there
+    The encoder ends in a batch normalisation, which is ours: most vectors else start at a few codes, and stay there
     (of what starves a codebook: Łańcucki et al. 2020, arXiv:2005.08520).
 
     Args:

@@ -108,6 +108,8 @@ def test_the_server_that_trials_are_forked_from_leaves_the_accelerator_alone():
 FAKES_KNOW_NOT = {
     "residual_fsq": "asks a tensor for its value",
     "topological": "finds its trees on the host", "recurrent": "asks CUDA which GRU it has",
+    "jpeg": "writes files", "webp": "the same", "nmf": "hands its images to scikit-learn", "ica": "the same",
+    "dictionary_learning": "takes entry after entry, thousands of times: here that takes a minute",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory
 from aezoo.table.render import notes
 from aezoo.table.rows import by_group, rate_distortion
-from aezoo.train.score import active_units
+from aezoo.train.rate import active_units
 
 VARIANTS = [
     "linear[latent_dim=2]", "linear[latent_dim=3]", "one_hidden[latent_dim=3]", "topk[k=3,width=9]",
@@ -108,7 +108,9 @@ def test_active_units_are_the_mean_number_of_numbers_that_are_not_0():
         module.encoder[1].weight.zero_()
         module.encoder[1].bias.copy_(torch.tensor([1.0, -1, 0, 2, -3, 0, 5]))
     encode, _ = halves(module, to_float(images))
-    assert active_units(encode, images) == 3.0
+    active, support = active_units(encode, images)
+    assert active == 3.0
+    assert support > 0
     assert int((encode(to_float(images)) != 0).sum()) == 12
 
 

@@ -99,37 +99,6 @@ class Tied(Autoencoder):
         return self.decoder(z)
 
 
-class Dictionary(Autoencoder):
-    """One wide hidden layer whose codes are mostly zeros: its decoder is a dictionary, and a code picks a few entries.
-
-    The encoder starts as the decoder's transpose, whose entries start with norm 1 (Gao et al. 2024). Papers on language
-    models subtract the decoder's bias from the input; the encoder's own bias says the same here, and that is left out.
-
-    Args:
-        image_shape: (channels, height, width).
-        width: Entries of the dictionary, and numbers of a code.
-        activation: What makes a code of the linear layer's output.
-    """
-
-    sparse = True
-
-    def __init__(self, image_shape: ImageShape, width: int, activation: nn.Module) -> None:
-        check_at_least_one(width=width)
-        pixels = math.prod(image_shape)
-        super().__init__(
-            nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), activation),
-            nn.Sequential(nn.Linear(width, pixels), nn.Unflatten(1, image_shape)),
-        )
-        with torch.no_grad():
-            self.entries.copy_(F.normalize(self.entries, dim=0))
-            self.encoder[1].weight.copy_(self.entries.T)
-
-    @property
-    def entries(self) -> nn.Parameter:
-        """The dictionary: (C·H·W, width), a column an entry."""
-        return self.decoder[0].weight
-
-
 # Convolutions --------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
 from aezoo.train.loop import train
-from aezoo_plugins.dictionaries import AuxK, Centre, support_bits, variance
+from aezoo_plugins.dictionaries import AuxK, Centre, variance
 
 SHAPE = (1, 8, 8)
 SPARSE = ["sparse_l1", "topk", "batch_topk", "matryoshka", "gated", "jumprelu", "winner_take_all"]
@@ -96,13 +96,6 @@ def test_a_weight_means_the_same_for_images_of_any_contrast(text):
             penalties.append(float(module.training_forward(x).penalty))
     assert penalties[0] > 0
     assert penalties[1] == pytest.approx(penalties[0] / 25, rel=1e-4)  # as a squared error's
-
-
-@pytest.mark.parametrize(("width", "count"), [(256, 16), (10, 1), (7, 7), (300, 20)])
-def test_the_bits_of_a_support_are_the_logarithm_of_the_ways_to_choose_it(width, count):
-    assert support_bits(width, count) == pytest.approx(math.log2(math.comb(width, count)), abs=1e-9)
-    assert round(support_bits(256, 16)) == 83
-    assert support_bits(256, 16) < support_bits(256, 16.5) < support_bits(256, 17)
 
 
 # Dead units ----------------------------------------------------------------------------------------------------------

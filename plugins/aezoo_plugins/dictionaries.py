@@ -18,14 +18,6 @@ PATIENCE = 20
 """Steps without an image that makes a unit active, after which it is taken for dead (Bussmann et al. 2025's code)."""
 
 
-def support_bits(width: int, active: float) -> float:
-    """Return the bits that say which units are active, log2 of C(width, active), beside what their numbers cost.
-
-    83 bits for 16 of 256. `active` may be a mean, between two whole numbers.
-    """
-    return (math.lgamma(width + 1) - math.lgamma(active + 1) - math.lgamma(width - active + 1)) / math.log(2)
-
-
 class Centre(nn.Module):
     """Flatten images (B, C, H, W), and subtract the mean image: while it trains, that of all batches so far."""
 

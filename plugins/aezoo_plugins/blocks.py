@@ -55,11 +55,17 @@ def mlp_sizes(pixels: int, latent_dim: int, width: int = MLP_WIDTH) -> list[int]
     128-64-8 comes to 0.029 where 128-64-12-8 comes to 0.040, 128-64-16 to 0.027 (128-64-16-16: 0.041) and 128-32 to
     0.017 (128-64-32: 0.028, 128-64-32-32: 0.036).
     """
-    check_latent_dim(latent_dim)
     check_at_least_one(width=width)
-    first, *others = (max(1, round(one * width / MLP_WIDTH)) for one in MLP_WIDTHS)
+    hidden = [max(1, round(one * width / MLP_WIDTH)) for one in MLP_WIDTHS]
+    return [pixels, *with_room(hidden, latent_dim), latent_dim]
+
+
+def with_room(widths: list[int], latent_dim: int) -> list[int]:
+    """Return of some hidden layers the first, and those that are `ROOM` times as wide as the latent, or wider."""
+    check_latent_dim(latent_dim)
+    first, *others = widths
     # Narrower than the latent, the first would be the bottleneck too.
-    return [pixels, max(first, latent_dim), *(one for one in others if one >= ROOM * latent_dim), latent_dim]
+    return [max(first, latent_dim), *(width for width in others if width >= ROOM * latent_dim)]
 
 
 def mlp_body(image_shape: ImageShape, latent_dim: int, width: int = MLP_WIDTH) -> Autoencoder:
@@ -104,37 +110,6 @@ class Tied(Autoencoder):
         for number, (layer, bias) in enumerate(zip(layers, self.biases, strict=True)):
             z = F.linear(self.activation(z) if number else z, layer.weight.T, bias)
         return self.decoder(z)
-
-
-class Dictionary(Autoencoder):
-    """One wide hidden layer whose codes are mostly zeros: its decoder is a dictionary, and a code picks a few entries.
-
-    The encoder starts as the decoder's transpose, whose entries start with norm 1 (Gao et al. 2024). Papers on language
-    models subtract the decoder's bias from the input; the encoder's own bias says the same here, and that is left out.
-
-    Args:
-        image_shape: (channels, height, width).
-        width: Entries of the dictionary, and numbers of a code.
-        activation: What makes a code of the linear layer's output.
-    """
-
-    sparse = True
-
-    def __init__(self, image_shape: ImageShape, width: int, activation: nn.Module) -> None:
-        check_at_least_one(width=width)
-        pixels = math.prod(image_shape)
-        super().__init__(
-            nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), activation),
-            nn.Sequential(nn.Linear(width, pixels), nn.Unflatten(1, image_shape)),
-        )
-        with torch.no_grad():
-            self.entries.copy_(F.normalize(self.entries, dim=0))
-            self.encoder[1].weight.copy_(self.entries.T)
-
-    @property
-    def entries(self) -> nn.Parameter:
-        """The dictionary: (C·H·W, width), a column an entry."""
-        return self.decoder[0].weight
 
 
 # Convolutions --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ class Quantised(aezoo.Autoencoder):
     Images of 28x28, 32x32 and 64x64 pixels have 16 places, if no strides are given. The latent is what the decoder
     gets: the rounded vectors, (B, D, h, w). They are rounded in float32, whatever the precision.
 
+    The encoder ends in a batch normalisation, which is ours: most vectors else start at a few codes, and stay there
+    (of what starves a codebook: Łańcucki et al. 2020, arXiv:2005.08520).
+
     Args:
         image_shape: (channels, height, width).
         code_dim: D, the numbers of a vector.
@@ -64,7 +67,7 @@ class Quantised(aezoo.Autoencoder):
     ) -> None:
         strides = spatial_strides(image_shape, strides)
         body = spatial_body(image_shape, code_dim, width, strides)
-        super().__init__(body.encoder, body.decoder)
+        super().__init__(body.encoder.append(nn.BatchNorm2d(code_dim)), body.decoder)
         self.quantiser = quantiser
         self.sides = halved(image_shape, strides)[-1]
         self.objective = objective

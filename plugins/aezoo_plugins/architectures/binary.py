@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import Body, body_of
@@ -35,9 +35,11 @@ class Binary(aezoo.Autoencoder):
         return straight_through(activity.sigmoid(), (activity > 0).float())
 
 
-def build(image_shape: aezoo.ImageShape, *, bits: int = 128, body: Body = "mlp", width: int | None = None) -> Binary:
+def build(image_shape: aezoo.ImageShape, *, bits: int = 128, body: Body = "conv", width: int | None = None) -> Binary:
     """Build the network."""
-    return Binary(body_of(body, image_shape, bits, width))
+    network = body_of(body, image_shape, bits, width)
+    network.encoder.append(nn.BatchNorm1d(bits))
+    return Binary(network)
 
 
 @aezoo.hookimpl

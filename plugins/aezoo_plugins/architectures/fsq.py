@@ -96,7 +96,7 @@ def build(
 
     (8, 6, 5) are what the paper recommends for about 256, 7.9 bits.
     """
-    return _normalised(image_shape, len(levels), Levels(levels, 1), width, strides)
+    return Quantised(image_shape, len(levels), Levels(levels, 1), width=width, strides=strides)
 
 
 def build_grouped(
@@ -113,7 +113,7 @@ def build_grouped(
     wants it. The paper projects each share of the encoder's channels by itself; here the encoder's last layer makes all
     numbers of all channels. Two codes of 16 are 8 bits.
     """
-    return _normalised(image_shape, groups * len(levels), Levels(levels, groups), width, strides)
+    return Quantised(image_shape, groups * len(levels), Levels(levels, groups), width=width, strides=strides)
 
 
 def build_residual(
@@ -125,16 +125,7 @@ def build_residual(
     strides: int | None = None,
 ) -> Quantised:
     """Build the residual FSQ."""
-    return _normalised(image_shape, len(levels), ResidualLevels(levels, parts), width, strides)
-
-
-def _normalised(
-    image_shape: aezoo.ImageShape, numbers: int, quantiser: nn.Module, width: int, strides: int | None
-) -> Quantised:
-    network = Quantised(image_shape, numbers, quantiser, width=width, strides=strides)
-    # Ours, not the papers': without a spread to begin with, every vector is rounded to one code, and stays there.
-    network.encoder.append(nn.BatchNorm2d(numbers))
-    return network
+    return Quantised(image_shape, len(levels), ResidualLevels(levels, parts), width=width, strides=strides)
 
 
 @aezoo.hookimpl

@@ -3,8 +3,8 @@
 The importance-weighted bound (IWAE, Burda et al. 2016, arXiv:1509.00519) is no member of this family, nor of any here.
 It is -log of the mean over k draws of p(x|z) p(z) / q(z|x): the likelihoods of k reconstructions stand within the
 logarithm, so that draw i gets the share of the gradient that its own weight has among the k, softmax(log p(x|z) + log
-p(z) - log q(z|x)). The harness adds the MSE of one reconstruction, the same for every draw; no penalty beside it makes a
-weighted sum of k of them, unless it takes that MSE back and puts a loss of its own in its place, which is what the
+p(z) - log q(z|x)). The harness adds the MSE of one reconstruction, the same for every draw; no penalty beside it makes
+a weighted sum of k of them, unless it takes that MSE back and puts a loss of its own in its place, which is what the
 contract is there to exclude. With k = 1 it is the VAE.
 """
 

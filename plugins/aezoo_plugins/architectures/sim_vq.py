@@ -58,10 +58,21 @@ def build(
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
-    """Build the network."""
+    """Build the network; weight and commitment are the authors'.
+
+    Theirs stand beside a mean absolute error of pixels, a perceptual and an adversarial one; what comes near to that
+    here is the squared error over the data's variance. Beside the squared error itself, and so about ten times as
+    heavy, they came to 0.024 in place of 0.019 (mnist-5k, default recipe, seed 0). Their vectors have 128 numbers.
+    """
     codebook = TransformedCodebook(codebook_size, code_dim, weight, commitment)
     return Quantised(
-        image_shape, code_dim, codebook, width=width, strides=strides, objective="mse + codebook + commitment"
+        image_shape,
+        code_dim,
+        codebook,
+        width=width,
+        strides=strides,
+        objective="mse + codebook + commitment",
+        is_over_variance=True,
     )
 
 

@@ -124,7 +124,11 @@ def build_residual(
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
-    """Build the residual FSQ."""
+    """Build the residual FSQ: two codes of 16 are 8 bits, an even grid of 4 levels for each of four numbers.
+
+    The scales of the steps are the library's, and fixed, where Zhu et al. learn them, or normalise what is left. Four
+    numbers of 2 levels a step are ours: on mnist-5k, default recipe, seed 0, they came to 0.017, two of 4 to 0.022.
+    """
     return Quantised(image_shape, len(levels), ResidualLevels(levels, parts), width=width, strides=strides)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import CONV_WIDTH, check_at_least_one, check_weight, halved, spatial_body, spatial_strides
@@ -84,6 +84,8 @@ def build(
     check_weight(beta=beta)
     strides = spatial_strides(image_shape, strides)
     body = spatial_body(image_shape, codebook_size, width, strides)
+    # Of a layer whose input has but a 1; by default it would start as small as if all K numbers were as large.
+    nn.init.uniform_(body.decoder[0].weight, -1, 1)
     return GumbelSoftmax(body, codebook_size, halved(image_shape, strides)[-1], beta)
 
 

@@ -65,7 +65,7 @@ def build(
     code_dim: int = 16,
     weight: float = 1.0,
     commitment: float = 0.25,
-    entropy: float = 0.05,
+    entropy: float = 0.005,
     temperature: float = 0.01,
     width: int = CONV_WIDTH,
     strides: int | None = None,
@@ -79,6 +79,7 @@ def build(
         width=width,
         strides=strides,
         objective="mse + codebook + commitment + entropy",
+        is_over_variance=True,
     )
 
 

@@ -109,12 +109,13 @@ def test_mlp_is_the_tutorials_network():
     ("text", "layers"),
     [
         ("mlp[latent_dim=2]", [128, 64, 12, 2]),
-        ("mlp[latent_dim=4]", [128, 64, 4]),
-        ("mlp[latent_dim=16]", [128, 64, 16]),
-        ("mlp[latent_dim=32]", [128, 32]),
-        ("mlp[latent_dim=200]", [200, 200]),
-        ("mlp[width=32]", [32, 16, 3]),
+        ("mlp[latent_dim=4]", [128, 4]),
+        ("mlp[latent_dim=16]", [128, 16]),
+        ("mlp[latent_dim=64]", [128, 64]),
+        ("mlp[latent_dim=200]", [400, 200]),
+        ("mlp[width=32]", [32, 3]),
         ("mlp[latent_dim=6,width=256]", [256, 128, 24, 6]),
+        ("mlp[latent_dim=9,width=16]", [18, 9]),
     ],
 )
 def test_no_layer_of_relus_is_a_second_bottleneck_beside_the_latent(text, layers):

@@ -407,8 +407,8 @@ def test_raes_spectral_norm_keeps_every_layer_of_the_decoder_but_the_last_at_1()
     for _ in range(20):
         module.train()(images())
     norms = [float(torch.linalg.matrix_norm(one.weight, 2)) for one in module.decoder if isinstance(one, nn.Linear)]
-    assert norms[:-1] == pytest.approx([1.0] * 2, rel=0.02)
-    assert abs(norms[-1] - 1) > 0.05
+    assert norms[:-1] == pytest.approx([1.0] * (len(norms) - 1), rel=0.02)
+    assert not hasattr(module.decoder[-3], "parametrizations")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="info_vae",
         seed_spread="narrow",
         build=build,
-        summary="VAE with less weight on each posterior's divergence, and more on the discrepancy of all from the prior",
+        summary="VAE with less weight on each posterior's divergence, and more on the distance of all from the prior",
         reference="Zhao, Song & Ermon 2019, arXiv:1706.02262",
     )

@@ -17,7 +17,6 @@ from aezoo_plugins.architectures.coordinate import OMEGA
 from aezoo_plugins.architectures.dc_ae import Down, Norm, Up, to_channels
 from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
-from aezoo_plugins.architectures.vae import divergence
 from aezoo_plugins.blocks import LastConvTranspose, UpsampleConv
 from aezoo_plugins.patches import FromPatches, ToPatches, patch_of
 
@@ -268,22 +267,6 @@ def test_contraction_is_the_jacobians_norm():
     assert float(output.penalty.detach()) == pytest.approx(0.01 * float(torch.stack(expected).mean()) / 64, rel=1e-5)
 
 
-def test_raes_gradient_penalty_is_the_decoders_jacobian_on_average():
-    module = create("rae[beta=1e-9,latent_dim=3,smooth=gradient_penalty,weight=1.0]")
-    x = images(4)
-    exact = torch.stack([jacobian(module.decode, z).square().sum() for z in module.encode(x).detach()]).mean()
-    drawn = torch.stack([module.training_forward(x).penalty for _ in range(800)]) * 64
-    assert float(drawn.mean()) == pytest.approx(0.5 * float(exact), rel=0.05)
-
-
-def test_raes_spectral_norm_keeps_every_layer_of_the_decoder_at_1():
-    module = create("rae[smooth=spectral_norm]")
-    for _ in range(20):
-        module.train()(images())
-    norms = [float(torch.linalg.matrix_norm(one.weight, 2)) for one in module.decoder if isinstance(one, nn.Linear)]
-    assert norms == pytest.approx([1.0] * 3, rel=0.02)
-
-
 def test_a_spanning_tree_connects_all_at_the_least_length_also_where_points_coincide():
     points = torch.rand(9, 2, generator=torch.Generator().manual_seed(0))
     points[3] = points[7]
@@ -332,25 +315,7 @@ def test_each_layer_of_a_siren_starts_in_the_papers_limits(depth):
     assert all(0.8 * limit < found <= limit for found, limit in zip(largest, limits, strict=True)), largest
 
 
-# Variational, ordered, low rank --------------------------------------------------------------------------------------
-
-
-def test_the_divergence_is_that_of_two_gaussians():
-    mean, log_variance = torch.randn(7, 3), torch.randn(7, 3)
-    posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
-    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
-    torch.testing.assert_close(divergence(mean, log_variance), expected)
-
-
-def test_a_vae_is_scored_at_the_posteriors_mean_and_trains_on_draws():
-    module = create("vae[beta=2.0]")
-    x = images()
-    mean, log_variance = module.encoder(x).chunk(2, dim=1)
-    assert torch.equal(module.encode(x), mean)
-    assert torch.equal(module.eval()(x), module(x))
-    output = module.training_forward(x)
-    assert not torch.equal(output.reconstruction, module(x))
-    torch.testing.assert_close(output.penalty, 2 * 2.0 * divergence(mean, log_variance) / 64)
+# Ordered, low rank ---------------------------------------------------------------------------------------------------
 
 
 def test_nested_dropout_cuts_codes_short_after_a_geometric_number():

@@ -44,7 +44,7 @@ class Adversarial(aezoo.Autoencoder):
         return aezoo.TrainingOutput(self.decode(z), self.weight * loss / x[0].numel())
 
     def adversary_loss(self, x: Tensor) -> Tensor:
-        """Return the cross-entropy with which the adversary tells the prior's draws from codes of images (B, C, H, W)."""
+        """Return the cross-entropy with which the adversary tells draws from codes of images (B, C, H, W)."""
         with torch.no_grad():
             z = self.encode(x)
         return judged_apart(self.adversary(torch.randn_like(z)), self.adversary(z))

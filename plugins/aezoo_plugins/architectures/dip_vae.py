@@ -29,9 +29,7 @@ class Decorrelated(Variational):
 
     objective = "mse + kl + covariance"
 
-    def __init__(
-        self, body: aezoo.Autoencoder, kind: Kind, weight: float, diagonal: float, variance: Variance
-    ) -> None:
+    def __init__(self, body: aezoo.Autoencoder, kind: Kind, weight: float, diagonal: float, variance: Variance) -> None:
         super().__init__(body, variance)
         self.kind = kind
         self.weight = weight

@@ -1,4 +1,4 @@
-"""InfoVAE: a VAE that pays less for what its latent says of an image, and more for all latents' distance from the prior."""
+"""InfoVAE: a VAE that pays less for what its latent says of an image, more for all latents' distance from the prior."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import aezoo
-from aezoo_plugins.blocks import Body, check_weight
+from aezoo_plugins.blocks import Body
 from aezoo_plugins.variational import Variance, Variational, divergence, gaussian_body, squared_distances
 
 
@@ -77,6 +77,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="info_vae",
         seed_spread="narrow",
         build=build,
-        summary="VAE with less weight on each posterior's divergence, and more on all latents' discrepancy from the prior",
+        summary="VAE with less weight on each posterior's divergence, and more on the distance of all from the prior",
         reference="Zhao, Song & Ermon 2019, arXiv:1706.02262",
     )

@@ -121,9 +121,9 @@ def test_rotation_leads_to_the_vector_and_keeps_the_angle_that_its_gradient_has_
 def test_the_penalty_of_a_vq_vae_stands_beside_the_error_over_the_variance():
     module = create("vq_vae[codebook_size=8]").eval()
     x = 0.3 * images()
-    z, rounded = module.encoder(x), module.encode(x)
+    z, rounded = module.encoder(x).detach(), module.encode(x).detach()
     expected = 0.25 * float((z - rounded).square().mean()) * float(x.var(correction=0))
-    assert float(module.training_forward(x).penalty) == pytest.approx(expected, rel=1e-5)
+    assert float(module.training_forward(x).penalty.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_where_one_vector_of_a_sim_vq_moves_all_do_and_the_frozen_ones_do_not():
@@ -293,3 +293,29 @@ def test_a_bit_is_the_rounded_logistic_with_the_logistics_gradient():
     assert set(module.from_codes(module.codes(x)).unique().tolist()) == {0.0, 1.0}
     (gradient,) = torch.autograd.grad(z.sum(), activity)
     torch.testing.assert_close(gradient, activity.sigmoid() * (1 - activity.sigmoid()))
+
+
+# All -----------------------------------------------------------------------------------------------------------------
+
+ROUNDED = ["fsq", "grouped_fsq", "residual_fsq", "lfq", "bsq", "sim_vq", "ibq", "binary"]
+
+
+@pytest.mark.parametrize("text", ROUNDED)
+def test_codes_are_spread_from_the_first_batch_on(text):
+    module = create(text).train()
+    codes = module.codes(images(64))
+    counts = F.one_hot(codes, module.codebook_size).double().sum(0)
+    bits = torch.distributions.Categorical(probs=counts).entropy() / math.log(2)
+    # Each code by itself: of 64 images at most 6 bits.
+    assert float(bits.mean()) > 0.5 * min(6, math.log2(module.codebook_size))
+
+
+def test_the_frozen_vectors_of_a_sim_vq_are_as_wide_as_what_they_round():
+    quantiser = TransformedCodebook(4000, 16, 1.0, 0.25)
+    assert float(quantiser.rounding.frozen_codebook.std()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_codes_of_a_discrete_vae_start_as_large_as_an_embeddings():
+    weight = create("gumbel_softmax").decoder[0].weight.detach()
+    assert 0.99 < float(weight.abs().max()) <= 1.0
+    assert weight.shape[1] == 256

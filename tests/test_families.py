@@ -129,7 +129,7 @@ def test_dc_aes_shortcuts_alone_halve_and_double_by_means_and_copies():
 def test_dc_aes_norm_divides_by_the_root_mean_square_over_the_channels():
     norm, x = Norm(4), torch.rand(2, 4, 3, 3)
     torch.testing.assert_close(norm(x), F.rms_norm(x.movedim(1, 3), (4,), eps=1e-5).movedim(3, 1))
-    torch.testing.assert_close(norm(x).square().mean(1), torch.ones(2, 3, 3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(norm(x).square().mean(1), torch.ones(2, 3, 3), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("size", [(14, 10), (13, 9)], ids=["doubled", "not doubled"])

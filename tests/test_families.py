@@ -1,7 +1,9 @@
 """What each family claims of itself, held to a computation of another kind."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,12 +15,14 @@ from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.registry.names import discover
 from aezoo.train.loop import train
+from aezoo.train.score import image_errors
 from aezoo_plugins.architectures.convnext import Paint
 from aezoo_plugins.architectures.coordinate import OMEGA
 from aezoo_plugins.architectures.dc_ae import Down, Norm, Up, to_channels
 from aezoo_plugins.architectures.recurrent import states
 from aezoo_plugins.architectures.topological import difference, pairwise, spanning_tree
 from aezoo_plugins.blocks import LastConvTranspose, UpsampleConv
+from aezoo_plugins.datasets import mnist_5k
 from aezoo_plugins.patches import FromPatches, ToPatches, patch_of
 
 SHAPE = (1, 8, 8)
@@ -80,6 +84,17 @@ def test_a_width_below_the_latents_is_no_second_bottleneck(text):
 def test_the_width_of_mlp_keeps_its_ratios():
     module = create("mlp[width=256]", (1, 28, 28))
     assert [one.out_features for one in module.encoder if isinstance(one, nn.Linear)] == [256, 128, 24, 3]
+
+
+def test_mlp_of_16_numbers_is_ahead_of_pca_after_500_steps():
+    """With a layer of 16 ReLUs beside its latent it was behind after 1,000."""
+    found = mnist_5k.load(Path())
+    data, held_out = (torch.from_numpy(np.asarray(one)) for one in (found.train, found.test))
+    module, pca = create("mlp[latent_dim=16]", (1, 28, 28)), create("pca[latent_dim=16]", (1, 28, 28))
+    train(module, data, Recipe(name="t", steps=500), 0, lambda _: None)
+    with torch.no_grad():
+        pca.fit(data)
+    assert image_errors(module, held_out).mean() < 0.98 * image_errors(pca, held_out).mean()
 
 
 # Convolutions --------------------------------------------------------------------------------------------------------
@@ -267,7 +282,7 @@ def test_contraction_is_the_jacobians_norm():
     expected = [jacobian(module.encode, one).square().sum() for one in x]
     torch.testing.assert_close(module.squared_jacobian(module.encode(x)), torch.stack(expected))
     output = module.training_forward(x)
-    assert float(output.penalty.detach()) == pytest.approx(0.01 * float(torch.stack(expected).mean()) / 64, rel=1e-5)
+    assert float(output.penalty.detach()) == pytest.approx(0.1 * float(torch.stack(expected).mean()) / 64, rel=1e-5)
 
 
 def test_a_spanning_tree_connects_all_at_the_least_length_also_where_points_coincide():

@@ -100,6 +100,15 @@ def test_mlp_of_16_numbers_is_ahead_of_pca_after_500_steps():
 # Convolutions --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("width", "depth", "channels"), [(4, 2, [6, 4]), (8, 3, [8, 8, 8]), (4, 1, [6])])
+def test_the_broadcast_decoder_reads_all_numbers_of_a_latent_away_from_the_borders(width, depth, channels):
+    module = create(f"spatial_broadcast[depth={depth},latent_dim=6,width={width}]", (1, 16, 16))
+    first, *others = (one for one in module.decoder if not isinstance(one, nn.ReLU))
+    assert [first.convolution.out_channels, *(one.out_channels for one in others)] == [*channels, 1]
+    middle = jacobian(lambda z: first(z)[:, :, 8, 8], torch.randn(6))
+    assert torch.linalg.matrix_rank(middle) == 6
+
+
 def test_the_broadcast_decoders_first_layer_is_the_convolution_of_tiled_latents():
     module = create("spatial_broadcast[latent_dim=5,width=3]", (1, 9, 7))
     first, z = module.decoder[0], torch.randn(4, 5)
@@ -139,6 +148,21 @@ def test_dc_aes_shortcuts_alone_halve_and_double_by_means_and_copies():
     )
     torch.testing.assert_close(high[..., ::2], high[..., 1::2])
     assert not plain(x).any()
+
+
+def test_dc_ae_has_no_shortcut_at_the_image_and_one_to_the_latent():
+    module = create("dc_ae", (1, 16, 16))
+    ends = [layer for half in (module.encoder, module.decoder) for layer in half if isinstance(layer, Down | Up)]
+    first, last = ends[0].convolution, ends[-1].convolution
+    x, z = images(2, (1, 16, 16)), torch.randn(2, 4, 2, 2)
+    nn.init.zeros_(module.encoder[-1].weight)
+    nn.init.zeros_(module.encoder[-1].bias)
+    assert not torch.allclose(module.encode(x)[0], module.encode(x)[1])
+    for layer in (first, last):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    torch.testing.assert_close(module.encode(x)[0], module.encode(x)[1])
+    torch.testing.assert_close(module.decode(z), torch.full((2, 1, 16, 16), 0.5))
 
 
 def test_dc_aes_norm_divides_by_the_root_mean_square_over_the_channels():
@@ -329,7 +353,8 @@ def test_the_topological_penalty_is_a_quarter_of_the_authors_for_mnist():
 def test_each_layer_of_a_siren_starts_in_the_papers_limits(depth):
     painter = create(f"coordinate[depth={depth},features=siren,width=64]").decoder
     largest = [float(layer.weight.detach().abs().max()) for layer in (*painter.layers, painter.last)]
-    limits = [1 / 2, *[math.sqrt(6 / 64) / 30] * depth]
+    largest += [float(shift.weight.detach().abs().max()) for shift in painter.shifts]
+    limits = [1 / 2, *[math.sqrt(6 / 64) / 30] * depth, *[math.sqrt(6 / 16) / 30] * depth]
     assert all(0.8 * limit < found <= limit for found, limit in zip(largest, limits, strict=True)), largest
 
 

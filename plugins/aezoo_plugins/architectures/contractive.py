@@ -39,8 +39,12 @@ class Contractive(Tied):
         return (z * (1 - z)).square() @ rows
 
 
-def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, weight: float = 0.01) -> Contractive:
-    """Build the network; its sigmoids learn slowly, and a larger weight would take the lead from reconstruction."""
+def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, weight: float = 0.1) -> Contractive:
+    """Build the network; the weight is the one that the authors' group has in its tutorial, beside a cross-entropy.
+
+    On mnist-5k, default recipe, seed 0, the norm comes to 5.0 with it, to 5.8 with a tenth and to 2.0 with ten times as
+    much, and the MSE to 0.055, 0.054 and 0.063: tied weights between sigmoids learn slowly, with or without a penalty.
+    """
     check_latent_dim(latent_dim)
     check_weight(weight=weight)
     return Contractive(image_shape, latent_dim, weight)

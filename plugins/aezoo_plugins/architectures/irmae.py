@@ -18,9 +18,11 @@ def build(
 ) -> aezoo.Autoencoder:
     """Build the network: square linear layers without biases at the encoder's end, that together are one matrix.
 
-    They add nothing that the network could express; gradient descent on their product prefers few directions. A wide
-    latent shows it: the rank that it comes to use is smaller. Eight layers and 128 numbers are the paper's for MNIST;
-    1,000 steps are few for them (mnist-5k, default recipe, two seeds: 0.047; four layers of 32 numbers: 0.031).
+    They add nothing that the network could express; gradient descent on their product prefers few directions. Eight
+    layers and 128 numbers are the authors' for MNIST, where they take 1,875 steps an epoch, 100 epochs, at a tenth of
+    the rate. After 1,000 steps at 1e-3 few directions have come up: exp of the entropy of their variances is 2 where
+    the body alone has 21, and the MSE 0.045 for its 0.0105; with four layers of 32 numbers 4 for 13, and 0.031 for
+    0.017 (mnist-5k, default recipe, two seeds).
     """
     if layers < 1:
         raise aezoo.AezooError(f"layers must be at least 1, but is {layers}; without them take the body alone")

@@ -1,5 +1,6 @@
 """The spatial broadcast decoder: the latent is tiled over the image beside each pixel's place, and convolved."""
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -47,20 +48,24 @@ def build(image_shape: aezoo.ImageShape, *, latent_dim: int = 16, width: int = 8
     """Build the network: `conv`'s encoder, and `depth` convolutions of `width` channels at full resolution back.
 
     The paper has four of 64 channels. Without strides nothing in the decoder prefers a place, so that what an image
-    shows and where it shows it come apart in the latent.
+    shows and where it shows it come apart in the latent. Where `width` is below the latent's numbers, the first
+    convolution has as many channels as these: away from the borders its sums are the same at all places, and of fewer
+    channels it would leave no more numbers than it has channels (mnist-5k, default recipe, seed 0: 0.056 with 8
+    channels there, 0.040 with 16).
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth)
     channels, *sides = image_shape
     strides = conv_strides(image_shape)
     into, _ = dense_bottleneck(maps_after(image_shape, CONV_WIDTH, strides), latent_dim)
-    layers = [Broadcast(latent_dim, width, (sides[0], sides[1])), nn.ReLU()]
-    for _ in range(depth - 1):
-        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    widths = [max(width, latent_dim), *[width] * (depth - 1)]
+    layers = [Broadcast(latent_dim, widths[0], (sides[0], sides[1])), nn.ReLU()]
+    for one, other in itertools.pairwise(widths):
+        layers += [nn.Conv2d(one, other, 3, padding=1), nn.ReLU()]
     return aezoo.Autoencoder(
         nn.Sequential(*conv_down(channels, CONV_WIDTH, strides), *into),
         # No sigmoid: one that all pixels share is soon saturated where most of them are black.
-        nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1)),
+        nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1)),
     )
 
 

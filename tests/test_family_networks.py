@@ -3,13 +3,16 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.architectures.hypernetwork import OMEGA
 from aezoo_plugins.architectures.invertible import Couplings
+from aezoo_plugins.architectures.kan import SPAN, SPREAD, Edges
 
 SHAPE = (1, 8, 8)
 
@@ -98,3 +101,36 @@ def test_the_penalty_of_an_invertible_network_is_on_what_it_drops():
     torch.testing.assert_close(module.training_forward(x).penalty, 3 * (y[:, 5:] ** 2).mean())
     dropped = torch.cat([y[:, :5], torch.zeros(6, 59)], dim=1)
     torch.testing.assert_close(module(x), module.encoder[1].inverse(dropped).view(6, *SHAPE))
+
+
+# Kolmogorov-Arnold ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [1, 5, 8])
+def test_a_kans_edges_are_the_splines_of_scipy_and_a_silu(grid):
+    torch.manual_seed(0)
+    edges = Edges(4, 3, grid)
+    nn.init.normal_(edges.coefficients)
+    step = 2 * SPAN / grid
+    knots = -SPAN + step * np.arange(-3, grid + 4)
+    x = torch.cat([torch.linspace(-SPAN, SPAN, 44), torch.tensor([-30.0, -SPAN - 1.1 * step, SPAN + 0.3 * step, 9.0])])
+    x = x[torch.randperm(48)].view(12, 4)
+    # Beyond the grid each basis goes on by itself, to zero.
+    bases = [BSpline.basis_element(knots[k : k + 5], extrapolate=False) for k in range(grid + 3)]
+    expected = torch.from_numpy(np.stack([np.nan_to_num(basis(x.numpy())) for basis in bases], axis=2))
+    torch.testing.assert_close(edges.bases(x), expected.float(), rtol=1e-4, atol=1e-5)
+    inside = x.abs() <= SPAN
+    torch.testing.assert_close(edges.bases(x).sum(2)[inside], torch.ones(int(inside.sum())), rtol=1e-5, atol=1e-5)
+    coefficients = edges.coefficients.detach().view(3, 4, grid + 3)
+    for o in range(3):
+        total = torch.zeros(12)
+        for i in range(4):
+            total += edges.weight[o, i].detach() * x[:, i] * torch.sigmoid(x[:, i])
+            total += sum(coefficients[o, i, k] * expected[:, i, k].float() for k in range(grid + 3))
+        torch.testing.assert_close(edges(x)[:, o].detach(), total, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kan_starts_with_small_splines_and_stretches_pixels_over_the_grid():
+    edges = create("kan", (1, 28, 28)).encoder[2]
+    assert float(edges.coefficients.detach().std()) == pytest.approx(SPREAD / 28, rel=0.01)
+    assert create("kan").encoder[1](torch.tensor([0.0, 1.0])).tolist() == [-SPAN, SPAN]

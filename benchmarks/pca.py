@@ -77,8 +77,8 @@ def measure(way: str, count: int, shape: ImageShape, latent_dim: int) -> Figures
     fit(module, images, seed=0)
     figures = {"seconds": time.process_time() - started, "peak_bytes": memory.host() or 0}
     # The network keeps its axes in float32: they are held against the others as they were found.
-    pixels, baselines = images.flatten(1), importlib.import_module("aezoo_plugins.architectures.baselines")
-    axes = whole.axes if way == "whole" else baselines.principal_axes(pixels, baselines.mean_of(pixels), latent_dim)
+    pixels, principal = images.flatten(1), importlib.import_module("aezoo_plugins.principal")
+    axes = whole.axes if way == "whole" else principal.principal_axes(pixels, principal.mean_of(pixels), latent_dim)
     return figures | {"axes": axes}
 
 

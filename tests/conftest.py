@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from launcher import Launcher
 
 from aezoo import cli
@@ -34,6 +35,10 @@ util.Finalize(None, shutil.rmtree, args=(tempfile.tempdir, True), exitpriority=-
 
 # The networks here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)
+
+# How long an example takes is the machine's business.
+settings.register_profile("aezoo", deadline=None)
+settings.load_profile("aezoo")
 
 Distribute = Callable[..., Path]
 

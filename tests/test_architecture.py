@@ -129,12 +129,12 @@ def test_values_are_read_as_python_would():
 
 def test_the_public_names_are_these():
     assert sorted(aezoo.__all__) == [
-        "API_VERSION", "AezooError", "Architecture", "Arranged", "Autoencoder", "AxisOrder", "Background",
+        "API_VERSION", "Adapted", "AezooError", "Architecture", "Arranged", "Autoencoder", "AxisOrder", "Background",
         "DamagedDataError", "Dataset", "Evaluation", "Executor", "FilePixels", "Fit", "Flat", "GatheredPixels",
-        "ImageHead", "ImageShape", "Images", "Metric", "Model", "Needs", "Observer", "Outcome", "Part", "Preprocessing",
-        "Progress", "Range", "Recipe", "Request", "Run", "Site", "Subset", "Task", "TaskProcess", "TrainingOutput",
-        "TrialRecord", "Variant", "Work", "__version__", "bench", "chunks", "create", "hookimpl", "list_architectures",
-        "list_image_files", "load", "open_image", "part_of", "pixel_hash", "read_head", "read_recipe", "scratch_folder",
-        "settle",
+        "ImageForm", "ImageHead", "ImageShape", "Images", "Metric", "Model", "Needs", "Observer", "Outcome", "Part",
+        "Preprocessing", "Progress", "Range", "Recipe", "Request", "Run", "Site", "Subset", "Task", "TaskProcess",
+        "TrainingOutput", "TrialRecord", "Variant", "Work", "__version__", "bench", "chunks", "create", "hookimpl",
+        "list_architectures", "list_image_files", "load", "open_image", "part_of", "pixel_hash", "read_head",
+        "read_recipe", "scratch_folder", "settle",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)

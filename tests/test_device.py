@@ -106,8 +106,10 @@ def test_the_server_that_trials_are_forked_from_leaves_the_accelerator_alone():
 
 
 FAKES_KNOW_NOT = {
-    "vq_vae": "asks a tensor for its value", "residual_vq": "the same", "fsq": "the same",
+    "residual_fsq": "asks a tensor for its value",
     "topological": "finds its trees on the host", "recurrent": "asks CUDA which GRU it has",
+    "jpeg": "writes files", "webp": "the same", "nmf": "hands its images to scikit-learn", "ica": "the same",
+    "dictionary_learning": "takes entry after entry, thousands of times: here that takes a minute",
 }  # fmt: skip
 
 

@@ -124,6 +124,6 @@ def test_without_pyarrow_the_extra_is_named(runs, tmp_path, monkeypatch):
 def test_the_command_says_what_it_wrote_and_what_is_no_run(runs, tmp_path, call):
     status, out, err = call("export-table", runs[0].path, tmp_path, runs[1].path, "--trials", "-o", tmp_path / "t.csv")
     assert status == 0
-    assert out == f"8 rows of 57 columns in {tmp_path / 't.csv'}\n"
+    assert out == f"8 rows of 63 columns in {tmp_path / 't.csv'}\n"
     assert err == f"left out, since it has no run.json: {tmp_path}\n"
     assert len(pd.read_csv(io.StringIO((tmp_path / "t.csv").read_text()))) == 8

@@ -83,7 +83,16 @@ def test_a_changed_budget_replaces_the_unit():
         ("steps = 1\nlr = nan", "lr: "),
         ("steps = 1\nlearning_rate = 1", "no setting 'learning_rate'"),
         ("steps = 1\nbatchsize = 1", "Did you mean 'batch_size'?"),
-        ("steps = 1\noptimizer = 'sgd'", "optimizer: Input should be 'adam', but got 'sgd'"),
+        (
+            "steps = 1\noptimizer = 'lion'",
+            "'adamw', 'sgd' or 'muon', but got 'lion'",
+        ),
+        ("steps = 1\nmomentum = 0.9", "momentum = 0.9 is for sgd, muon, but optimizer is adam"),
+        ("steps = 1\nweight_decay = 0.1", "weight_decay = 0.1 is for adamw, sgd, muon, but optimizer is adam"),
+        ("steps = 1\nschedule = 'step'", "schedule: Input should be 'constant', 'cosine' or 'linear', but got 'step'"),
+        ("steps = 1\nwarmup = 1.0", "warmup: Input should be less than 1, but got 1.0"),
+        ("steps = 1\nclip_norm = 0.0", "clip_norm: Input should be greater than 0, but got 0.0"),
+        ("steps = 1\nema = 1.0", "ema: Input should be less than 1, but got 1.0"),
         ("steps = ", "not TOML"),
     ],
 )

@@ -16,7 +16,7 @@ from aezoo.contract.network import to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.train.loop import fit, train
 from aezoo.train.score import image_errors
-from aezoo_plugins.architectures import baselines
+from aezoo_plugins import principal
 from aezoo_plugins.architectures.denoising import Denoising
 from aezoo_plugins.architectures.wasserstein import discrepancy, sliced_distance
 
@@ -91,7 +91,7 @@ def test_pca_of_few_images_is_that_of_their_covariance():
 
 # The leading eigenvectors alone, against the full decomposition
 
-REGIMES = {"matrix": baselines.MATRIX, "walks": 1}
+REGIMES = {"matrix": principal.MATRIX, "walks": 1}
 """Entries that the matrix of products may have: one that is made, and one that is not."""
 
 
@@ -104,7 +104,7 @@ def decomposed(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def fitted_axes(images: torch.Tensor, k: int) -> torch.Tensor:
     pixels = images.flatten(1)
-    return baselines.principal_axes(pixels, baselines.mean_of(pixels), k)
+    return principal.principal_axes(pixels, principal.mean_of(pixels), k)
 
 
 def assert_leading(images: torch.Tensor, k: int) -> None:
@@ -143,7 +143,7 @@ def test_the_leading_axes_are_those_of_the_full_decomposition(regime, data):
         images = alike_images(count, shape, data.draw(st.integers(1, 20)), seed)
     k = data.draw(st.integers(1, math.prod(shape)) | st.integers(1, min(8, math.prod(shape))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "MATRIX", REGIMES[regime])
+        patch.setattr(principal, "MATRIX", REGIMES[regime])
         assert_leading(images, k)
 
 
@@ -152,7 +152,7 @@ def test_the_leading_axes_are_those_of_the_full_decomposition(regime, data):
 @pytest.mark.parametrize("k", [1, 4, 12, 20])
 def test_no_axis_of_a_repeated_eigenvalue_is_missed(monkeypatch, regime, count, k):
     """Each image in its four rotations: eigenvalues come in pairs, of which Lanczos from one vector finds one."""
-    monkeypatch.setattr(baselines, "MATRIX", REGIMES[regime])
+    monkeypatch.setattr(principal, "MATRIX", REGIMES[regime])
     images = alike_images(count // 4, (1, 14, 14), 20, seed=0)
     assert_leading(torch.cat([torch.rot90(images, turns, (2, 3)) for turns in range(4)]), k)
 
@@ -161,7 +161,7 @@ def test_no_axis_of_a_repeated_eigenvalue_is_missed(monkeypatch, regime, count, 
 @pytest.mark.parametrize("k", [1, 9, 64, 128])
 @pytest.mark.parametrize("pixels", ["one-hot", "equal", "one"])
 def test_pca_of_images_that_have_no_leading_axes(monkeypatch, regime, k, pixels):
-    monkeypatch.setattr(baselines, "MATRIX", REGIMES[regime])
+    monkeypatch.setattr(principal, "MATRIX", REGIMES[regime])
     grey = torch.full((300, 128), 7)
     images = {"one-hot": torch.eye(128) * 200, "equal": grey, "one": grey[:1]}[pixels]
     assert_leading(images.byte().view(-1, 2, 8, 8), k)
@@ -171,7 +171,7 @@ def test_pca_of_images_that_have_no_leading_axes(monkeypatch, regime, k, pixels)
 @pytest.mark.parametrize("count", [150, 600])
 def test_axes_of_little_variance_are_as_exact_as_their_gaps_allow(monkeypatch, regime, count):
     """Variances that fall by 16 from one to the next: of the fifth it is a 65,000th of the first's."""
-    monkeypatch.setattr(baselines, "MATRIX", REGIMES[regime])
+    monkeypatch.setattr(principal, "MATRIX", REGIMES[regime])
     rng = np.random.RandomState(0)
     patterns = np.sign(rng.randn(5, 300)) * np.array([100, 25, 6, 2, 1])[:, None] / 2
     pixels = np.rint(128 + np.sign(rng.randn(count, 5)) @ patterns).clip(0, 255)
@@ -186,9 +186,9 @@ def test_axes_of_little_variance_are_as_exact_as_their_gaps_allow(monkeypatch, r
 
 def test_pca_that_does_not_come_to_an_end_says_so_or_decomposes_the_whole_matrix(monkeypatch):
     images = noise_images(300, (1, 12, 12))
-    monkeypatch.setattr(baselines, "PASSES", 2)
+    monkeypatch.setattr(principal, "PASSES", 2)
     assert_leading(images, 3)
-    monkeypatch.setattr(baselines, "MATRIX", 1)
+    monkeypatch.setattr(principal, "MATRIX", 1)
     with pytest.raises(aezoo.AezooError, match="PCA has not come to its 3 axes in 2 walks over the images"):
         fitted_axes(images, 3)
 
@@ -199,11 +199,12 @@ def test_pca_holds_no_floats_of_all_images(tmp_path):
     path.write_bytes(alike_images(1500, (3, 64, 64), 20, seed=0).numpy().tobytes())
     program = f"""
 import resource, torch
+from aezoo_plugins import principal
 from aezoo_plugins.architectures import baselines
 torch.set_num_threads(1)
 images = torch.from_file({str(path)!r}, size={1500 * 12288}, dtype=torch.uint8).view(1500, 3, 64, 64)
 baselines.build_pca((3, 64, 64)).fit(images[:64])
-baselines.MATRIX = {{bound}}
+principal.MATRIX = {{bound}}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 baselines.build_pca((3, 64, 64)).fit(images)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -265,13 +266,13 @@ def test_the_mean_predictor_scores_the_variance_and_a_copy_0():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7)], ids=str)
 @pytest.mark.parametrize("kept", [1, 10, 60])
-def test_dct_leaves_the_energy_of_the_coefficients_that_it_discards(shape, kept):
+def test_dct_leaves_the_variance_of_the_coefficients_that_it_discards(shape, kept):
     from scipy.fft import dctn
 
     images = noise_images(50, shape)
     coefficients = dctn(images.numpy() / 255, axes=(2, 3), norm="ortho")
-    energy = np.sort(np.square(coefficients).mean(0).ravel())[::-1]
-    left = energy[kept:].sum() / energy.size
+    variances = np.sort(coefficients.var(0).ravel())[::-1]
+    left = variances[kept:].sum() / variances.size
     assert mse(fitted(f"dct[latent_dim={kept}]", images), images) == pytest.approx(left, rel=1e-4)
 
 
@@ -323,11 +324,10 @@ def test_vq_takes_the_nearest_vector(text):
     with torch.no_grad():
         left = module.encoder(x).flatten(2).transpose(1, 2)
         codes = module.codes(x).unflatten(1, (left.shape[1], -1))
-        layers = getattr(module.quantiser, "layers", [module.quantiser])
-        for part, layer in enumerate(layers):
-            distances = (left.unsqueeze(2) - layer.codebook).square().sum(3)
+        for part, codebook in enumerate(module.quantiser.codebooks):
+            distances = (left.unsqueeze(2) - codebook.vectors).square().sum(3)
             assert torch.equal(codes[..., part], distances.argmin(2))
-            left = left - layer.codebook[codes[..., part]]
+            left = left - codebook.vectors[codes[..., part]]
     share = torch.bincount(codes[..., 0].flatten(), minlength=8).double() / codes[..., 0].numel()
     perplexity = math.exp(-float((share * share.clamp(min=1e-12).log()).sum()))
     assert 1 <= perplexity <= module.codebook_size
@@ -352,10 +352,10 @@ def test_fsq_has_as_many_codes_as_its_levels_multiply_to(levels):
     everything = torch.cartesian_prod(*(torch.linspace(-0.999, 0.999, 60).atanh() for _ in levels)).reshape(
         1, -1, len(levels)
     )
-    rounded, codes = module.quantiser(everything)
+    rounded, codes, _ = module.quantiser(everything)
     assert codes.unique().tolist() == list(range(math.prod(levels)))
     assert len(rounded[0].unique(dim=0)) == math.prod(levels)
-    torch.testing.assert_close(module.quantiser.indices_to_codes(codes), rounded)
+    torch.testing.assert_close(module.quantiser.look_up(codes), rounded)
 
 
 def test_lfq_rounds_to_signs():

@@ -105,15 +105,24 @@ def test_mlp_is_the_tutorials_network():
     assert num_params(module) == 219_891
 
 
-@pytest.mark.parametrize(("latent_dim", "beside"), [(2, 12), (8, 12), (16, 16), (32, 32)])
-def test_the_layer_beside_a_wider_bottleneck_widens_with_it(latent_dim, beside):
-    module = aezoo.create(f"mlp[latent_dim={latent_dim}]", image_shape=(1, 28, 28))
-    assert [layer.out_features for layer in module.encoder if isinstance(layer, nn.Linear)] == [
-        128,
-        64,
-        beside,
-        latent_dim,
-    ]
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("mlp[latent_dim=2]", [128, 64, 12, 2]),
+        ("mlp[latent_dim=4]", [128, 4]),
+        ("mlp[latent_dim=16]", [128, 16]),
+        ("mlp[latent_dim=64]", [128, 64]),
+        ("mlp[latent_dim=200]", [400, 200]),
+        ("mlp[width=32]", [32, 3]),
+        ("mlp[latent_dim=6,width=256]", [256, 128, 24, 6]),
+        ("mlp[latent_dim=9,width=16]", [18, 9]),
+    ],
+)
+def test_no_layer_of_relus_is_a_second_bottleneck_beside_the_latent(text, layers):
+    module = aezoo.create(text, image_shape=(1, 28, 28))
+    assert [layer.out_features for layer in module.encoder if isinstance(layer, nn.Linear)] == layers
+    back = [layer.in_features for layer in module.decoder if isinstance(layer, nn.Linear)]
+    assert back == layers[::-1]
 
 
 def test_first_party_files_and_entry_points_agree():

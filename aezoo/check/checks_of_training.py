@@ -20,7 +20,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, training_forward
+from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, num_params, training_forward
 from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
@@ -29,6 +29,8 @@ from aezoo.train.loop import fit
 
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5
+SOUND = ("input", "penalty", "adversary", "gradients", "evaluation")
+"""Checks without which a training would tell their faults again."""
 LEARNING_STEPS = (20, 60, 200)
 """After how many steps the loss is looked at: the first time that it is lower will do."""
 
@@ -169,7 +171,7 @@ def _seen_of(module: nn.Module, case: Case) -> dict[str, Tensor]:
     }
 
 
-@check("every trained parameter gets a gradient", needs=("input", "penalty"))
+@check("every trained parameter gets a gradient", needs=("input", "penalty", "adversary"))
 def check_gradients(case: Case) -> str:
     """Every parameter that is trained gets a gradient; those that are not are named."""
     module = case.module()
@@ -198,7 +200,7 @@ def check_gradients(case: Case) -> str:
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 
 
-@check("a few steps lower the loss", needs=("input", "penalty", "gradients", "evaluation"), quick=False)
+@check("a few steps lower the loss", needs=SOUND, quick=False)
 def check_learns(case: Case) -> str:
     """A few steps lower the loss, the penalty included."""
     module = case.module()
@@ -217,6 +219,8 @@ def check_learns(case: Case) -> str:
             if after < before:
                 break
         how = f"{steps} steps"
+    if is_closed_form(module) and after == before and not num_params(module):
+        return f"{after:.4g}, before its fit and after it: it has no parameters"
     if not after < before:
         raise ContractError(
             f"expected {how} on {len(case.x_BCHW)} images to lower the loss, but it went from {before:.4g} to "
@@ -243,7 +247,7 @@ def _loss(module: nn.Module, x_BCHW: Tensor) -> float:
     return total / 4
 
 
-@check("equal seeds give equal weights", needs=("input", "penalty", "gradients", "evaluation"), quick=False)
+@check("equal seeds give equal weights", needs=SOUND, quick=False)
 def check_seeds(case: Case) -> None:
     """Equal seeds give equal weights, before and after a step."""
     if not is_deterministic(case.variant, case.images_NCHW, case.recipe):
@@ -253,7 +257,11 @@ def check_seeds(case: Case) -> None:
         )
 
 
-@check("weights survive safetensors", needs=("input", "penalty", "gradients", "evaluation", "seeds"), quick=False)
+@check(
+    "weights survive safetensors",
+    needs=(*SOUND, "seeds"),
+    quick=False,
+)
 def check_state_dict(case: Case) -> None:
     """The weights, written to safetensors and read into another network, make it the same one."""
     module = case.module()
@@ -301,7 +309,7 @@ def _run_on(case: Case, device: torch.device | str) -> None:
         training_output(module, x_BCHW)
 
 
-@check("can be captured in a CUDA graph", needs=("device",), quick=False, informative=True)
+@check("can be captured in a CUDA graph", needs=("device", "adversary"), quick=False, informative=True)
 def check_cuda_graph(case: Case) -> str:
     """Whether a training step can be captured in a CUDA graph."""
     module = case.module()

@@ -51,6 +51,10 @@ class Painter(nn.Module):
             for number, layer in enumerate([*self.layers, self.last]):
                 limit = 1 / 2 if number == 0 else math.sqrt(6 / width) / OMEGA
                 nn.init.uniform_(layer.weight, -limit, limit)
+            # A shift goes into a sine as what a hidden layer gives does, and so starts as one.
+            for layer in self.shifts:
+                limit = math.sqrt(6 / latent_dim) / OMEGA
+                nn.init.uniform_(layer.weight, -limit, limit)
 
     def forward(self, z: Tensor) -> Tensor:
         """Paint."""

@@ -11,15 +11,16 @@ from aezoo_plugins.blocks import Body, body_of
 def build(
     image_shape: aezoo.ImageShape,
     *,
-    latent_dim: int = 32,
-    layers: int = 4,
+    latent_dim: int = 128,
+    layers: int = 8,
     body: Body = "mlp",
     width: int | None = None,
 ) -> aezoo.Autoencoder:
     """Build the network: square linear layers without biases at the encoder's end, that together are one matrix.
 
     They add nothing that the network could express; gradient descent on their product prefers few directions. A wide
-    latent shows it: the rank that it comes to use is smaller. Four layers are within the paper's two to eight.
+    latent shows it: the rank that it comes to use is smaller. Eight layers and 128 numbers are the paper's for MNIST;
+    1,000 steps are few for them (mnist-5k, default recipe, two seeds: 0.047; four layers of 32 numbers: 0.031).
     """
     if layers < 1:
         raise aezoo.AezooError(f"layers must be at least 1, but is {layers}; without them take the body alone")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import check_at_least_one, float_chunks
+from aezoo_plugins.fitting import lloyd
 
 
 class KMeans(aezoo.Autoencoder):
@@ -25,12 +26,12 @@ class KMeans(aezoo.Autoencoder):
         return torch.cdist(self.encoder(x), self.centroids).argmin(1, keepdim=True)
 
     def from_codes(self, codes: Tensor) -> Tensor:
-        """Return the latents (B, 1), float32: the numbers themselves."""
-        return codes.float()
+        """Return the latents (B, 1), int64: the numbers themselves, as nothing lies between two of them."""
+        return codes
 
     def encode(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to latents (B, 1)."""
-        return self.from_codes(self.codes(x))
+        """Map images (B, C, H, W) to latents (B, 1), int64."""
+        return self.codes(x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Map latents (B, 1) to the centroids that they number (B, C, H, W)."""
@@ -38,18 +39,7 @@ class KMeans(aezoo.Autoencoder):
 
     def fit(self, images: Tensor) -> None:
         """Run Lloyd's algorithm from k-means++ on images (N, C, H, W), uint8; all of them as float32 in memory."""
-        from sklearn.cluster import KMeans as Lloyd
-        from threadpoolctl import threadpool_limits
-
-        flat = torch.cat([chunk.float() for chunk in float_chunks(images)]).cpu()
-        if len(flat) <= self.codebook_size:
-            # A centroid for each image leaves no error; the others are as good as any.
-            self.centroids[: len(flat)] = flat.to(self.centroids.device)
-            return
-        seed = int(torch.randint(2**31, ()))
-        with threadpool_limits(1):
-            found = Lloyd(self.codebook_size, n_init=1, random_state=seed).fit(flat.numpy())
-        self.centroids.copy_(torch.from_numpy(found.cluster_centers_))
+        self.centroids.copy_(lloyd(torch.cat([chunk.float() for chunk in float_chunks(images)]), self.codebook_size))
 
 
 def build(image_shape: aezoo.ImageShape, *, codebook_size: int = 256) -> KMeans:

@@ -83,7 +83,8 @@ def build(
 
     The paper's smallest has 128 tokens of 12 bits, 16x16 patches, and 8 layers of width 512 on either side. It first
     learns another tokeniser's codes, then pixels with that one's decoder, LPIPS and a discriminator; here it learns
-    pixels at once, by the squared error alone.
+    pixels at once, by the squared error alone. Beside that, the paper's weight of 1 for the codebook leaves several
+    tokens with the same code for all images: on mnist-5k, default recipe, seed 0, it came to 0.026, and 0.03 to 0.019.
     """
     check_at_least_one(tokens=tokens, code_dim=code_dim, codebook_size=codebook_size)
     check_weight(codebook=codebook, commitment=commitment)

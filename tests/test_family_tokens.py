@@ -104,7 +104,7 @@ def test_titoks_codes_are_of_the_nearest_direction_and_the_penalty_is_the_author
 def test_gradients_of_titoks_penalty_are_split_four_to_one_and_those_of_the_error_pass_the_rounding():
     module = create("titok[code_dim=3,codebook=1.0,codebook_size=10,commitment=0.25,tokens=4]")
     tokens = F.normalize(torch.randn(2, 4, 3), dim=2).requires_grad_()
-    rounded, _, penalty = module.round(tokens)
+    rounded, codes, penalty = module.round(tokens)
     error = torch.randn(2, 4, 3)
     # A token of norm 1 moves along the sphere alone: the part of a gradient across it.
     passed = torch.autograd.grad((rounded * error).sum(), tokens, retain_graph=True)[0]
@@ -113,7 +113,11 @@ def test_gradients_of_titoks_penalty_are_split_four_to_one_and_those_of_the_erro
     own = torch.autograd.grad(penalty, tokens, retain_graph=True)[0]
     pull = 0.25 * 2 * (tokens - rounded) / tokens.numel()
     torch.testing.assert_close(own, (pull - (pull * tokens).sum(2, keepdim=True) * tokens).detach())
-    assert float(torch.autograd.grad(penalty, module.vectors)[0].norm()) > 0
+    expected = torch.zeros(10, 3)
+    for token, code, chosen in zip(*(one.detach().flatten(0, 1) for one in (tokens, codes, rounded)), strict=True):
+        pull = 2 * (chosen - token) / tokens.numel()
+        expected[code] += (pull - (pull @ chosen) * chosen) / module.vectors[code].detach().norm()
+    torch.testing.assert_close(torch.autograd.grad(penalty, module.vectors)[0], expected)
 
 
 def test_titok_without_rounding_has_tokens_of_numbers():
@@ -171,10 +175,9 @@ def test_the_error_falls_with_the_number_of_tokens_and_cut_codes_are_those_of_th
         torch.testing.assert_close(module.from_codes(module.codes(x)), z)
     # One token says something already, where without truncation it would paint worse than the mean image.
     of_the_mean = float((x - x.mean(0)).square().mean())
-    assert errors[0] < 0.9 * of_the_mean
-    assert errors[1] < 0.8 * errors[0]
-    assert errors[2] < 0.9 * errors[1]
-    assert errors[3] < 1.05 * errors[2]
+    assert errors[0] < 0.95 * of_the_mean
+    assert errors[3] < 0.75 * errors[0]
+    assert all(more > 0.95 * fewer for more, fewer in itertools.pairwise(errors))
 
 
 # Perceiver -----------------------------------------------------------------------------------------------------------
@@ -252,7 +255,7 @@ def test_slots_are_a_set_and_their_starts_tell_them_apart():
     torch.testing.assert_close(attention(inputs[:, places]), slots, rtol=1e-4, atol=1e-5)
     z = module.encode(x)
     torch.testing.assert_close(module.decode(z[:, order]), module.decode(z), rtol=1e-4, atol=1e-5)
-    assert float((slots[:, 0] - slots[:, 1]).abs().max()) > 0.1
+    assert float((slots[:, 0] - slots[:, 1]).detach().abs().max()) > 0.1
     with torch.no_grad():
         attention.start.copy_(attention.start[order])
     torch.testing.assert_close(attention(inputs), slots[:, order], rtol=1e-4, atol=1e-5)

@@ -353,6 +353,32 @@ def test_the_same_checks_pass_what_keeps_the_contract(monkeypatch):
     assert 0 <= found.infer_peak_memory_bytes <= found.peak_memory_bytes
 
 
+class Attends(Small):
+    """What a transformer's plugin may do: ask by learnt queries, and attend by torch's own layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.zeros(4, 2))
+        self.ask = nn.Linear(2, 2)
+        self.layer = nn.TransformerEncoderLayer(2, 1, 8, dropout=0.0, batch_first=True)
+
+    def encode(self, x):
+        asked = self.ask(self.queries.expand(len(x), -1, -1))
+        return self.encoder(x) + self.layer(asked).mean(1)
+
+    def decode(self, z):
+        return self.decoder(z)
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
+
+
+def test_products_are_counted_of_queries_that_are_parameters_and_of_torchs_own_transformer_layer():
+    # Of 4 tokens of width 2: three maps and one back, an MLP of 8. Of scores and means torch counts none on a CPU.
+    layer = 4 * 2 * 2 * 4 + 2 * 4 * 2 * 8
+    assert check(Attends).flops_per_image == 2 * (16 * 2 + 2 * 16 + 4 * 2 * 2 + layer)
+
+
 def test_a_network_too_big_for_the_memory_is_refused_before_it_is_allocated():
     with pytest.raises(MemoryError, match=r"^its 100,000,010,000,000 parameters, .* need 1,600,000.2 GB, but .* free$"):
         check(lambda: nn.Sequential(nn.Linear(10**7, 10**7), nn.Identity()))

@@ -223,7 +223,8 @@ def _measure(
     shape = latent_shape(module, examples_BCHW)
     bits = latent_bits(module, x_BCHW[:2].clone())
     parts = latent_parts(module, x_BCHW)
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
+    # With gradients: without, torch's counter sees nothing of its transformer layer, and fails on a parameter's view.
+    with FlopCounterMode(display=False) as flops:
         module(x_BCHW[:1].clone())
     facts = Preflight(
         objective=objective(module),

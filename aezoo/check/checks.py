@@ -62,7 +62,7 @@ def check_output(case: Case) -> None:
         x_BCHW = case.x_BCHW[:size]
         try:
             output = evaluated(module)(x_BCHW)
-        except RuntimeError as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
             hint = adaptation(module, case) or _hint(error)
@@ -98,6 +98,10 @@ def _hint(error: BaseException) -> str:
         )
     if "dtype" in str(error) or "Double" in str(error) or "Half" in str(error):
         return "; float32 is asked for: images are float32, and so must be all layers and constants"
+    if "missing" in str(error) and "argument" in str(error):
+        return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
+    if isinstance(error, ContractError):
+        return ""
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
 
@@ -156,8 +160,9 @@ def check_evaluation(case: Case) -> None:
         if not torch.equal(random, torch.get_rng_state()):
             raise ConcernError(
                 "expected one reconstruction of an image in evaluation mode, got two: it draws random numbers, as of a "
-                "sampled latent, and its score is of one draw; take the mean where not self.training, or declare "
-                f"exceptions={{'evaluation': 'why'}}{where}"
+                "sampled latent, and its score is of one draw; take the mean where not self.training, give encode and "
+                "decode where it is aezoo.Adapted, or declare aezoo.Architecture(..., exceptions={'evaluation': 'why'})"
+                f"{where}"
             )
         raise ContractError(
             "expected one reconstruction of an image in evaluation mode, got two: something is kept from one call to "

@@ -437,7 +437,7 @@ class OneSize(nn.Sequential):
         super().__init__(nn.AvgPool2d(8), *halves((1, 8, 8)), nn.Upsample(scale_factor=8))
 
 
-class FlatPair(Tuple):
+class FlatPair(nn.Module):
     """Flat images in, flat images and a latent out."""
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ def adaptation(module: nn.Module, case: Case) -> str:
                 seen = output if place == "" else _part(output, place)
                 again = _tried(lambda batch, call=call: call(module, batch), taken, seeded=False)
                 draws = again is None or not torch.equal(seen, again if place == "" else _part(again, place))
-                halves = _halves(module, taken, None if draws else seen)
+                halves = _halves(module, taken, seen, compares=not draws)
                 reconstruct = "" if place == "" else f"reconstruct={place!r}"
                 given = ", ".join(part for part in (call_argument, reconstruct, halves, image) if part)
                 return f"; {_in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
@@ -103,11 +103,11 @@ def _part(output: Any, place: str | int) -> Tensor:
     return part
 
 
-def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None) -> str:
+def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None, *, compares: bool = True) -> str:
     """Return the arguments of two halves that make a reconstruction of these images, or nothing.
 
-    Where the network's own is `seen`, they must come near it, or use every parameter: methods that are called so may be
-    parts of the halves.
+    They must use every parameter, or come near the network's own reconstruction, where that is `seen`: methods that are
+    called so may be parts of the halves. Where it draws random numbers nothing is told by comparing.
     """
     for encoder, decoder in _HALVES:
         if not callable(getattr(module, encoder, None)) or not callable(getattr(module, decoder, None)):
@@ -116,7 +116,8 @@ def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None) -> str:
         for latent, latent_text in _readings(encoded):
             decoded = _tried(getattr(module, decoder), latent, graded=True)
             for image, image_text in _readings(decoded):
-                if image.shape == taken.shape and (seen is None or _agree(image, seen) or _uses_all(image, module)):
+                meant = not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen))
+                if image.shape == taken.shape and meant:
                     encode = f"lambda module, x: module.{encoder}(x){latent_text}" if latent_text else f"{encoder!r}"
                     decode = f"lambda module, z: module.{decoder}(z){image_text}" if image_text else f"{decoder!r}"
                     encode, decode = encode.replace("'", '"'), decode.replace("'", '"')

@@ -521,7 +521,7 @@ def test_the_zoo_meets_the_contract(name, shape):
         assert [one for one in statuses.values() if one.status not in ("ok", "note", "skipped")] == []
 
 
-DICTIONARIES = ("batch_topk", "gated", "jumprelu", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
+DICTIONARIES = ("batch_topk", "gated", "jumprelu", "matryoshka", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
 """The longer the more entries they have: a few will do here."""
 WITH_LATENT = [name for name in ZOO if name not in ("jpeg", "webp")]
 """Files differ in length, so that those two have no latent of one size."""

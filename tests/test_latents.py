@@ -18,7 +18,7 @@ from aezoo.table.rows import by_group, rate_distortion
 from aezoo.train.rate import active_units
 
 VARIANTS = [
-    "linear[latent_dim=2]", "linear[latent_dim=3]", "one_hidden[latent_dim=3]", "topk[k=3,width=9]",
+    "linear[latent_dim=2]", "linear[latent_dim=3]", "one_hidden[latent_dim=3]", "topk[k=4,width=9]",
     "topk[k=9,width=9]", "batch_topk[k=3,width=9]", "kmeans[codebook_size=8]", "fsq[levels=(3,3),strides=1]",
     "fsq[levels=(3,4),strides=1]",
 ]  # fmt: skip
@@ -43,8 +43,9 @@ def test_bits_and_active_units_stand_where_the_latent_is_discrete_or_sparse_and_
         }
     )
     active = table["active_units"].dropna()
-    assert set(active.index) == {"topk[k=3,width=9]", "topk[k=9,width=9]", "batch_topk[k=3,width=9]"}
-    assert 1 < active["topk[k=3,width=9]"] <= 3 < active["topk[k=9,width=9]"]
+    assert set(active.index) == {"topk[k=4,width=9]", "topk[k=9,width=9]", "batch_topk[k=3,width=9]"}
+    assert 3 < active["topk[k=4,width=9]"] <= 4
+    assert active["topk[k=4,width=9]"] < active["topk[k=9,width=9]"]
 
 
 def test_only_continuous_latents_are_held_against_pca(run):
@@ -72,7 +73,7 @@ def test_the_table_in_groups_holds_together_what_may_be_compared(run):
         "0 numbers": {"mean"},
         "2 numbers": {"linear[latent_dim=2]", "pca[latent_dim=2]"},
         "3 numbers": {"linear", "pca", "one_hidden[latent_dim=3]"},
-        "about 4 active units": {"topk[k=3,width=9]", "topk[k=9,width=9]", "batch_topk[k=3,width=9]"},
+        "about 4 active units": {"topk[k=4,width=9]", "topk[k=9,width=9]", "batch_topk[k=3,width=9]"},
         "about 4 bits": {"kmeans[codebook_size=8]"},
         "about 64 bits": {"fsq[levels=(3,3),strides=1]", "fsq[levels=(3,4),strides=1]"},
         "failed": {"unet"},
@@ -96,7 +97,7 @@ def test_rate_and_distortion_has_a_row_a_family_and_a_column_a_size(run):
 
 def test_a_run_without_latent_dim_has_no_rate_to_show(tmp_path):
     recipe = Recipe(name="t", dataset="digits", steps=1)
-    found = aezoo.bench(["topk[k=3,width=9]"], recipe=recipe, out=tmp_path / "run", device="cpu", timing=False)
+    found = aezoo.bench(["topk[k=4,width=9]"], recipe=recipe, out=tmp_path / "run", device="cpu", timing=False)
     with pytest.raises(aezoo.AezooError, match="no variant with the hyperparameter latent_dim has a loss"):
         rate_distortion(RunDirectory(found.path))
 

@@ -85,7 +85,7 @@ def test_a_changed_budget_replaces_the_unit():
         ("steps = 1\nbatchsize = 1", "Did you mean 'batch_size'?"),
         (
             "steps = 1\noptimizer = 'lion'",
-            "optimizer: Input should be 'adam', 'adamw', 'sgd' or 'muon', but got 'lion'",
+            "'adamw', 'sgd' or 'muon', but got 'lion'",
         ),
         ("steps = 1\nmomentum = 0.9", "momentum = 0.9 is for sgd, muon, but optimizer is adam"),
         ("steps = 1\nweight_decay = 0.1", "weight_decay = 0.1 is for adamw, sgd, muon, but optimizer is adam"),

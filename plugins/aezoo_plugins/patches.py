@@ -80,8 +80,8 @@ class FromPatches(nn.Module):
 class Transformer(nn.Module):
     """Add learnt positions to tokens, and pass them through self-attention layers. Maps (B, count, width) to the same.
 
-    Normalised before each part, GELU, four times as wide inside, no dropout (Dosovitskiy et al. 2021). `positions` says
-    which tokens are given, (B, some), where it is not all of them.
+    Normalised before each part, GELU, four times as wide inside, no dropout (Dosovitskiy et al. 2021). No token attends
+    to one that is `hidden`, (B, count), as if it were not there.
     """
 
     def __init__(self, count: int, width: int, depth: int, heads: int) -> None:
@@ -99,6 +99,12 @@ class Transformer(nn.Module):
         ]
         self.layers = nn.Sequential(*layers, nn.LayerNorm(width))
 
-    def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Attend."""
-        return self.layers(tokens + (self.positions if positions is None else self.positions[positions]))
+        tokens = tokens + self.positions
+        if hidden is None:
+            return self.layers(tokens)
+        *layers, norm = self.layers
+        for layer in layers:
+            tokens = layer(tokens, src_key_padding_mask=hidden)
+        return norm(tokens)

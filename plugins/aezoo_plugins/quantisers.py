@@ -43,6 +43,9 @@ class Quantised(aezoo.Autoencoder):
     Images of 28x28, 32x32 and 64x64 pixels have 16 places, if no strides are given. The latent is what the decoder
     gets: the rounded vectors, (B, D, h, w). They are rounded in float32, whatever the precision.
 
+    The encoder ends in a batch normalisation, which is ours: most vectors else start at a few codes, and stay there
+    (of what starves a codebook: Łańcucki et al. 2020, arXiv:2005.08520).
+
     Args:
         image_shape: (channels, height, width).
         code_dim: D, the numbers of a vector.
@@ -50,6 +53,8 @@ class Quantised(aezoo.Autoencoder):
         width: Of the first convolution.
         strides: Of 2, from the image to the map; None for those of `conv_spatial`.
         objective: What is optimised.
+        is_over_variance: Whether the penalty stands beside the squared error over the data's variance, as in the
+            VQ-VAE's authors' example: it is multiplied by that of the batch's pixels.
     """
 
     def __init__(
@@ -61,13 +66,15 @@ class Quantised(aezoo.Autoencoder):
         width: int,
         strides: int | None,
         objective: str = "mse",
+        is_over_variance: bool = False,
     ) -> None:
         strides = spatial_strides(image_shape, strides)
         body = spatial_body(image_shape, code_dim, width, strides)
-        super().__init__(body.encoder, body.decoder)
+        super().__init__(body.encoder.append(nn.BatchNorm2d(code_dim)), body.decoder)
         self.quantiser = quantiser
         self.sides = halved(image_shape, strides)[-1]
         self.objective = objective
+        self.is_over_variance = is_over_variance
 
     @property
     def codebook_size(self) -> int:
@@ -88,8 +95,10 @@ class Quantised(aezoo.Autoencoder):
 
     def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
         """Reconstruct images (B, C, H, W) from their rounded latents, with the quantiser's own penalty."""
-        rounded = self.round(x)
-        return aezoo.TrainingOutput(self.decode(self.map_of(rounded.vectors)), rounded.penalty)
+        vectors, _, penalty = self.round(x)
+        if self.is_over_variance:
+            penalty = penalty * x.var(correction=0)
+        return aezoo.TrainingOutput(self.decode(self.map_of(vectors)), penalty)
 
     def round(self, x: Tensor) -> Rounded:
         """Return the rounded vectors of images (B, C, H, W)."""

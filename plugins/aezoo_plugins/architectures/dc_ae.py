@@ -11,7 +11,7 @@ import aezoo
 from aezoo_plugins.blocks import check_at_least_one, halved, spatial_strides
 from aezoo_plugins.patches import Crop, Pad
 
-EPSILON = 1e-6
+EPSILON = 1e-5
 """Added to a mean square, as in the authors' code."""
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import Dictionary, check_weight
+from aezoo_plugins.blocks import check_weight
+from aezoo_plugins.dictionaries import Dictionary, l1_scale
 
 
 class Gated(Dictionary):
@@ -15,7 +16,8 @@ class Gated(Dictionary):
 
     The gates are steps, and have no gradient; they learn from the penalty, and from a second reconstruction that is
     made of what they see, with the dictionary held still (section 3.2). Gates and magnitudes share their directions, up
-    to a scale for each unit.
+    to a scale for each unit. The paper holds the entries at norm 1; here a gate counts by its entry's norm, which gets
+    no gradient from that.
 
     Args:
         image_shape: (channels, height, width).
@@ -44,16 +46,16 @@ class Gated(Dictionary):
         """Reconstruct images (B, C, H, W), with the gates' L1 and their own reconstruction's error as penalty."""
         gates = self.encoder(x)
         seen = F.relu(gates)
-        l1 = (seen @ self.entries.detach().norm(dim=0)).mean() / x[0].numel()
-        bias = self.decoder[0].bias.detach()
+        l1 = l1_scale(x) * (seen @ self.entries.detach().norm(dim=0)).mean()
+        bias = self.decoder[0].bias.detach() + self.encoder[0].mean
         error = (F.linear(seen, self.entries.detach(), bias) - x.flatten(1)).square().mean()
         return aezoo.TrainingOutput(self.decode(self.code(gates)), self.weight * l1 + error)
 
 
-def build(image_shape: aezoo.ImageShape, *, width: int = 256, weight: float = 2.0) -> Gated:
-    """Build the network; at a weight of 2, beside the squared error of an image, about 15 of 256 units are active.
+def build(image_shape: aezoo.ImageShape, *, width: int = 256, weight: float = 0.4) -> Gated:
+    """Build the network; the weight is of images scaled to a mean squared norm of 1 around their mean, and ours.
 
-    That is of digits; of photographs fewer are: 1 on photo-patches, where a weight of 1 gives 9, and of 0.5 29.
+    How many units are active is an outcome: 20 of 256 on mnist-5k, 21 on digits, 10 on photo-patches (seed 0).
     """
     check_weight(weight=weight)
     return Gated(image_shape, width, weight)

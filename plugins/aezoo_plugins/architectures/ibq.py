@@ -63,14 +63,20 @@ def build(
     *,
     codebook_size: int = 256,
     code_dim: int = 16,
-    weight: float = 1.0,
+    weight: float = 0.2,
     commitment: float = 0.25,
-    entropy: float = 0.05,
+    entropy: float = 0.005,
     temperature: float = 0.01,
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
-    """Build the network."""
+    """Build the network; commitment and temperature are the authors'.
+
+    So are the distances' proportions, but not the weights of both, 1 and 0.05, which stand beside a mean absolute error,
+    a perceptual and an adversarial one; ours beside the squared error over the data's variance. On mnist-5k, default
+    recipe, seed 0, these come to 0.020, and theirs, with an entropy of either, to 0.024 to 0.026. Their vectors have 256
+    numbers; with 64 ours came to 0.039.
+    """
     quantiser = IndexPropagation(codebook_size, code_dim, weight, commitment, entropy, temperature)
     return Quantised(
         image_shape,
@@ -79,6 +85,7 @@ def build(
         width=width,
         strides=strides,
         objective="mse + codebook + commitment + entropy",
+        is_over_variance=True,
     )
 
 

@@ -19,7 +19,8 @@ def build(
     """Build the network: square linear layers without biases at the encoder's end, that together are one matrix.
 
     They add nothing that the network could express; gradient descent on their product prefers few directions. A wide
-    latent shows it: the rank that it comes to use is smaller. Eight layers and 128 numbers are the paper's for MNIST.
+    latent shows it: the rank that it comes to use is smaller. Eight layers and 128 numbers are the paper's for MNIST;
+    1,000 steps are few for them (mnist-5k, default recipe, two seeds: 0.047; four layers of 32 numbers: 0.031).
     """
     if layers < 1:
         raise aezoo.AezooError(f"layers must be at least 1, but is {layers}; without them take the body alone")

@@ -10,17 +10,23 @@ from torch.nn.utils.parametrizations import spectral_norm
 import aezoo
 from aezoo_plugins.blocks import Body, body_of, check_weight
 
-WEIGHT = 1e-2
 Smooth = Literal["l2", "gradient_penalty", "spectral_norm"]
+BETAS = {"l2": 1e-4, "gradient_penalty": 1e-4, "spectral_norm": 9e-3}
+WEIGHTS = {"l2": 1e-7, "gradient_penalty": 0.5e-7}
 
 
 class Regularised(aezoo.Autoencoder):
     """A body whose codes are kept small, and whose decoder is kept smooth in one of three ways.
 
-    The paper minimises |x - x̂|² + ½ beta |z|² + weight · R of an image of d pixels. The harness's MSE is |x - x̂|² /
-    d: so all is over d here. R is the decoder's squared parameters (`l2`), half the squared Frobenius norm of its
-    Jacobian at z (`gradient_penalty`), or nothing, and each layer's weights, as a matrix, have spectral norm 1
-    (`spectral_norm`).
+    What is minimised is what the authors' code computes: MSE + beta · (mean square of a code's numbers) + weight · R.
+    R is the sum of the decoder's squared weights, its biases left out (`l2`); or the mean square of the derivatives of
+    |x̂|² by the code's numbers (`gradient_penalty`; the paper writes the derivatives of x̂); or nothing, and the
+    decoder's layers have spectral norm 1 (`spectral_norm`).
+
+    The authors' code binds the encoder too; the paper, and ours, the decoder. There all layers but the last have norm 1
+    here: theirs are convolutions with batch normalisation, which the norm of a kernel binds loosely, and in dense ones
+    no contrast is left. With the last layer bound too, mnist-5k comes to 0.089, with batch normalisation beside it to
+    0.069, and with the last one free to 0.037 (default recipe, a seed each).
 
     Args:
         body: The autoencoder.
@@ -36,25 +42,22 @@ class Regularised(aezoo.Autoencoder):
         self.weight = weight
         self.objective = "mse + code size" + {"l2": " + l2", "gradient_penalty": " + gradient"}.get(smooth, "")
         if smooth == "spectral_norm":
-            for layer in self.decoder:
-                if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
-                    spectral_norm(layer)
+            for layer in [one for one in self.decoder if isinstance(one, nn.Linear | nn.ConvTranspose2d)][:-1]:
+                spectral_norm(layer)
 
     def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
         """Reconstruct images (B, C, H, W), with the size of their codes and the decoder's roughness as penalty."""
         z = self.encode(x)
         roughness: Tensor | float = 0.0
         if self.smooth == "gradient_penalty":
-            # A random image v has E |vᵀJ|² = |J|², for one pass back in place of as many as an image has pixels.
             reconstruction, pull_back = torch.func.vjp(self.decode, z)
-            (gradient,) = pull_back(torch.randn_like(reconstruction))
-            roughness = 0.5 * gradient.square().sum(1).mean()
+            (gradient,) = pull_back(2 * reconstruction)
+            roughness = gradient.square().mean()
         else:
             reconstruction = self.decode(z)
             if self.smooth == "l2":
-                roughness = sum(one.square().sum() for one in self.decoder.parameters())
-        penalty = 0.5 * self.beta * z.square().sum(1).mean() + self.weight * roughness
-        return aezoo.TrainingOutput(reconstruction, penalty / x[0].numel())
+                roughness = sum(one.square().sum() for one in self.decoder.parameters() if one.ndim > 1)
+        return aezoo.TrainingOutput(reconstruction, self.beta * z.square().mean() + self.weight * roughness)
 
 
 def build(
@@ -62,15 +65,17 @@ def build(
     *,
     latent_dim: int = 16,
     smooth: Smooth = "l2",
-    beta: float = 1e-3,
-    weight: float = WEIGHT,
+    beta: float | None = None,
+    weight: float | None = None,
     body: Body = "mlp",
     width: int | None = None,
 ) -> Regularised:
-    """Build the network; the weights are small, as reconstruction leads in the paper too."""
-    check_weight(beta=beta, weight=weight)
-    if smooth == "spectral_norm" and weight != WEIGHT:
+    """Build the network; weights that are left out are the authors' for MNIST, 16 numbers there too."""
+    if smooth == "spectral_norm" and weight is not None:
         raise aezoo.AezooError(f"weight must be left out with smooth=spectral_norm, which has none, but is {weight}")
+    beta = BETAS[smooth] if beta is None else beta
+    weight = WEIGHTS.get(smooth, 1.0) if weight is None else weight
+    check_weight(beta=beta, weight=weight)
     return Regularised(body_of(body, image_shape, latent_dim, width), smooth, beta, weight)
 
 

@@ -1,4 +1,4 @@
-"""Look-up-free quantisation: each number of a vector is rounded to its sign; of any vector, or of one on a sphere."""
+"""Lookup-free quantisation: each number of a vector is rounded to its sign; of any vector, or of one on a sphere."""
 
 import math
 from collections.abc import Iterator
@@ -88,20 +88,27 @@ def build_lfq(
     image_shape: aezoo.ImageShape,
     *,
     code_bits: int = 8,
-    entropy: float = 1e-3,
-    commitment: float = 1e-2,
+    entropy: float = 0.01,
+    commitment: float = 0.1,
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
     """Build the LFQ: `code_bits` signs make a code of as many bits.
 
-    The penalty's weights are small, beside a loss that is a mean over pixels: with an entropy of 0.01, two codes were
-    all that was used.
+    The temperature of 0.01 is that of Open-MAGVIT2 (Luo et al. 2024, arXiv:2409.04410). Its weights, 0.1 and 0.25,
+    stand beside a mean absolute error, a perceptual and an adversarial one; ours beside the squared error over the
+    data's variance, where on mnist-5k, default recipe, seed 0, these come to 0.022, and theirs to 0.024.
     """
     check_weight(commitment=commitment)
     signs = Signs(code_bits, entropy=entropy, temperature=0.01, commitment=commitment)
     return Quantised(
-        image_shape, code_bits, signs, width=width, strides=strides, objective="mse + entropy + commitment"
+        image_shape,
+        code_bits,
+        signs,
+        width=width,
+        strides=strides,
+        objective="mse + entropy + commitment",
+        is_over_variance=True,
     )
 
 
@@ -109,14 +116,27 @@ def build_bsq(
     image_shape: aezoo.ImageShape,
     *,
     code_bits: int = 8,
-    entropy: float = 1e-3,
+    entropy: float = 0.1,
     temperature: float = 1.0,
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
-    """Build the BSQ."""
+    """Build the BSQ: no commitment, as a sign is never far from a vector of length 1.
+
+    Weight and temperature are the authors'. Theirs stands beside a mean absolute error, a perceptual and an adversarial
+    one, here beside the squared error over the data's variance. They sum the entropies of groups of 9 of their 18 bits,
+    or of single ones; a code of 8 is looked at whole.
+    """
     signs = Signs(code_bits, entropy=entropy, temperature=temperature, is_spherical=True)
-    return Quantised(image_shape, code_bits, signs, width=width, strides=strides, objective="mse + entropy")
+    return Quantised(
+        image_shape,
+        code_bits,
+        signs,
+        width=width,
+        strides=strides,
+        objective="mse + entropy",
+        is_over_variance=True,
+    )
 
 
 @aezoo.hookimpl

@@ -1,5 +1,6 @@
 """SimVQ: a codebook that is a random one, frozen, times a matrix: where one vector moves, all do."""
 
+import math
 from collections.abc import Iterator
 
 from torch import Tensor, nn
@@ -10,7 +11,9 @@ from aezoo_plugins.quantisers import Quantised, Rounded
 
 
 class TransformedCodebook(nn.Module):
-    """Round vectors to the nearest of a codebook that is W times a frozen one, drawn from N(0, 1 / code_dim).
+    """Round vectors to the nearest of a codebook that is a linear layer's image of a frozen one, drawn from N(0, 1).
+
+    The authors draw it from N(0, 1 / code_dim); ours is as wide as the vectors, which are normalised.
 
     The penalty is `weight` times the squared distance, per number, that moves the codebook, plus `commitment` times
     that, which moves the vectors. The frozen one lies in a buffer, which a checkpoint holds; nothing of it is learnt.
@@ -32,6 +35,7 @@ class TransformedCodebook(nn.Module):
             rotation_trick=False,
             input_to_quantize_commit_loss_weight=commitment,
             commitment_weight=weight,
+            init_fn=lambda drawn: drawn * math.sqrt(code_dim),
         )
 
     def forward(self, x: Tensor) -> Rounded:
@@ -54,10 +58,21 @@ def build(
     width: int = CONV_WIDTH,
     strides: int | None = None,
 ) -> Quantised:
-    """Build the network."""
+    """Build the network; weight and commitment are the authors'.
+
+    Theirs stand beside a mean absolute error of pixels, a perceptual and an adversarial one; what comes near to that
+    here is the squared error over the data's variance. Beside the squared error itself, and so about ten times as
+    heavy, they came to 0.024 in place of 0.019 (mnist-5k, default recipe, seed 0). Their vectors have 128 numbers.
+    """
     codebook = TransformedCodebook(codebook_size, code_dim, weight, commitment)
     return Quantised(
-        image_shape, code_dim, codebook, width=width, strides=strides, objective="mse + codebook + commitment"
+        image_shape,
+        code_dim,
+        codebook,
+        width=width,
+        strides=strides,
+        objective="mse + codebook + commitment",
+        is_over_variance=True,
     )
 
 

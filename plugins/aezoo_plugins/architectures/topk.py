@@ -1,79 +1,69 @@
 """TopK sparse autoencoders: the k largest numbers of a code are kept; or, of a batch's codes, k for each on average."""
 
-import math
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import aezoo
-from aezoo_plugins.blocks import Dictionary
+from aezoo_plugins.dictionaries import AUX_WEIGHT, PATIENCE, AuxK, BatchTopK, Dictionary, TopK, check_k
 
 
-class TopK(nn.Module):
-    """Keep the k largest numbers of each row (B, width), set the others, and what is negative, to 0."""
+class KSparse(Dictionary):
+    """Of each image's code the k largest numbers are kept, in training as in evaluation; dead units are revived.
 
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
+    Which 16 of 256 units are active costs 83 bits an image, beside their 16 numbers.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep the largest."""
-        values, places = x.topk(self.k, dim=1)
-        return torch.zeros_like(x).scatter(1, places, values.relu())
-
-
-class BatchTopK(Dictionary):
-    """While it trains, the k·B largest numbers of a batch's codes are kept, wherever they are.
-
-    Evaluation looks at one image at a time, and keeps what is above a threshold: the running mean of the smallest
-    positive number that training kept.
+    Of 256 units 0, 1 and 49 were active in no test image of mnist-5k, digits and photo-patches; without the loss that
+    revives them 3, 1 and 70 (seed 0).
     """
 
-    objective = "mse, top-k of the batch"
+    objective = "mse + dead units' mse"
 
-    def __init__(self, image_shape: aezoo.ImageShape, width: int, k: int) -> None:
-        super().__init__(image_shape, width, nn.ReLU())
-        self.k = k
-        self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("batches", torch.zeros(()))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to codes (B, width), each number above the threshold."""
-        z = self.encoder(x)
-        return z * (z > self.threshold)
+    def __init__(self, image_shape: aezoo.ImageShape, width: int, k: int, aux: AuxK) -> None:
+        super().__init__(image_shape, width, TopK(k))
+        self.aux = aux
 
     def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
-        """Reconstruct images (B, C, H, W) from the batch's largest numbers."""
-        z = self.encoder(x)
-        largest = z.detach().flatten().topk(self.k * len(z)).values.to(self.threshold.dtype)
-        positive = largest > 0
-        smallest = largest.where(positive, math.inf).min().where(positive.any(), self.threshold)
-        self.batches += 1
-        # A mean of all at first, of about the last hundred later.
-        self.threshold.lerp_(smallest, (1 / self.batches).clamp(min=0.01))
-        return aezoo.TrainingOutput(self.decode(z * (z >= largest[-1])))
+        """Reconstruct images (B, C, H, W), with what revives dead units as penalty."""
+        z = self.encoder[:-1](x)
+        code = self.encoder[-1](z)
+        reconstruction = self.decode(code)
+        return aezoo.TrainingOutput(reconstruction, self.aux(x, z, code, reconstruction, self.entries))
 
 
-def build(image_shape: aezoo.ImageShape, *, width: int = 256, k: int = 16) -> Dictionary:
-    """Build the network; the paper's extra loss that revives dead units is left out: these layers are narrow.
+def build(
+    image_shape: aezoo.ImageShape,
+    *,
+    width: int = 256,
+    k: int = 16,
+    aux_weight: float = AUX_WEIGHT,
+    patience: int = PATIENCE,
+) -> KSparse:
+    """Build the network; `patience` are the steps after which a silent unit is dead, `aux_weight` its loss's weight.
 
     256 entries are a third of an image's 784 pixels; 16 of them are as many numbers as most latents here have.
     """
     check_k(k, width)
-    return Dictionary(image_shape, width, TopK(k))
+    return KSparse(image_shape, width, k, AuxK(image_shape, width, aux_weight, patience))
 
 
-def build_batch(image_shape: aezoo.ImageShape, *, width: int = 256, k: int = 16) -> BatchTopK:
-    """Build the network; k is the mean number of active units, not each image's."""
+def build_batch(
+    image_shape: aezoo.ImageShape,
+    *,
+    width: int = 256,
+    k: int = 16,
+    aux_weight: float = AUX_WEIGHT,
+    patience: int = PATIENCE,
+) -> BatchTopK:
+    """Build the network; k is the mean number of active units, not each image's.
+
+    That holds in training; of test images more units are above the threshold, 18 on mnist-5k, 17 on digits (seed 0).
+
+    The authors' code neither divides the dead units' error by the residual's variance nor stops its gradient; here it
+    is `topk`'s, so that the two differ in what is kept alone.
+    """
     check_k(k, width)
-    return BatchTopK(image_shape, width, k)
-
-
-def check_k(k: int, width: int) -> None:
-    """Raise AezooError where there are not so many units."""
-    if not 1 <= k <= width:
-        raise aezoo.AezooError(f"k must be 1 to {width}, the width, but is {k}")
+    return BatchTopK(image_shape, width, k, AuxK(image_shape, width, aux_weight, patience))
 
 
 @aezoo.hookimpl
@@ -83,7 +73,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="topk",
         seed_spread="narrow",
         build=build,
-        summary="A wide layer of which each image keeps the k largest activations",
+        summary="A wide layer of which each image keeps the k largest activations; dead units learn from what is left",
         reference="Makhzani & Frey 2014, arXiv:1312.5663 (k-sparse); Gao et al. 2024, arXiv:2406.04093 (TopK)",
         variants=[{"k": k} for k in (8, 16)],
     )

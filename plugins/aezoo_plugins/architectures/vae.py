@@ -1,47 +1,38 @@
-"""The variational autoencoder, and with a weight on its divergence the beta-VAE; scored at the posterior's mean."""
+"""The variational autoencoder, and with a weight on its divergence the beta-VAE; scored at the posterior's mean.
+
+The importance-weighted bound (IWAE, Burda et al. 2016, arXiv:1509.00519) is no member of this family, nor of any here.
+It is -log of the mean over k draws of p(x|z) p(z) / q(z|x): the likelihoods of k reconstructions stand within the
+logarithm, so that draw i gets the share of the gradient that its own weight has among the k, softmax(log p(x|z) + log
+p(z) - log q(z|x)). The harness adds the MSE of one reconstruction, the same for every draw; no penalty beside it makes
+a weighted sum of k of them, unless it takes that MSE back and puts a loss of its own in its place, which is what the
+contract is there to exclude. With k = 1 it is the VAE.
+"""
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import aezoo
-from aezoo_plugins.blocks import Body, body_of, check_weight
+from aezoo_plugins.blocks import Body, check_weight
+from aezoo_plugins.variational import Variance, Variational, divergence, gaussian_body
 
 
-class Variational(aezoo.Autoencoder):
-    """A body whose encoder gives a Gaussian, mean and log-variance; training draws from it, evaluation takes the mean.
-
-    The paper minimises, of an image of d pixels and a decoder of unit variance, half its squared error plus the
-    divergence from the prior, KL. The harness's MSE is the squared error over d: so the penalty is 2 beta KL / d.
+class BetaVariational(Variational):
+    """A VAE whose divergence from the prior has a weight.
 
     Args:
         body: The autoencoder whose encoder ends in 2 latent_dim numbers.
         beta: The weight of the divergence; 1 is the bound itself.
+        variance: The decoder's.
     """
 
-    objective = "mse + kl"
-
-    def __init__(self, body: aezoo.Autoencoder, beta: float) -> None:
-        super().__init__(body.encoder, body.decoder)
+    def __init__(self, body: aezoo.Autoencoder, beta: float, variance: Variance) -> None:
+        super().__init__(body, variance)
         self.beta = beta
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to the means of their posteriors (B, latent_dim)."""
-        mean, _ = self.encoder(x).chunk(2, dim=1)
-        return mean
-
-    def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
-        """Reconstruct images (B, C, H, W) from a draw each, with the divergence as penalty."""
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-        penalty = 2 * self.beta * divergence(mean, log_variance) / x[0].numel()
-        return aezoo.TrainingOutput(self.decode(z), penalty)
-
-
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(mean, variance) || N(0, 1)), summed over the latent (B, latent_dim), mean over the batch, in nats."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+    def nats(self, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:  # noqa: ARG002 - as the others
+        """Return the weighted divergence, a scalar."""
+        return self.beta * divergence(mean, log_variance)
 
 
 def build(
@@ -49,14 +40,13 @@ def build(
     *,
     latent_dim: int = 16,
     beta: float = 1.0,
+    variance: Variance = "optimal",
     body: Body = "mlp",
     width: int | None = None,
-) -> Variational:
+) -> BetaVariational:
     """Build the network; the body is that of `mlp` or `conv`, its last encoding layer twice as wide."""
     check_weight(beta=beta)
-    network = body_of(body, image_shape, latent_dim, width)
-    network.encoder[-1] = nn.Linear(network.encoder[-1].in_features, 2 * latent_dim)
-    return Variational(network, beta)
+    return BetaVariational(gaussian_body(body, image_shape, latent_dim, width), beta, variance)
 
 
 @aezoo.hookimpl
@@ -66,8 +56,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="vae",
         seed_spread="narrow",
         build=build,
-        summary="Variational autoencoder, beta-VAE with beta > 1; unit-variance decoder; scored at the posterior mean",
-        reference="Kingma & Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017, ICLR",
-        # Below 1 reconstruction counts for more than the bound would have it, as in most published pictures.
-        variants=[{"beta": beta} for beta in (0.1, 1.0, 4.0)],
+        summary="Variational autoencoder, beta-VAE with beta > 1; decoder of the optimal variance; scored at the mean",
+        reference="Kingma & Welling 2014, arXiv:1312.6114; variance: Rybkin et al. 2021; beta: Higgins et al. 2017",
+        variants=[{}, {"beta": 4.0}, {"variance": "unit"}],
     )

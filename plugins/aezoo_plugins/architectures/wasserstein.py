@@ -7,6 +7,7 @@ from torch import Tensor
 
 import aezoo
 from aezoo_plugins.blocks import Body, body_of, check_at_least_one, check_weight
+from aezoo_plugins.variational import squared_distances
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Of the inverse multiquadratic kernel, summed, as the authors' code does."""
@@ -14,6 +15,9 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 class MatchedByKernel(aezoo.Autoencoder):
     """A body whose codes are held to a standard normal by the maximum mean discrepancy (WAE-MMD).
+
+    The authors' code first trains the encoder alone, for up to 200 steps, towards the moments of the prior; here all
+    trains from the start.
 
     Args:
         body: The autoencoder.
@@ -39,7 +43,7 @@ class MatchedBySlices(aezoo.Autoencoder):
 
     Args:
         body: The autoencoder.
-        weight: Of the distance, beside the squared error of an image; divided by its pixels, as the harness's MSE is.
+        weight: Of the distance, beside the mean over pixels.
         slices: Random directions a step.
     """
 
@@ -55,7 +59,7 @@ class MatchedBySlices(aezoo.Autoencoder):
         z = self.encode(x)
         directions = torch.randn(self.slices, z.shape[1], device=z.device)
         distance = sliced_distance(z, torch.randn_like(z), directions)
-        return aezoo.TrainingOutput(self.decode(z), self.weight * distance / x[0].numel())
+        return aezoo.TrainingOutput(self.decode(z), self.weight * distance)
 
 
 def discrepancy(z: Tensor, prior: Tensor) -> Tensor:
@@ -76,11 +80,6 @@ def discrepancy(z: Tensor, prior: Tensor) -> Tensor:
     return total
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return the squared distances (A, B) between two samples (A, D), (B, D)."""
-    return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(2)
-
-
 def sliced_distance(z: Tensor, prior: Tensor, directions: Tensor) -> Tensor:
     """Return the mean over directions (S, latent_dim) of the squared Wasserstein-2 distance of two samples' shadows."""
     unit = directions / directions.norm(dim=1, keepdim=True)
@@ -93,11 +92,15 @@ def build_by_kernel(
     image_shape: aezoo.ImageShape,
     *,
     latent_dim: int = 16,
-    weight: float = 10.0,
+    weight: float = 200.0,
     body: Body = "mlp",
     width: int | None = None,
 ) -> MatchedByKernel:
-    """Build the WAE-MMD; a weight of 10 is the paper's for MNIST."""
+    """Build the WAE-MMD.
+
+    The weight for MNIST is 10, and stands in the authors' code beside 0.05 |x - x̂|²: 200 beside the whole. The paper
+    does not say 0.05. With 10 mnist-5k comes to 0.024 where it is 0.030 with 200 (default recipe, a seed each).
+    """
     check_weight(weight=weight)
     return MatchedByKernel(body_of(body, image_shape, latent_dim, width), weight)
 
@@ -111,7 +114,13 @@ def build_by_slices(
     body: Body = "mlp",
     width: int | None = None,
 ) -> MatchedBySlices:
-    """Build the sliced-Wasserstein autoencoder; 50 slices are the paper's for MNIST, the weight is `wae_mmd`'s."""
+    """Build the sliced-Wasserstein autoencoder; the defaults are those of the authors' notebooks for MNIST.
+
+    There the distance, ten times, stands beside a mean over pixels as ours does, but of the absolute error and the
+    cross-entropy: of no exact worth in MSE, for which ours counts for somewhat more. Their weight grows by a tenth an
+    epoch after the eleventh, and the priors are a circle, a ring and a square in two dimensions. With 1 mnist-5k comes
+    to 0.032, with 10 to 0.034, with 10 over the pixels to 0.024 (default recipe, a seed each).
+    """
     check_weight(weight=weight)
     check_at_least_one(slices=slices)
     return MatchedBySlices(body_of(body, image_shape, latent_dim, width), weight, slices)

@@ -420,10 +420,13 @@ class Sized(Whole):
     [
         (Double, "float32 is asked for"),
         (DoubleOut, "float32 is asked for"),
-        (Listed, "the reconstruction alone, .* returned a list of 3; what else training needs comes from"),
-        (Mapped, "the reconstruction alone, .* returned a dict of 1; what else training needs comes from"),
-        (FlatIn, r"works on flat images: return aezoo.Flat\(module, image_shape\)"),
-        (FlatOut, r"works on flat images: return aezoo.Flat\(module, image_shape\)"),
+        (
+            Listed,
+            r"the reconstruction alone, .* returned a list of 3; def build\(.*Adapted\(Listed\(...\), reconstruct=0, ",
+        ),
+        (Mapped, r"returned a dict of 1; def build\(.*Adapted\(Mapped\(...\), reconstruct='reconstruction', encode="),
+        (FlatIn, r"works on flat images: def build\(image_shape\): return aezoo.Flat\(FlatIn\(...\), image_shape\)"),
+        (FlatOut, r"works on flat images: def build\(image_shape\): return aezoo.Flat\(FlatOut\(...\), image_shape\)"),
         (Sized, "take the sizes from image_shape"),
     ],
 )

@@ -62,11 +62,12 @@ def check_output(case: Case) -> None:
         x_BCHW = case.x_BCHW[:size]
         try:
             output = evaluated(module)(x_BCHW)
-        except RuntimeError as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
-            hint = adaptation(module, case) or _hint(error)
-            raise ContractError(f"{reason_of(error)}{hint}{look_at(module, 'forward')}") from error
+            raise ContractError(
+                f"{reason_of(error)}{_hint(error, adaptation(module, case))}{look_at(module, 'forward')}"
+            ) from error
         where = look_at(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
             hint = adaptation(module, case) or (
@@ -89,15 +90,21 @@ def check_output(case: Case) -> None:
             raise ContractError(f"the untrained network's reconstruction has NaN or infinite pixels{where}")
 
 
-def _hint(error: BaseException) -> str:
-    """Return what to do about an error of a network, by its cause."""
+def _hint(error: BaseException, line: str) -> str:
+    """Return what to do about an error of a network, by its cause; the line that adapts it, where one does."""
     if "does not require grad" in str(error):
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
-            "block of torch.enable_grad()"
+            f"block of torch.enable_grad(){line and ', or score it by its halves: '}{line.removeprefix('; ')}"
         )
+    if line:
+        return line
     if "dtype" in str(error) or "Double" in str(error) or "Half" in str(error):
         return "; float32 is asked for: images are float32, and so must be all layers and constants"
+    if "missing" in str(error) and "argument" in str(error):
+        return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
+    if isinstance(error, ContractError):
+        return ""
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
 
@@ -156,8 +163,9 @@ def check_evaluation(case: Case) -> None:
         if not torch.equal(random, torch.get_rng_state()):
             raise ConcernError(
                 "expected one reconstruction of an image in evaluation mode, got two: it draws random numbers, as of a "
-                "sampled latent, and its score is of one draw; take the mean where not self.training, or declare "
-                f"exceptions={{'evaluation': 'why'}}{where}"
+                "sampled latent, and its score is of one draw; take the mean where not self.training, give encode and "
+                "decode where it is aezoo.Adapted, or declare aezoo.Architecture(..., exceptions={'evaluation': 'why'})"
+                f"{where}"
             )
         raise ContractError(
             "expected one reconstruction of an image in evaluation mode, got two: something is kept from one call to "

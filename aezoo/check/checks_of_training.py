@@ -29,6 +29,8 @@ from aezoo.train.loop import fit
 
 GRADIENT_STEPS = 5
 GRADIENT_SEEDS = 5
+LISTED = 4
+"""Parameters without a gradient that are named; how many more there are is said."""
 SOUND = ("input", "penalty", "adversary", "gradients", "evaluation")
 """Checks without which a training would tell their faults again."""
 LEARNING_STEPS = (20, 60, 200)
@@ -191,11 +193,14 @@ def check_gradients(case: Case) -> str:
         where = look_at(module, "training_forward", "forward")
         raise ContractError(f"the reconstruction does not depend on a parameter: {reason_of(error)}{where}") from error
     if idle:
-        listed = ", ".join(f"{name} {tuple(names[name].shape)}" for name in names if name in idle)
+        listed = [f"{name} {tuple(names[name].shape)}" for name in names if name in idle]
+        more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         raise (ContractError if len(idle) == len(names) else ConcernError)(
             f"expected a gradient for each of {len(names)} trained parameters, got none in {GRADIENT_STEPS} steps for "
-            f"{listed}: use it, set requires_grad=False where it is learnt otherwise or not at all, or declare "
-            f"exceptions={{'gradients': 'why'}}{look_at(module, 'training_forward', 'forward')}"
+            f"{', '.join(listed[:LISTED])}{more}: a part that is not used, as a conditioning branch, that is learnt "
+            "otherwise, as a codebook by running means, or that a rounding cuts off; use it, set requires_grad=False, "
+            "or declare aezoo.Architecture(..., exceptions={'gradients': 'why'})"
+            f"{look_at(module, 'training_forward', 'forward')}"
         )
     return f"not trained, as declared: {', '.join(kept)}" if kept else ""
 

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from types import FunctionType, MethodType
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from aezoo.errors import AezooError, ContractError
 Read = Callable[[Any], Tensor] | str | int
 """What of a network's output is meant: a function of it, or a name or a number of its parts."""
 Call = Callable[[Any, Any], Any] | str
-"""A function of the module and a batch, or the name of one of the module's methods."""
+"""A function of the module and a batch, or the name of one of the module's methods or children."""
 GREY = 3
 """The channels that grey images are repeated to."""
 
@@ -72,6 +73,16 @@ class ImageForm:
         return (self.channels or self.shape[0], *sides)  # type: ignore[return-value]
 
     @property
+    def repeats(self) -> int:
+        """How often a grey image stands in what the network gets: 3 where it is repeated to three channels."""
+        return self.taken[0] // self.shape[0]
+
+    @property
+    def span(self) -> float:
+        """From its least to its greatest pixel: 2 in [-1, 1]."""
+        return self.range[1] - self.range[0]
+
+    @property
     def told(self) -> list[str]:
         """What it does to images, a line each."""
         (channels, *sides), (own_channels, *own_sides) = self.shape, self.taken
@@ -94,9 +105,8 @@ class ImageForm:
         channels, height, width = self.taken
         x_BCHW = x_BCHW.expand(-1, channels, -1, -1)
         x_BCHW = F.pad(x_BCHW, (0, width - x_BCHW.shape[3], 0, height - x_BCHW.shape[2]))
-        low, high = self.range
         if self.range != (0.0, 1.0):
-            x_BCHW = low + (high - low) * x_BCHW
+            x_BCHW = self.range[0] + self.span * x_BCHW
         return x_BCHW.flatten(1) if self.flat else x_BCHW
 
     def giving(self, y: Tensor) -> Tensor:
@@ -111,38 +121,40 @@ class ImageForm:
             raise ContractError(f"expected reconstructions of shape (B, {', '.join(map(str, expected))}), got {got}")
         y = y.reshape(len(y), *self.taken)
         channels, height, width = self.shape
-        low, high = self.range
         y = y[..., :height, :width]
         if y.shape[1] != channels:
             y = y.mean(1, keepdim=True)
         if self.logits:
             return torch.sigmoid(y)
-        return y if self.range == (0.0, 1.0) else (y - low) / (high - low)
+        return y if self.range == (0.0, 1.0) else (y - self.range[0]) / self.span
 
 
 class Adapted(nn.Module):
     """A network of somebody else's, and how it is read, a line each. What is not said is as in any network.
 
-    In evaluation it is ``decode(encode(x))`` where both are given, else what `reconstruct` reads of its output; in
-    training the latter, where it is given.
+    In evaluation it is ``decode(encode(x))`` where both are given, else what `reconstruct` reads of its output. In
+    training it is the latter, where `reconstruct`, `call` or a penalty is given, else the former.
 
     Args:
         module: The network.
         reconstruct: Where in its output the reconstruction is: ``"sample"``, ``0``, ``lambda out: out[0].mean``.
         encode: Its latent, a tensor or several: ``lambda module, x: module.encode(x).latent_dist.mode()``, or the name
-            of a method, ``"encode"``.
-        decode: The reconstruction from a latent: ``lambda module, z: module.decode(z).sample``, or a method's name.
+            of a method or a child, ``"encode"``.
+        decode: The reconstruction from a latent: ``lambda module, z: module.decode(z).sample``, or such a name.
         call: How it is called, where that is not ``module(x)``: ``lambda module, x: module({"data": x})``.
         penalty: Where in its output the penalty is that it adds to a reconstruction loss: a scalar, or (B,).
-        per: What that loss is over: ``"image"``, a sum over its pixels, so that the penalty is divided by their number;
-            ``"pixel"``, a mean.
+        per: What that loss is over, a squared error in the range and the channels that the network works in:
+            ``"image"``, a sum over its pixels, so that the penalty is divided by their number; ``"pixel"``, a mean.
         weight: What the penalty is multiplied by beside: 2 where the loss is half of the squared error.
         image: The form in which it takes images.
-        objective: What is optimised, ``"mse + kl"``; by default ``"mse"``, or with a penalty ``"mse + penalty"``.
+        objective: What is optimised, ``"mse + kl"``; by default ``"mse"``, with a penalty ``"mse + penalty"``, and
+            ``"mse, its own pass in training"`` where that is another one than `encode` and `decode`.
         codes: Of a discrete latent, as `encode`: int64, (B, count).
         from_codes: The latent of codes, as `decode`.
         codebook_size: How many codes there are.
         sparse: Whether its latent is read in numbers that are not 0.
+        adversary: The name of its child that is trained against it: ``"discriminator"``.
+        adversary_loss: Where in its output that child's own loss is, a scalar.
 
     Raises:
         AezooError: something of this is not as it must be.
@@ -165,46 +177,65 @@ class Adapted(nn.Module):
         from_codes: Call | None = None,
         codebook_size: int | tuple[int, ...] | None = None,
         sparse: bool = False,
+        adversary: str | None = None,
+        adversary_loss: Read | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
             raise AezooError(f"Adapted takes an nn.Module, but got {type(module).__name__}")
-        if (encode is None) != (decode is None):
-            given, missing = ("encode", "decode") if decode is None else ("decode", "encode")
-            raise AezooError(f"a latent has two halves, but there is {given} without {missing}")
+        _check_pair(encode=encode, decode=decode)
+        _check_pair(adversary=adversary, adversary_loss=adversary_loss)
         if penalty is not None and per not in ("image", "pixel"):
             raise AezooError(
                 "a penalty stands beside a loss: give per='image' where that is a sum over an image, per='pixel' "
                 f"where it is a mean, but got {per!r}"
             )
+        if penalty is None and (per is not None or weight != 1):
+            raise AezooError("per and weight are a penalty's, but there is no penalty")
         if (codes, from_codes, codebook_size).count(None) not in (0, 3):
             raise AezooError("a discrete latent has codes, from_codes and codebook_size: give all three, or none")
+        if codes is not None and encode is None:
+            raise AezooError("codes tell of a latent, but there is no encode and decode")
         self.module = module
         self.image = image
-        self.objective = objective or ("mse" if penalty is None else "mse + penalty")
         self.sparse = sparse
         if codebook_size is not None:
             self.codebook_size = codebook_size
-        self._reads = {"reconstruct": reconstruct, "penalty": penalty}
+        reads = {"reconstruct": reconstruct, "penalty": penalty, "adversary_loss": adversary_loss}
+        self._reads = {name: read for name, read in reads.items() if read is not None}
         self._per, self._penalty_weight = per, weight
         calls = {"encode": encode, "decode": decode, "call": call, "codes": codes, "from_codes": from_codes}
         self._calls = {name: _bound(name, how, module) for name, how in calls.items() if how is not None}
+        self._adversary = None if adversary is None else _child(module, adversary)
+        # Whether it reconstructs in training by a call of its own, and not by encoding and decoding.
+        self._trains_by_call = encode is None or not {"reconstruct", "penalty", "call"}.isdisjoint(
+            {*self._reads, *self._calls}
+        )
+        by_default = "mse" if encode is None or not self._trains_by_call else "mse, its own pass in training"
+        self.objective = objective or ("mse + penalty" if penalty is not None else by_default)
 
     def __getattr__(self, name: str) -> Any:
         # Only what is given is there: whoever has halves is held to them.
-        if name in _HALVES and name in self.__dict__.get("_calls", {}):
-            return MethodType(_HALVES[name], self)
+        if name in _PARTS and name in {*self.__dict__.get("_calls", {}), *self.__dict__.get("_reads", {})}:
+            return MethodType(_PARTS[name], self)
+        if name == "adversary" and (child := self.__dict__.get("_adversary")):
+            return self.module.get_submodule(child)
         return super().__getattr__(name)
 
     @property
     def adaptations(self) -> list[str]:
         """What is done to images and penalty that the network itself does not do, a line each."""
         told = [] if self.image is None else self.image.told
-        if self._reads["penalty"] is not None:
-            over = "over the pixels of an image" if self._per == "image" else "as it stands"
-            times = "" if self._penalty_weight == 1 else f", times {self._penalty_weight:g}"
-            told = [*told, f"its penalty counts {over}{times}"]
-        return told
+        if "penalty" not in self._reads:
+            return told
+        parts = ["divided by the pixels of an image" if self._per == "image" else "taken beside a mean over pixels"]
+        if self.image is not None and self._per == "image" and self.image.repeats > 1:
+            parts.append(f"divided by the {self.image.repeats} channels of grey")
+        if self.image is not None and self.image.span != 1:
+            parts.append(f"divided by {self.image.span**2:g}, the square of its pixels' range")
+        if self._penalty_weight != 1:
+            parts.append(f"times {self._penalty_weight:g}")
+        return [*told, f"its penalty is {', '.join(parts)}"]
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W)."""
@@ -214,28 +245,47 @@ class Adapted(nn.Module):
 
     def training_forward(self, x: Tensor) -> TrainingOutput:
         """Reconstruct images (B, C, H, W) as the network does while it trains, with its penalty."""
-        reads = {name: read for name, read in self._reads.items() if read is not None}
-        if "encode" in self._calls and not reads:
+        if not self._trains_by_call:
             return TrainingOutput(self(x))
-        taken = x if self.image is None else self.image.taking(x)
-        output = self._made("call", taken) if "call" in self._calls else self.module(taken)
-        made = {name: read_of(output, read, name) for name, read in reads.items()}
-        reconstruction = made.get("reconstruct", output)
+        output = self._output(x)
+        reconstruction = self._read("reconstruct", output) if "reconstruct" in self._reads else output
         if self.image is not None:
             reconstruction = self.image.giving(reconstruction)
-        penalty = made.get("penalty")
-        if penalty is not None:
-            pixels = x[0].numel() if self._per == "image" else 1
-            penalty = penalty.mean() * (self._penalty_weight / pixels)
-        return TrainingOutput(reconstruction, penalty)
+        if "penalty" not in self._reads:
+            return TrainingOutput(reconstruction)
+        penalty = self._read("penalty", output)
+        if not isinstance(penalty, Tensor) or penalty.ndim > 1:
+            got = f"{tuple(penalty.shape)}" if isinstance(penalty, Tensor) else type(penalty).__name__
+            raise ContractError(f"penalty must be a scalar, or a number for each image, (B,), but got {got}")
+        return TrainingOutput(reconstruction, penalty.mean() * (self._penalty_weight / self._loss_per_mse(x)))
+
+    def _loss_per_mse(self, x: Tensor) -> float:
+        """Return how large the loss beside the penalty is where the harness's MSE is 1.
+
+        Pixels that were padded are not the harness's, and so they do not count here either.
+        """
+        repeats, span = (1, 1.0) if self.image is None else (self.image.repeats, self.image.span)
+        return span**2 * (repeats * x[0].numel() if self._per == "image" else 1)
+
+    def _output(self, x: Tensor) -> Any:
+        taken = _taken(self, x)
+        return self._made("call", taken) if "call" in self._calls else self.module(taken)
+
+    def _read(self, name: str, output: Any) -> Any:
+        return read_of(output, self._reads[name], name)
 
     def _made(self, name: str, batch: Any) -> Any:
         how = self._calls[name]
-        return getattr(self.module, how)(batch) if isinstance(how, str) else how(self.module, batch)
+        return attrgetter(how)(self.module)(batch) if isinstance(how, str) else how(self.module, batch)
+
+
+def _taken(self: Adapted, x: Tensor) -> Tensor:
+    # A view: a network that asks for gradients of its input marks its own tensor, and not the harness's.
+    return x.view_as(x) if self.image is None else self.image.taking(x)
 
 
 def _encoded(self: Adapted, x: Tensor) -> Any:
-    return self._made("encode", x if self.image is None else self.image.taking(x))
+    return self._made("encode", _taken(self, x))
 
 
 def _decoded(self: Adapted, z: Any) -> Tensor:
@@ -244,15 +294,20 @@ def _decoded(self: Adapted, z: Any) -> Tensor:
 
 
 def _codes(self: Adapted, x: Tensor) -> Tensor:
-    return self._made("codes", x if self.image is None else self.image.taking(x))  # type: ignore[no-any-return]
+    return self._made("codes", _taken(self, x))  # type: ignore[no-any-return]
 
 
 def _from_codes(self: Adapted, codes: Tensor) -> Any:
     return self._made("from_codes", codes)
 
 
-_HALVES: Mapping[str, Callable[..., Any]] = {
+def _adversary_loss(self: Adapted, x: Tensor) -> Any:
+    return self._read("adversary_loss", self._output(x))
+
+
+_PARTS: Mapping[str, Callable[..., Any]] = {
     "encode": _encoded, "decode": _decoded, "codes": _codes, "from_codes": _from_codes,
+    "adversary_loss": _adversary_loss,
 }  # fmt: skip
 
 
@@ -277,17 +332,39 @@ def read_of(output: Any, read: Read, what: str) -> Any:
         raise ContractError(f"{what}={read!r}: the network returned {type(output).__name__}, which has none") from error
 
 
+def parts_of(output: Any) -> dict[str | int, Any]:
+    """Return the parts of a network's output by name or number, as `read_of` takes them; none of a tensor."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    if isinstance(output, tuple | list):
+        names = {name: getattr(output, name) for name in getattr(output, "_fields", ())}
+        return names or dict(enumerate(output))
+    return dict(vars(output)) if not isinstance(output, Tensor) and hasattr(output, "__dict__") else {}
+
+
 def image_places(output: Any, shape: tuple[int, ...]) -> list[str | int]:
     """Return where in a network's output there are tensors of a shape, by name or number, as `Adapted` takes it."""
-    parts: dict[str | int, Any] = {}
-    if isinstance(output, Mapping):
-        parts = dict(output)
-    elif isinstance(output, tuple | list):
-        parts = dict(enumerate(output))
-        parts |= {name: getattr(output, name) for name in getattr(output, "_fields", ())}
-    elif not isinstance(output, Tensor) and hasattr(output, "__dict__"):
-        parts = dict(vars(output))
-    return [name for name, part in parts.items() if isinstance(part, Tensor) and tuple(part.shape) == shape]
+    return [name for name, part in parts_of(output).items() if isinstance(part, Tensor) and tuple(part.shape) == shape]
+
+
+def _check_pair(**pair: Any) -> None:
+    """Raise AezooError where one of two arguments is given without the other."""
+    given, missing = ([name for name, value in pair.items() if (value is None) == gone] for gone in (False, True))
+    if given and missing:
+        raise AezooError(f"{' and '.join(pair)} go together, but there is {given[0]} without {missing[0]}")
+
+
+def _child(module: nn.Module, name: str) -> str:
+    """Return the name of a module's child.
+
+    Raises:
+        AezooError: there is none.
+    """
+    children = dict(module.named_modules())
+    if not isinstance(name, str) or not name or name not in children:
+        own = ", ".join(child for child, _ in module.named_children())
+        raise AezooError(f"adversary={name!r}: {type(module).__name__} has no such child; it has {own or 'none'}")
+    return name
 
 
 def _bound(name: str, how: Call, module: nn.Module) -> Call:
@@ -298,9 +375,15 @@ def _bound(name: str, how: Call, module: nn.Module) -> Call:
     """
     if isinstance(how, MethodType) and how.__self__ is module:
         how = how.__name__
+    if isinstance(how, nn.Module):
+        how = next((child for child, one in module.named_modules() if one is how), type(how).__name__)
     if isinstance(how, str):
-        if not callable(getattr(module, how, None)):
-            raise AezooError(f"{name}={how!r}: {type(module).__name__} has no such method")
+        try:
+            callable_there = callable(attrgetter(how)(module))
+        except AttributeError:
+            callable_there = False
+        if not callable_there:
+            raise AezooError(f"{name}={how!r}: {type(module).__name__} has no such method, nor child")
         return how
     if not callable(how):
         raise AezooError(f"{name} takes a function of the module and a batch, or a method's name, but got {how!r}")

@@ -309,9 +309,13 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
     inner = own_module(module)
     notes = []
     if guessed_halves(module) is not None and halves(module, x_BCHW) is None:
+        passed, pixels = _numbers_encoded(module, x_BCHW), x_BCHW[0].numel()
         notes.append(
             "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods "
             "encode and decode, or by aezoo.Autoencoder"
+            if passed is None or passed < pixels
+            else f"its encoder gives its decoder {passed:,} numbers of an image of {pixels:,} pixels, so that nothing "
+            "keeps it from copying: it has no bottleneck, and its loss stands beside none that has one"
         )
     if callable(getattr(inner, "fit", None)) and not is_closed_form(module):
         notes.append("its fit asks for more than images, so that it is trained as any network")
@@ -335,6 +339,18 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
     if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
         notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")
     return notes
+
+
+def _numbers_encoded(module: nn.Module, x_BCHW: Tensor) -> int | None:
+    """Count the numbers that a module's child ``encoder`` makes of an image, in all tensors that it gives, or None."""
+    encoder = getattr(own_module(module), "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        return None
+    outputs: list[Any] = []
+    with torch.no_grad(), encoder.register_forward_hook(lambda _module, _given, output: outputs.append(output)):
+        module(x_BCHW[:1].clone())
+    tensors = [each for output in outputs for each in (output if isinstance(output, list | tuple) else [output])]
+    return sum(each.numel() for each in tensors if isinstance(each, Tensor)) or None
 
 
 def own_module(module: nn.Module) -> nn.Module:

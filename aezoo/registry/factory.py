@@ -133,6 +133,8 @@ def _builder(factory: Callable[..., Any]) -> Callable[..., Any]:
     first = inspect.Parameter("image_shape", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     build.__signature__ = inspect.Signature([first, *hyperparameters.values()])  # type: ignore[attr-defined]
     build.__annotations__ = {name: hints[name] for name in hyperparameters if name in hints}
+    # So that a hint may name the class that was given.
+    build.factory = inner  # type: ignore[attr-defined]
     return build
 
 

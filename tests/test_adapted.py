@@ -1,0 +1,562 @@
+"""Networks of somebody else's, read by `aezoo.Adapted`; none of them needs a package that aezoo does not."""
+
+import copy
+import re
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import aezoo
+from aezoo.check.case import Case
+from aezoo.check.suite import Finding, examine, sample_images
+from aezoo.contract.architecture import Variant
+from aezoo.contract.network import discrete, num_adversary_params, num_params, to_float
+from aezoo.contract.recipe import Recipe
+from aezoo.errors import AezooError, ContractError
+from aezoo.harness.preflight import preflight
+from aezoo.registry.factory import architecture_of
+from aezoo.train.engine import Trainer
+
+SHAPE = (1, 6, 5)
+IMAGES = sample_images(SHAPE, count=32)
+RECIPE = Recipe(name="t", steps=20, batch_size=8)
+X = to_float(IMAGES[:8])
+
+
+def variant_of(factory) -> Variant:
+    architecture = architecture_of(factory, "net", (), "net")
+    return Variant(architecture=architecture, hyperparameters=architecture.check({}), label="net")
+
+
+def tried(factory):
+    return preflight(variant_of(factory), IMAGES, RECIPE)
+
+
+def failures(factory) -> dict[str, Finding]:
+    return {each.check: each for each in examine(Case(variant_of(factory), IMAGES)) if each.status == "failed"}
+
+
+def halves(taken: tuple[int, ...] = SHAPE, latent_dim: int = 4) -> tuple[nn.Module, nn.Module]:
+    pixels = torch.Size(taken).numel()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, latent_dim))
+    return encoder, nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, taken))
+
+
+# The form of images --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken", "told"),
+    [
+        ({}, (1, 6, 5), []),
+        ({"range": (-1, 1)}, (1, 6, 5), ["pixels are in [-1, 1] inside"]),
+        ({"multiple": 4}, (1, 8, 8), ["images are padded with 0 from 6x5 to 8x8, and cropped again"]),
+        ({"at_least": 6}, (1, 6, 6), ["images are padded with 0 from 6x5 to 6x6, and cropped again"]),
+        ({"at_least": 7, "multiple": 2}, (1, 8, 8), ["images are padded with 0 from 6x5 to 8x8, and cropped again"]),
+        ({"channels": 3}, (3, 6, 5), ["grey is repeated to 3 channels, and averaged back"]),
+        ({"flat": True}, (1, 6, 5), ["images are flat inside"]),
+        (
+            {"channels": 3, "multiple": 4, "range": (-1, 1), "flat": True},
+            (3, 8, 8),
+            [
+                "grey is repeated to 3 channels, and averaged back",
+                "images are padded with 0 from 6x5 to 8x8, and cropped again",
+                "pixels are in [-1, 1] inside",
+                "images are flat inside",
+            ],
+        ),
+    ],
+)
+def test_a_network_gets_images_in_its_form_and_what_it_gives_comes_back_and_the_row_says_so(arguments, taken, told):
+    form = aezoo.ImageForm(shape=SHAPE, **arguments)
+    given = form.taking(X)
+    assert form.taken == taken
+    assert tuple(given.shape[1:]) == ((torch.Size(taken).numel(),) if form.flat else taken)
+    low, high = form.range
+    image = given.reshape(8, *taken)
+    torch.testing.assert_close(image[:, -1, :6, :5], low + (high - low) * X[:, 0])
+    assert torch.equal(image[:, :, 6:], torch.full_like(image[:, :, 6:], low))
+    torch.testing.assert_close(form.giving(given), X)
+    identity = aezoo.Adapted(nn.Identity(), image=form)
+    torch.testing.assert_close(identity(X), X)
+    assert identity.adaptations == told
+
+
+def test_the_channels_of_grey_are_averaged_back_and_a_sigmoid_makes_pixels_of_logits():
+    form = aezoo.ImageForm(shape=SHAPE, channels=3)
+    assert torch.equal(form.giving(torch.arange(3.0)[None, :, None, None].expand(2, 3, 6, 5)), torch.ones(2, *SHAPE))
+    logits = aezoo.ImageForm(shape=SHAPE, logits=True)
+    torch.testing.assert_close(logits.giving(torch.logit(X, eps=1e-6)), X, atol=1e-5, rtol=0)
+    assert aezoo.Adapted(nn.Identity(), image=logits).adaptations == ["a sigmoid makes pixels of its output"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"shape": SHAPE, "range": (1, 1)}, r"range must be the least and the greatest pixel, .* but is \(1, 1\)"),
+        ({"shape": SHAPE, "range": (-1, 1), "logits": True}, r"logits are of pixels in \[0, 1\], but range is"),
+        ({"shape": SHAPE, "multiple": 0}, "multiple must be at least 1, but is 0"),
+        ({"shape": (2, 6, 5), "channels": 3}, "takes images of 3 channels, but these have 2: grey ones are repeated"),
+    ],
+)
+def test_a_form_that_makes_no_sense_is_one_line(arguments, told):
+    with pytest.raises(AezooError, match=told):
+        aezoo.ImageForm(**arguments)
+
+
+def test_a_reconstruction_of_another_size_is_one_line():
+    adapted = aezoo.Adapted(nn.Identity(), image=aezoo.ImageForm(shape=SHAPE, multiple=4), call=lambda _, x: x[..., 1:])
+    with pytest.raises(ContractError, match=r"expected reconstructions of shape \(B, 1, 8, 8\), got \(8, 1, 8, 7\)"):
+        adapted(X)
+
+
+# What its output is --------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    sample: Tensor
+    loss: Tensor
+
+
+@pytest.mark.parametrize(
+    ("made", "read"),
+    [
+        (lambda y: (y, 1), 0),
+        (lambda y: [None, y], 1),
+        (lambda y: Pair(y, y.sum()), "sample"),
+        (lambda y: {"out": y}, "out"),
+        (lambda y: SimpleNamespace(sample=y), "sample"),
+        (lambda y: {"deep": (1, SimpleNamespace(sample=y))}, lambda out: out["deep"][1].sample),
+        (lambda y: y, None),
+    ],
+)
+def test_a_reconstruction_is_read_from_whatever_a_network_returns(made, read):
+    class Net(nn.Module):
+        def forward(self, x):
+            return made(x / 2)
+
+    adapted = aezoo.Adapted(Net(), reconstruct=read)
+    assert torch.equal(adapted(X), X / 2)
+    assert torch.equal(adapted.training_forward(X).reconstruction, X / 2)
+
+
+@pytest.mark.parametrize("read", ["nothing", 5])
+def test_a_part_that_is_not_there_is_one_line(read):
+    class Net(nn.Module):
+        def forward(self, x):
+            return {"sample": x}
+
+    with pytest.raises(ContractError, match=f"reconstruct={read!r}: the network returned dict, which has none"):
+        aezoo.Adapted(Net(), reconstruct=read)(X)
+
+
+class Variational(nn.Module):
+    """As a package may have it: its own loss is half of the squared error, summed over an image, and a divergence."""
+
+    def __init__(self, taken: tuple[int, ...]) -> None:
+        super().__init__()
+        grey = (1, *taken[1:])
+        self.encoder, self.decoder = halves(taken, 8)[0], halves(grey)[1]
+        self.taken = taken
+
+    def forward(self, x):
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+        return {"image": self.decoder(z).expand(-1, *self.taken), "kl": divergence}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "its penalty is divided by the pixels of an image, times 2"),
+        (
+            {"channels": 3, "multiple": 4, "range": (-1, 1)},
+            "its penalty is divided by the pixels of an image, divided by the 3 channels of grey, divided by 4, the "
+            "square of its pixels' range, times 2",
+        ),
+    ],
+)
+def test_a_penalty_beside_a_sum_over_an_image_counts_as_in_the_networks_own_loss(arguments, told):
+    form = aezoo.ImageForm(shape=SHAPE, **arguments)
+    network = Variational(form.taken)
+    adapted = aezoo.Adapted(network, reconstruct="image", penalty="kl", per="image", weight=2, image=form)
+    assert adapted.adaptations[-1] == told
+    assert adapted.objective == "mse + penalty"
+
+    torch.manual_seed(0)
+    output = adapted.training_forward(X)
+    (F.mse_loss(output.reconstruction, X) + output.penalty).backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+
+    network.zero_grad()
+    torch.manual_seed(0)
+    own = network(form.taking(X))
+    # Padding is none of the image.
+    errors = (own["image"] - form.taking(X))[..., :6, :5].square().flatten(1).sum(1)
+    (0.5 * errors + own["kl"]).mean().backward()
+    ratios = [float((a / b.grad).median()) for a, b in zip(gradients, network.parameters(), strict=True)]
+    for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad * ratios[0], rtol=1e-4, atol=1e-7)
+    assert ratios[0] == pytest.approx(2 / (30 * form.span**2 * form.repeats), rel=1e-4)
+
+
+def test_a_penalty_beside_a_mean_counts_as_it_stands_but_for_the_range():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x, x.new_tensor([3.0] * len(x))
+
+    arguments = {"reconstruct": 0, "penalty": 1, "per": "pixel"}
+    assert float(aezoo.Adapted(Net(), **arguments).training_forward(X).penalty) == 3
+    form = aezoo.ImageForm(shape=SHAPE, range=(-1, 1), multiple=4)
+    adapted = aezoo.Adapted(Net(), **arguments, weight=0.5, image=form)
+    assert float(adapted.training_forward(X).penalty) == 3 * 0.5 / 4
+    assert adapted.adaptations[-1] == (
+        "its penalty is taken beside a mean over pixels, divided by 4, the square of its pixels' range, times 0.5"
+    )
+
+
+@pytest.mark.parametrize(("penalty", "got"), [(torch.zeros(8, 4), r"\(8, 4\)"), (0.5, "float"), (None, "NoneType")])
+def test_a_penalty_that_is_no_number_an_image_is_one_line(penalty, got):
+    class Net(nn.Module):
+        def forward(self, x):
+            return x, penalty
+
+    with pytest.raises(ContractError, match=rf"a scalar, or a number for each image, \(B,\), but got {got}"):
+        aezoo.Adapted(Net(), reconstruct=0, penalty=1, per="pixel").training_forward(X)
+
+
+# Its latent, codes and adversary -------------------------------------------------------------------------------------
+
+
+class Sampled(nn.Module):
+    """Its forward samples, also in evaluation; its halves do not."""
+
+    def __init__(self, shape=SHAPE) -> None:
+        super().__init__()
+        self.down, self.up = halves(shape)
+
+    def encode(self, x):
+        return self.down(x), x.new_ones(())
+
+    def decode(self, z):
+        return self.up(z)
+
+    def forward(self, x):
+        z = self.encode(x)[0]
+        return self.decode(z + 0.1 * torch.randn_like(z)), z
+
+
+def test_evaluation_is_by_the_halves_and_training_by_the_networks_own_pass():
+    def build(image_shape):
+        return aezoo.Adapted(Sampled(), reconstruct=0, encode=lambda module, x: module.encode(x)[0], decode="decode")
+
+    adapted = build(SHAPE)
+    assert torch.equal(adapted(X), adapted.module.up(adapted.module.down(X)))
+    assert not torch.equal(adapted.training_forward(X).reconstruction, adapted(X))
+    assert adapted.objective == "mse, its own pass in training"
+    assert failures(build) == {}
+    assert tried(build).latent_shape == (4,)
+
+
+def test_halves_alone_are_all_of_it_and_a_call_beside_them_is_for_training():
+    arguments = {"encode": lambda module, x: module.encode(x)[0], "decode": "decode"}
+    adapted = aezoo.Adapted(Sampled(), **arguments)
+    assert torch.equal(adapted.training_forward(X).reconstruction, adapted(X))
+    assert adapted.objective == "mse"
+    called = aezoo.Adapted(Sampled(), **arguments, call=lambda module, x: module(x)[0])
+    assert not torch.equal(called.training_forward(X).reconstruction, called(X))
+
+
+def test_a_network_that_differentiates_by_its_input_marks_no_tensor_of_the_harness():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x.requires_grad_(True) * 1.0
+
+    x = X.clone()
+    aezoo.Adapted(Net()).training_forward(x)
+    assert not x.requires_grad
+
+
+class Coded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = halves()
+        self.book = nn.Embedding(5, 1)
+
+    def quantised(self, x):
+        z = self.down(x)
+        codes = (z[..., None] - self.book.weight[:, 0]).abs().argmin(-1)
+        chosen = self.book(codes)[..., 0]
+        return z, codes, chosen
+
+    def forward(self, x):
+        z, _, chosen = self.quantised(x)
+        return self.up(z + (chosen - z).detach()), F.mse_loss(chosen, z.detach()) + F.mse_loss(z, chosen.detach())
+
+
+def coded(image_shape):
+    return aezoo.Adapted(
+        Coded(), reconstruct=0, penalty=1, per="pixel", objective="mse + codebook",
+        encode=lambda module, x: module.quantised(x)[2], decode="up",
+        codes=lambda module, x: module.quantised(x)[1],
+        from_codes=lambda module, codes: module.book(codes)[..., 0], codebook_size=5,
+    )  # fmt: skip
+
+
+def test_codes_are_the_latent_of_a_foreign_quantiser():
+    facts = tried(coded)
+    assert facts.latent_kind == "discrete"
+    assert facts.latent_bits == pytest.approx(4 * 2.321928)
+    adapted = coded(SHAPE)
+    torch.testing.assert_close(adapted(X), adapted.module(X)[0])
+    assert discrete(adapted).codebook_size == 5
+    assert failures(coded) == {}
+
+
+class Judged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = halves()
+        self.judges = nn.ModuleDict({"latent": nn.Linear(4, 1)})
+
+    def forward(self, x):
+        z = self.down(x)
+        judge = self.judges["latent"]
+        real, fake = judge(torch.randn_like(z)), judge(z.detach())
+        fooled, judged = F.softplus(-judge(z)).mean(), (F.softplus(-real) + F.softplus(fake)).mean()
+        return {"image": self.up(z), "fooled": fooled, "judged": judged}
+
+
+def judged(image_shape):
+    return aezoo.Adapted(
+        Judged(), reconstruct="image", penalty="fooled", per="image", encode="down", decode="up",
+        objective="mse + adversary", adversary="judges.latent", adversary_loss="judged",
+    )  # fmt: skip
+
+
+def test_an_adversary_of_a_foreign_network_takes_steps_of_its_own_and_counts_apart():
+    adapted = judged(SHAPE)
+    assert num_adversary_params(adapted) == 5
+    assert num_params(adapted) == 30 * 4 + 4 + 4 * 30 + 30
+    before = copy.deepcopy(adapted.state_dict())
+    Trainer(adapted, RECIPE).step(X)
+    changed = {name for name, tensor in adapted.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == set(before)
+    assert failures(judged) == {}
+    assert tried(judged).adversary_params == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"encode": "encode"}, "encode and decode go together, but there is encode without decode"),
+        ({"decode": "decode"}, "encode and decode go together, but there is decode without encode"),
+        ({"adversary": "up"}, "adversary and adversary_loss go together, but there is adversary without"),
+        ({"adversary": "judge", "adversary_loss": 1}, "adversary='judge': Sampled has no such child; it has down, up"),
+        ({"penalty": 1}, "give per='image' where that is a sum over an image, per='pixel' where it is a mean"),
+        ({"penalty": 1, "per": "batch"}, "but got 'batch'"),
+        ({"per": "image"}, "per and weight are a penalty's, but there is no penalty"),
+        ({"weight": 2}, "per and weight are a penalty's, but there is no penalty"),
+        ({"codes": "encode"}, "a discrete latent has codes, from_codes and codebook_size: give all three, or none"),
+        (
+            {"codes": "encode", "from_codes": "decode", "codebook_size": 4},
+            "codes tell of a latent, but there is no encode and decode",
+        ),
+        ({"encode": "encoder", "decode": "decode"}, "encode='encoder': Sampled has no such method, nor child"),
+        ({"encode": 3, "decode": "decode"}, "encode takes a function of the module and a batch, or a method's name"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(arguments, told):
+    with pytest.raises(AezooError, match=told):
+        aezoo.Adapted(Sampled(), **arguments)
+
+
+def test_a_network_alone_is_adapted_and_no_function_that_holds_one():
+    with pytest.raises(AezooError, match="Adapted takes an nn.Module, but got function"):
+        aezoo.Adapted(lambda x: x)
+    network = Sampled()
+    with pytest.raises(AezooError, match="encode must take the module as its first argument"):
+        aezoo.Adapted(network, encode=lambda _, x: network.encode(x)[0], decode="decode")
+    # A method or a child of its own is one of each copy's own.
+    adapted = aezoo.Adapted(network, encode=network.down, decode=network.decode)
+    with pytest.raises(AezooError, match="Sampled has no such method, nor child"):
+        aezoo.Adapted(network, encode=nn.Flatten(), decode="decode")
+    other = copy.deepcopy(adapted)
+    nn.init.zeros_(other.module.up[0].weight)
+    nn.init.zeros_(other.module.up[0].bias)
+    assert not other(X).any()
+    assert adapted(X).any()
+
+
+# The line that a message names ---------------------------------------------------------------------------------------
+
+
+class Tuple(nn.Module):
+    """The input comes back first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(*halves())
+
+    def forward(self, x):
+        return x, self.inner(x), {"mean": 1}
+
+
+class Object(Tuple):
+    def forward(self, x):
+        y = self.inner(x)
+        return SimpleNamespace(sample=y, kl=y.mean(), name="kl")
+
+
+class FromDictionary(Tuple):
+    def forward(self, batch):
+        return {"recon_x": self.inner(batch["data"])}
+
+
+class InColour(Tuple):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return (self.inner(x),)
+
+
+class Strided(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 4, stride=4), nn.ConvTranspose2d(2, 1, 4, stride=4))
+
+
+class OneSize(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.AvgPool2d(8), *halves((1, 8, 8)), nn.Upsample(scale_factor=8))
+
+
+class FlatPair(nn.Module):
+    """Flat images in, flat images and a latent out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(30, 4), nn.Linear(4, 30)
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return self.decoder(z), z
+
+
+class Lightning(FlatPair):
+    """Its forward encodes, as modules of Lightning may have it."""
+
+    def forward(self, x):
+        return self.encoder(x)
+
+
+class Posterior:
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+
+class Latents(Sampled):
+    """The latent is a distribution, and the reconstruction in an object."""
+
+    def encode(self, x):
+        return SimpleNamespace(latent_dist=Posterior(self.down(x)))
+
+    def decode(self, z):
+        return SimpleNamespace(sample=self.up(z))
+
+    def forward(self, x):
+        return self.decode(self.encode(x).latent_dist.mode())
+
+
+class Inner(Sampled):
+    """Its methods are parts of its halves: without what lies between they are no latent of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between = nn.Linear(4, 4)
+
+    def encode(self, x):
+        return self.down(x)
+
+    def forward(self, x):
+        return self.decode(self.between(self.encode(x))), 0
+
+
+class Conditional(Tuple):
+    def forward(self, x, label):
+        return self.inner(x) + label
+
+
+@pytest.mark.parametrize(
+    ("network", "line"),
+    [
+        (Tuple, "aezoo.Adapted(Tuple(...), reconstruct=1)"),
+        (
+            Object,
+            "aezoo.Adapted(Object(...), reconstruct='sample') (it also returns the scalar 'kl': see penalty and per)",
+        ),
+        (
+            FromDictionary,
+            "aezoo.Adapted(FromDictionary(...), call=lambda module, x: module({'data': x}), reconstruct='recon_x')",
+        ),
+        (
+            InColour,
+            "aezoo.Adapted(InColour(...), reconstruct=0, image=aezoo.ImageForm(shape=image_shape, channels=3))",
+        ),
+        (Strided, "aezoo.Adapted(Strided(...), image=aezoo.ImageForm(shape=image_shape, multiple=32))"),
+        (OneSize, "aezoo.Adapted(OneSize(...), image=aezoo.ImageForm(shape=image_shape, at_least=64))"),
+        (
+            FlatPair,
+            'aezoo.Adapted(FlatPair(...), reconstruct=0, encode="encoder", decode="decoder", '
+            "image=aezoo.ImageForm(shape=image_shape, flat=True))",
+        ),
+        (
+            Lightning,
+            'aezoo.Adapted(Lightning(...), encode="encoder", decode="decoder", '
+            "image=aezoo.ImageForm(shape=image_shape, flat=True))",
+        ),
+        (
+            Sampled,
+            'aezoo.Adapted(Sampled(...), reconstruct=0, encode=lambda module, x: module.encode(x)[0], decode="decode")',
+        ),
+        (
+            Latents,
+            "aezoo.Adapted(Latents(...), reconstruct='sample', encode=lambda module, x: "
+            "module.encode(x).latent_dist.mode(), decode=lambda module, z: module.decode(z).sample)",
+        ),
+        (Inner, "aezoo.Adapted(Inner(...), reconstruct=0)"),
+    ],
+)
+def test_the_line_that_a_message_names_works_when_it_is_pasted(network, line):
+    with pytest.raises(ContractError) as told:
+        tried(network)
+    assert f"; def build(image_shape): return {line}; look at " in str(told.value)
+    pasted = re.sub(r" \(it also.*", "", line).replace("(...)", "()", 1)
+    facts = tried(eval(f"lambda image_shape: {pasted}", {"aezoo": aezoo, network.__name__: network}))
+    assert (facts.latent_shape is not None) == ("encode=" in line)
+
+    # Where a function builds it, the line is one of that function's.
+    with pytest.raises(ContractError, match=re.escape("; return aezoo.Adapted(module, ")):
+        tried(lambda image_shape: network())
+
+
+def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():
+    with pytest.raises(
+        ContractError, match=re.escape("return aezoo.Adapted(module, call=lambda module, x: module(x, ...))")
+    ):
+        tried(Conditional)
+    assert failures(lambda: aezoo.Adapted(Conditional(), call=lambda module, x: module(x, 0))) == {}
+
+
+def test_a_network_that_is_adapted_already_and_still_wrong_is_told_of_its_inner_one():
+    with pytest.raises(ContractError, match=re.escape("return aezoo.Adapted(module, reconstruct=1)")):
+        tried(lambda: aezoo.Adapted(Tuple(), image=None))

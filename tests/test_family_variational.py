@@ -11,6 +11,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import aezoo
 from aezoo.contract.network import num_adversary_params, num_params
+from aezoo.contract.recipe import Recipe
+from aezoo.train.loop import train
+from aezoo.train.score import image_errors
 from aezoo_plugins.architectures import info_vae, wasserstein
 from aezoo_plugins.architectures.beta_tc_vae import total_correlation
 from aezoo_plugins.architectures.dip_vae import covariance
@@ -94,6 +97,23 @@ def test_of_the_optimal_variance_the_gradient_is_that_of_the_bound_in_direction(
     for factor in (0.9, 1.1):
         other = Normal(reconstruction, factor * deviation).log_prob(x).flatten(1).sum(1).mean()
         assert other < log_likelihood
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vae", "vae[beta=4.0]", "beta_tc_vae", "dip_vae", "dip_vae[kind=I]", "factor_vae", "info_vae", "vamp_prior",
+        "hierarchical_vae", "adversarial_ae", "wae_mmd", "sliced_wasserstein", "rae", "rae[smooth=spectral_norm]",
+    ],
+)  # fmt: skip
+def test_no_default_weight_makes_all_images_one(text):
+    factors = torch.rand(256, 3, generator=torch.Generator().manual_seed(5))
+    basis = torch.rand(3, 64, generator=torch.Generator().manual_seed(6))
+    data = (factors @ basis / basis.sum(0) * 255).round().to(torch.uint8).view(-1, 1, 8, 8)
+    module = create(text)
+    train(module, data, Recipe(name="t", steps=400, batch_size=64), 0, lambda _: None)
+    spread = float((data / 255).var(0).mean())
+    assert float(image_errors(module, data).mean()) < 0.5 * spread
 
 
 # Total correlation ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What a network that somebody else wrote takes and returns, found by trying, and the line that adapts it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ def adaptation(module: nn.Module, case: Case) -> str:
     channels, height, width = case.images_NCHW.shape[1:]
     shape = (channels, height, width)
     try:
-        if evaluated(Flat(module, shape))(case.x_BCHW).shape == case.x_BCHW.shape:
+        # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
+        is_trained = not callable(getattr(module, "fit", None))
+        if is_trained and evaluated(Flat(module, shape))(case.x_BCHW).shape == case.x_BCHW.shape:
             return f"; it works on flat images: {_in_build(case, 'aezoo.Flat(', ', image_shape)')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
@@ -38,11 +41,11 @@ def adaptation(module: nn.Module, case: Case) -> str:
         taken = form.taking(case.x_BCHW)
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
         for call, call_argument in _CALLS:
-            output = _tried(lambda batch, call=call: call(module, batch), taken)
+            output = _tried(partial(call, module), taken)
             place = _place(output, taken)
             if place is not None:
                 seen = output if place == "" else _part(output, place)
-                again = _tried(lambda batch, call=call: call(module, batch), taken, seeded=False)
+                again = _tried(partial(call, module), taken, seeded=False)
                 draws = again is None or not torch.equal(seen, again if place == "" else _part(again, place))
                 halves = _halves(module, taken, seen, compares=not draws)
                 reconstruct = "" if place == "" else f"reconstruct={place!r}"
@@ -69,7 +72,7 @@ def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
     sizes = [{}, {"multiple": MULTIPLE}, *({"at_least": side} for side in SIDES if side >= max(shape[1:]))]
     for size in sizes:
         for count in widths:
-            given = ({"channels": count} if count else {}) | size
+            given: dict[str, Any] = ({"channels": count} if count else {}) | size
             yield ImageForm(shape=shape, **given), ", ".join(f"{name}={value}" for name, value in given.items())
     yield ImageForm(shape=shape, flat=True), "flat=True"
 
@@ -135,9 +138,13 @@ def _readings(output: Any) -> Iterator[tuple[Tensor, str]]:
         if isinstance(part, Tensor) and part.ndim > 1:
             yield part, text
         elif callable(getattr(part, "mode", None)):
-            mode = _tried(lambda _, part=part: part.mode(), torch.empty(0))
+            mode = _tried(partial(_mode_of, part), torch.empty(0))
             if isinstance(mode, Tensor):
                 yield mode, f"{text}.mode()"
+
+
+def _mode_of(distribution: Any, _: Tensor) -> Any:
+    return distribution.mode()
 
 
 def _agree(image: Tensor, seen: Tensor) -> bool:

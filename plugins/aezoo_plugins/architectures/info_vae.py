@@ -61,7 +61,9 @@ def build(
     """Build the network.
 
     The weights are those of the example of the authors' code (ermongroup/lagvae: 2 log-likelihoods, 1 divergence,
-    10,000 discrepancies), halved.
+    10,000 discrepancies), halved. They hold the latents to the prior from the start: on mnist-5k, default recipe, they
+    come to an MSE of 0.028, where `vae` has 0.020 (three seeds), with draws of a standard deviation of 1.05 (1.8 in
+    `vae`; two seeds); a weight of 1,000 comes to 0.021 and 1.4. In 4,000 steps either comes to about 0.0155 (a seed).
     """
     if not 0 <= alpha <= 1:
         raise aezoo.AezooError(f"alpha must be 0 to 1, a share of the divergence, but is {alpha}")

@@ -71,9 +71,9 @@ def states(gru: nn.GRU, x_TBN: Tensor, state_BH: Tensor) -> Tensor:
 class Recurrent(aezoo.Autoencoder):
     """A GRU over the rows, whose last state makes the latent; another, which starts from the latent, gives them back.
 
-    It writes from the last row up, which the state knows best, as in the paper. The writer is given nothing at each row
-    but its own state, so that all it knows comes from the latent: with the true row before as its input, as a
-    translator has, it could copy.
+    It writes from the last row up, which the state knows best, as in the paper, whose units are LSTMs. The writer is
+    given nothing at each row but its own state, so that all it knows comes from the latent: with the true row before as
+    its input, as a translator has, it could copy.
 
     Args:
         image_shape: (channels, height, width).

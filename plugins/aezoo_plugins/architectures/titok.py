@@ -72,7 +72,7 @@ def build(
     code_dim: int = 8,
     quantise: bool = True,
     codebook_size: int = 256,
-    codebook: float = 0.03,
+    codebook: float = 0.1,
     commitment: float = 0.25,
     patch: int | None = None,
     width: int = 32,
@@ -83,8 +83,9 @@ def build(
 
     The paper's smallest has 128 tokens of 12 bits, 16x16 patches, and 8 layers of width 512 on either side. It first
     learns another tokeniser's codes, then pixels with that one's decoder, LPIPS and a discriminator; here it learns
-    pixels at once, by the squared error alone. Beside that, the paper's weight of 1 for the codebook leaves several
-    tokens with the same code for all images: on mnist-5k, default recipe, seed 0, it came to 0.026, and 0.03 to 0.019.
+    pixels at once, by the squared error alone. Beside that, the authors' weight of 1 for the codebook is too much: on
+    mnist-5k, default recipe, seed 0, it came to 0.031, with codes of 32 bits an image after ideal coding; 0.1, which is
+    about the pixels' variance there, to 0.019, with 84 bits.
     """
     check_at_least_one(tokens=tokens, code_dim=code_dim, codebook_size=codebook_size)
     check_weight(codebook=codebook, commitment=commitment)

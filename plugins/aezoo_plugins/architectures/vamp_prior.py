@@ -50,7 +50,12 @@ def build(
     body: Body = "mlp",
     width: int | None = None,
 ) -> LearntPrior:
-    """Build the network."""
+    """Build the network.
+
+    The authors' code takes 500 components for MNIST, which are more numbers than the network, and each step encodes
+    them: on mnist-5k, default recipe, seed 0, a divergence of 34.5 nats and 20 ms a step, with 50 components 35.2 nats
+    and 6 ms (`vae`: 49.3 and 4), either for an MSE of 0.021.
+    """
     check_at_least_one(components=components)
     return LearntPrior(gaussian_body(body, image_shape, latent_dim, width), image_shape, components, variance)
 

@@ -130,8 +130,37 @@ def build(
 
     The commitment of 0.25 is the paper's, beside the squared error over the data's variance, as in the authors'
     example. The paper has two strides, 256 channels and 512 vectors, no normalisation, and replaces no vector.
+
+    A gradient of `rotation` is Fifty et al.'s. On mnist-5k, default recipe, two seeds, it comes to 0.0186, straight
+    through to 0.0161; without the normalisation, one seed, to 0.0209 and 0.0225.
     """
     quantiser = VectorQuantiser(codebook_size, code_dim, 1, commitment, gradient)
+    return _quantised(image_shape, code_dim, quantiser, width, strides)
+
+
+def build_residual(
+    image_shape: aezoo.ImageShape,
+    *,
+    codebook_size: int = 16,
+    parts: int = 2,
+    code_dim: int = 16,
+    commitment: float = 0.25,
+    width: int = CONV_WIDTH,
+    strides: int | None = None,
+) -> Quantised:
+    """Build the residual VQ: two codes of 16 are 8 bits.
+
+    The commitment is that of `vq_vae`. Lee et al. have 0.25 beside the squared error of images from -1 to 1, four times
+    ours, and so about 2.6 times as much; on mnist-5k, default recipe, seeds 0 and 1, that came to 0.018 and 0.022, this
+    to 0.018 and 0.019. Their steps share a codebook; here each has its own (Zeghidour et al.).
+    """
+    quantiser = VectorQuantiser(codebook_size, code_dim, parts, commitment, "straight_through")
+    return _quantised(image_shape, code_dim, quantiser, width, strides)
+
+
+def _quantised(
+    image_shape: aezoo.ImageShape, code_dim: int, quantiser: VectorQuantiser, width: int, strides: int | None
+) -> Quantised:
     return Quantised(
         image_shape,
         code_dim,
@@ -141,25 +170,6 @@ def build(
         objective="mse + commitment",
         is_over_variance=True,
     )
-
-
-def build_residual(
-    image_shape: aezoo.ImageShape,
-    *,
-    codebook_size: int = 16,
-    parts: int = 2,
-    code_dim: int = 16,
-    commitment: float = 0.0625,
-    width: int = CONV_WIDTH,
-    strides: int | None = None,
-) -> Quantised:
-    """Build the residual VQ: two codes of 16 are 8 bits.
-
-    The commitment is the authors' (Lee et al.): a quarter of 0.25, as their images are from -1 to 1, and the squared
-    error four times ours. Their codebooks are one; here each step has its own (Zeghidour et al.).
-    """
-    quantiser = VectorQuantiser(codebook_size, code_dim, parts, commitment, "straight_through")
-    return Quantised(image_shape, code_dim, quantiser, width=width, strides=strides, objective="mse + commitment")
 
 
 @aezoo.hookimpl

@@ -99,11 +99,13 @@ def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], floa
             PIXELS,
             0.0,
         ),
-        # Both |x - x'|² + beta ½|z|²; theirs with weight decay, v/2 |decoder|², for our weight · |decoder|².
+        # Theirs: |x - x'|² + v ½|z|², and weight decay, v/2 |W|²; ours: means over pixels and the code, and v |W|².
         "RAE_L2": (
-            lambda e, d: RAEL2(RAE_L2_Config(**small, embedding_weight=module.beta), e, d),
+            lambda e, d: RAEL2(
+                RAE_L2_Config(**small, embedding_weight=2 * PIXELS / 16 * getattr(module, "beta", 0.0)), e, d
+            ),
             PIXELS,
-            2 * getattr(module, "weight", 0.0),
+            2 * PIXELS * getattr(module, "weight", 0.0),
         ),
         "VQVAE": (
             lambda e, d: VQVAE(
@@ -146,12 +148,13 @@ def compare(variant: str, theirs: str, recipe: aezoo.Recipe, data_dir: Path | No
 
 
 def train_theirs(model: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int, scale: float, decay: float) -> None:
-    """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder."""
+    """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder's weights."""
     model.train()
     optimizer = torch.optim.Adam(
         [
             {"params": model.encoder.parameters()},
-            {"params": model.decoder.parameters(), "weight_decay": decay / scale},
+            {"params": [one for one in model.decoder.parameters() if one.ndim > 1], "weight_decay": decay / scale},
+            {"params": [one for one in model.decoder.parameters() if one.ndim == 1]},
         ],
         lr=recipe.rate,
     )

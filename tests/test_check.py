@@ -61,7 +61,7 @@ def test_check_prints_a_card_and_ends_well_where_the_contract_is_met(aezoo_check
     code, out, err = aezoo_check("net")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[:2] == ["net of net-dist 1.2: s", "1 variant, images 1x28x28, 3x32x32, 1x27x19"]
+    assert lines[:2] == ["net of net-dist 1.2: s", "1 variant, images 1x28x28, 3x32x32, 3x64x64, 1x27x19"]
     assert lines[2] == "ok      builds         builds, and names its objective"
     assert lines[-1] == "net: meets the contract"
     assert not any(line.startswith("FAIL") for line in lines)
@@ -75,6 +75,7 @@ def test_check_names_the_fault_where_it_is_and_what_it_hides(aezoo_check):
     assert [(one["check"], one["image_shape"]) for one in failed] == [
         ("halves", [1, 28, 28]),
         ("halves", [3, 32, 32]),
+        ("halves", [3, 64, 64]),
         ("halves", [1, 27, 19]),
     ]
     assert "passes around the bottleneck; look at Net.forward, net_dist.py:" in failed[0]["detail"]
@@ -89,7 +90,7 @@ def test_check_takes_a_distribution_and_tells_a_declared_exception(aezoo_check):
     code, out, _ = aezoo_check("net-dist")
     assert code == 0
     assert "except  gradients      every trained parameter gets a gradient" in out
-    assert "spare[fault=spare] on 1x28x28 and 2 more: its spare layer is for later (expected a gradient for" in out
+    assert "spare[fault=spare] on 1x28x28 and 3 more: its spare layer is for later (expected a gradient for" in out
     assert [line for line in out.splitlines() if line.endswith("meets the contract")] == [
         "net: meets the contract",
         "spare: meets the contract",
@@ -100,7 +101,7 @@ def test_a_refusal_fails_where_nothing_else_is_left_and_a_crash_always(aezoo_che
     code, out, _ = aezoo_check("net[fault=grey]")
     assert code == 0
     assert "no      builds" in out
-    assert "net[fault=grey] on 3x32x32: grey images only" in out
+    assert "net[fault=grey] on 3x32x32 and 1 more: grey images only" in out
     assert aezoo_check("net[fault=none_at_all]")[0] == 1
     code, out, _ = aezoo_check("net[fault=killed]")
     assert code == 1
@@ -167,10 +168,14 @@ def test_the_table_shows_a_declared_exception_with_its_reason(distribute, tiny, 
     assert f"- exception: spare[fault=spare]: {reason}\n" in text
 
 
-def test_a_bench_calls_what_a_check_fails_invalid(distribute, tiny, tmp_path):
+def test_a_bench_calls_what_a_check_fails_invalid_and_notes_what_touches_no_comparison(distribute, tiny, tmp_path):
     distribute(PLUGIN, name="net-dist")
     recipe = Recipe(name="t", dataset="tiny", steps=5, batch_size=16)
-    run = aezoo.bench(["net[fault=spare]"], recipe=recipe, out=tmp_path / "run", timing=False, device="cpu")
-    (record,) = (one for one in run.records() if one.architecture == "net")
-    assert record.status == "invalid"
-    assert record.reason.startswith("expected a gradient for each of 6 trained parameters, got none in 5 steps for")
+    models = ["net[fault=skip]", "net[fault=spare]"]
+    run = aezoo.bench(models, recipe=recipe, out=tmp_path / "run", timing=False, device="cpu")
+    skip, spare = (one for one in run.records() if one.architecture == "net")
+    assert skip.status == "invalid"
+    assert skip.reason.startswith("expected forward(x) = decode(encode(x))")
+    assert spare.status == "ok"
+    (note,) = (note for note in spare.notes if "gradient" in note)
+    assert "spare.weight" in note

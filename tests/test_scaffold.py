@@ -53,7 +53,7 @@ def test_a_new_plugin_installs_passes_its_tests_and_stands_in_a_table(launcher, 
     for one in done.values():
         assert one.returncode == 0, one.stdout + one.stderr
     assert done["check"].stdout.endswith("my_net: meets the contract\n")
-    assert "10 passed" in done["tests"].stdout
+    assert "13 passed" in done["tests"].stdout
     table = pd.read_csv(tmp_path / "run" / "table.csv").set_index("variant")
     assert table.loc["my_net", "latent_size"] == 8
     assert table["status"].eq("ok").all()

@@ -14,7 +14,7 @@ from aezoo.registry.names import discover
 
 ZOO = [architecture for architecture, _ in discover().architectures.values()]
 LEFT_OUT = ("unet", "diffusers", "monai", "pythae")
-"""The U-Net is there to be refused, whatever its hyperparameters are; tests/test_foreign.py has other people's packages."""
+"""The U-Net is there to be refused, whatever it is built with; tests/test_foreign.py has other people's packages."""
 WITH_HYPERPARAMETERS = [one for one in ZOO if one.hyperparameters and one.name not in LEFT_OUT]
 REPEATED = ("depth", "layers", "parts", "strides", "slices")
 """What makes a network deeper, or a step longer: a few say as much as many."""

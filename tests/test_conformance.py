@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from torch import nn
+from zoo import ARCHITECTURES, FILES
 
 import aezoo
 from aezoo.check import checks
@@ -510,11 +511,10 @@ def test_a_small_leak_shows_though_an_untrained_network_hardly_depends_on_its_in
 
 LARGE = (3, 64, 64)
 """On such images the quick part of the suite, which a bench runs too, will do."""
-ZOO = [name for name in discover().architectures if name != "unet"]
 
 
 @pytest.mark.parametrize("shape", [shape for shape in IMAGE_SHAPES if shape != LARGE], ids=str)
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_zoo_meets_the_contract(name, shape):
     for variant in discover().select([f"{name}[]"]):
         statuses = {one.check: one for one in examine(Case(variant, sample_images(shape)))}
@@ -523,8 +523,7 @@ def test_the_zoo_meets_the_contract(name, shape):
 
 DICTIONARIES = ("batch_topk", "gated", "jumprelu", "matryoshka", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
 """The longer the more entries they have: a few will do here."""
-WITH_LATENT = [name for name in ZOO if name not in ("jpeg", "webp")]
-"""Files differ in length, so that those two have no latent of one size."""
+WITH_LATENT = [name for name in ARCHITECTURES if name not in FILES]
 
 
 @pytest.mark.parametrize("text", [f"{name}[width=32]" if name in DICTIONARIES else f"{name}[]" for name in WITH_LATENT])

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zoo import ARCHITECTURES, FILES
 
 import aezoo
 from aezoo.contract.latent import named_parts
 from aezoo.contract.network import num_params
 from aezoo.contract.recipe import Recipe
-from aezoo.registry.names import discover
 from aezoo.train.loop import train
 from aezoo.train.score import image_errors
 from aezoo_plugins.architectures.convnext import Paint
@@ -217,10 +217,7 @@ def test_a_spatial_latent_keeps_its_size_or_with_strides_that_are_given_grows_wi
             assert create(text + strides, (3, side, side)).eval().encode(x).shape == (1, 4, latent, latent)
 
 
-LATENTS = dict.fromkeys(one.architecture.name for one in discover().select(["*"]))
-
-
-@pytest.mark.parametrize("name", [name for name in LATENTS if name not in ("jpeg", "webp")])
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in FILES])
 def test_a_latent_of_128x128_pixels_is_of_the_size_that_it_is_of_28x28(name):
     """So that there is something to rank it against. On a device that has shapes and no numbers, where it can be."""
     sizes = []

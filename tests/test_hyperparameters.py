@@ -5,17 +5,14 @@ from types import NoneType
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zoo import ARCHITECTURES
 
 from aezoo.check.case import Case
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.hyperparameters import Hyperparameter
-from aezoo.registry.names import discover
 
-ZOO = [architecture for architecture, _ in discover().architectures.values()]
-LEFT_OUT = ("unet", "diffusers", "monai", "pythae")
-"""The U-Net is there to be refused, whatever it is built with; tests/test_foreign.py has other people's packages."""
-WITH_HYPERPARAMETERS = [one for one in ZOO if one.hyperparameters and one.name not in LEFT_OUT]
+WITH_HYPERPARAMETERS = [one for one in ARCHITECTURES.values() if one.hyperparameters]
 REPEATED = ("depth", "layers", "parts", "strides", "slices")
 """What makes a network deeper, or a step longer: a few say as much as many."""
 SHAPES = [(1, 8, 8), (3, 7, 5), (1, 3, 9), (2, 12, 4)]

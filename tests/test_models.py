@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from zoo import ARCHITECTURES
 
 import aezoo
 from aezoo.check.suite import sample_images
@@ -352,9 +353,6 @@ def test_bad_files_are_named_and_left_out_where_that_is_asked_for(run, photos, t
     assert (code, "none of them can be read" in err) == (2, True)
     code, _, err = call("score", run.path, VARIANT, folder, folder / "a.png")
     assert (code, "would both be called a.png" in err) == (2, True)
-
-
-ARCHITECTURES = sorted({variant.architecture.name for variant in discover().select(["*"])})
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import VARIANTS
 
 import aezoo
 from aezoo.check.case import Case
@@ -22,7 +23,6 @@ from aezoo.train.engine import Trainer
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(name="test", steps=1, batch_size=8)
-VARIANTS = [variant.text for variant in discover().select(["*"])]
 
 
 def pixels(count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:

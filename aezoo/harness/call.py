@@ -205,6 +205,17 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         yield grid
 
 
+def _tell_undeclared(registry: Registry, request: Request, texts: Sequence[str], observer: Observer) -> None:
+    """Tell what declares no variants: of a bench of all as what there is beside, of a pattern as what it left out."""
+    if request.every:
+        named = {registry.resolve(text).label for text in texts if not is_pattern(text)}
+        labels = [label for label in registry.undeclared(["*"]) if label not in named]
+        observer.chosen([f"by name only, being slow or an extra: {', '.join(labels)}"] if labels else [])
+        return
+    for label in registry.undeclared(texts):
+        observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
+
+
 @contextmanager
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
@@ -216,9 +227,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             raise AezooError(f"{warning} (--strict)")
         observer.warn(warning)
     selected = registry.select(["*", *texts] if request.every else texts, latent_dims=request.latent_dims)
-    for label in registry.undeclared(["*", *texts] if request.every else texts):
-        if not request.every:
-            observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
+    _tell_undeclared(registry, request, texts, observer)
     declared = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:

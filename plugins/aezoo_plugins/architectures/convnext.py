@@ -79,4 +79,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Small patches, depthwise 7x7 convolutions with an MLP in each pixel, on both sides of the latent",
         reference="Liu et al. 2022, arXiv:2201.03545",
+        variants=[],
     )

@@ -122,5 +122,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         summary="MLP encoder; an MLP over pixel coordinates paints the image, shifted in each layer by the latent",
         reference="Sitzmann et al. 2020, arXiv:2006.09661 (SIREN); Tancik et al. 2020, arXiv:2006.10739 (Fourier "
         "features); Dupont et al. 2022, arXiv:2201.12204 (shifts)",
-        variants=[{"features": features} for features in ("fourier", "siren")],
+        variants=[],
     )

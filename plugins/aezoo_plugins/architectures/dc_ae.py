@@ -164,4 +164,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Space-to-channel shortcuts around every change of resolution; a small map as latent, no dense layer",
         reference="Chen et al. 2025, ICLR, arXiv:2410.10733",
+        variants=[],
     )

@@ -75,9 +75,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="An MLP or convolutional body that learns to undo Gaussian, masking or salt-and-pepper corruption",
         reference="Vincent et al. 2008, ICML; Vincent et al. 2010, JMLR 11",
-        # Every corruption on the quick body, and the convolutional body once: it takes five times as long.
-        variants=[
-            *({"latent_dim": 16, "corruption": corruption} for corruption in get_args(Corruption)),
-            {"latent_dim": 16, "body": "conv"},
-        ],
+        # Every corruption on the quick body; on the convolutional one, which takes four times as long, by name.
+        variants=[{"latent_dim": 16, "corruption": corruption} for corruption in get_args(Corruption)],
     )

@@ -113,7 +113,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     yield aezoo.Architecture(
         name="diffusers",
         build=build,
-        summary="Autoencoders of latent diffusion: AutoencoderKL, VQModel, AutoencoderTiny, AutoencoderDC; slow",
+        summary="Autoencoders of latent diffusion: AutoencoderKL, VQModel, AutoencoderTiny, AutoencoderDC",
         reference="diffusers (extra: diffusers); Rombach et al. 2022, CVPR, arXiv:2112.10752",
         variants=[],
     )

@@ -138,4 +138,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Ordered tokens, rounded to codes: training keeps the first few, so that any number makes an image",
         reference="Bachmann et al. 2025, arXiv:2502.13967",
+        variants=[],
     )

@@ -108,4 +108,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="A discrete VAE: codes are draws, relaxed so that they have a gradient, ever less while it trains",
         reference="Jang, Gu & Poole 2017, arXiv:1611.01144; images: Ramesh et al. 2021, arXiv:2102.12092",
+        variants=[],
     )

@@ -106,4 +106,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="MLP encoder; the latent makes every weight of a small SIREN, which paints the image",
         reference="Ha, Dai & Le 2016, arXiv:1609.09106; Sitzmann et al. 2020, arXiv:2006.09661, section 4.4 (SIRENs)",
+        variants=[],
     )

@@ -98,4 +98,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="A codebook that learns as a whole: gradients pass the choice as through a softmax over all vectors",
         reference="Shi et al. 2024, arXiv:2412.02692",
+        variants=[],
     )

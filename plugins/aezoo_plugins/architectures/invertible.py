@@ -134,4 +134,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         summary="Invertible couplings: the first numbers of the output are kept, and zeros stand for the others",
         reference="Nguyen, Ardizzone & Köthe 2019, arXiv:2303.11239; couplings: Dinh et al. 2015, arXiv:1410.8516 "
         "(additive), and 2017, arXiv:1605.08803 (affine)",
+        variants=[],
     )

@@ -98,4 +98,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Kolmogorov-Arnold network: a spline and a SiLU on every edge, units that only add",
         reference="Liu et al. 2024, arXiv:2404.19756; normalised: Li 2024, arXiv:2405.06721 (FastKAN)",
+        variants=[],
     )

@@ -100,7 +100,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     yield aezoo.Architecture(
         name="monai",
         build=build,
-        summary="Autoencoders of medical imaging: AutoEncoder, VarAutoEncoder, AutoencoderKL, VQVAE; slow",
+        summary="Autoencoders of medical imaging: AutoEncoder, VarAutoEncoder, AutoencoderKL, VQVAE",
         reference="MONAI (extra: monai); Cardoso et al. 2022, arXiv:2211.02701",
         variants=[],
     )

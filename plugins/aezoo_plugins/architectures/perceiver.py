@@ -135,4 +135,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Perceiver IO: learnt queries read patches, a dense bottleneck, queries of places read it off",
         reference="Jaegle et al. 2022, arXiv:2107.14795",
+        variants=[],
     )

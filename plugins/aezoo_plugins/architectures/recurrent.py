@@ -132,4 +132,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="A GRU reads the rows into the latent, another writes them back from it",
         reference="Srivastava, Mansimov & Salakhutdinov 2015, arXiv:1502.04681; GRU: Cho et al. 2014, arXiv:1406.1078",
+        variants=[],
     )

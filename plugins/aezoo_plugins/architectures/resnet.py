@@ -72,4 +72,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         summary="Pre-activation residual blocks at half, a quarter and so on of the resolution, a dense bottleneck",
         reference="He et al. 2016, arXiv:1603.05027; normalised image by image: Ba, Kiros & Hinton 2016, "
         "arXiv:1607.06450",
+        variants=[],
     )

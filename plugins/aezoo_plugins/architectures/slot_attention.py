@@ -150,7 +150,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         name="slot_attention",
         seed_spread="wide",
         build=build,
-        summary="Slots compete for an image's places; each paints an image and a mask, which are blended; slow",
+        summary="Slots compete for an image's places; each paints an image and a mask, which are blended",
         reference="Locatello et al. 2020, arXiv:2006.15055; decoder: Seitzer et al. 2023, arXiv:2209.14860",
         variants=[],
     )

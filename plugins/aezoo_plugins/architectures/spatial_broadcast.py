@@ -78,4 +78,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Convolutional encoder; the decoder convolves the latent, tiled beside coordinates; linear output",
         reference="Watters et al. 2019, arXiv:1901.07017",
+        variants=[],
     )

@@ -181,7 +181,6 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="A map of vectors, each replaced by the nearest of K, which are running means",
         reference="van den Oord et al. 2017, arXiv:1711.00937; rotation: Fifty et al. 2024, arXiv:2410.06424",
-        variants=[{}, {"gradient": "rotation"}],
     )
     yield aezoo.Architecture(
         name="residual_vq",

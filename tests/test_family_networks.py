@@ -10,6 +10,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 import aezoo
+from aezoo_plugins.architectures.fourier_operator import FourierLayer, Modes
 from aezoo_plugins.architectures.hypernetwork import OMEGA
 from aezoo_plugins.architectures.invertible import Couplings
 from aezoo_plugins.architectures.kan import SPAN, SPREAD, Edges
@@ -134,3 +135,78 @@ def test_a_kan_starts_with_small_splines_and_stretches_pixels_over_the_grid():
     edges = create("kan", (1, 28, 28)).encoder[2]
     assert float(edges.coefficients.detach().std()) == pytest.approx(SPREAD / 28, rel=0.01)
     assert create("kan").encoder[1](torch.tensor([0.0, 1.0])).tolist() == [-SPAN, SPAN]
+
+
+# Fourier neural operator ---------------------------------------------------------------------------------------------
+
+
+def complex_amplitudes(amplitudes: Tensor) -> Tensor:
+    """Complex ones, (C, B, down, across), of those that `Modes` has, (C, B, across, 2 · down)."""
+    real, imaginary = amplitudes.chunk(2, dim=3)
+    return torch.complex(real, imaginary).transpose(2, 3)
+
+
+def low(spectrum: Tensor, down: int, across: int) -> Tensor:
+    """The rows and columns of a spectrum by `torch.fft.rfft2` that the paper's code keeps, its negative rows last."""
+    return torch.cat([spectrum[..., :down, :across], spectrum[..., -down:, :across]], dim=-2)
+
+
+@pytest.mark.parametrize(("height", "width", "modes"), [(28, 28, 6), (9, 6, 3), (6, 9, 7), (2, 3, 1), (7, 2, 2)])
+def test_modes_are_the_low_frequencies_of_the_fast_fourier_transform(height, width, modes):
+    kept = Modes((1, height, width), modes)
+    down, across = min(modes, height // 2), min(modes, width // 2)
+    x = torch.randn(3, 2, height, width)
+    amplitudes = kept.analyse(x)
+    assert amplitudes.shape == (3, 2, across, 4 * down)
+    expected = low(torch.fft.rfft2(x, norm="forward"), down, across)
+    torch.testing.assert_close(complex_amplitudes(amplitudes), expected, rtol=1e-4, atol=1e-6)
+
+    any_amplitudes = torch.randn(3, 2, *kept.shape)
+    those = complex_amplitudes(any_amplitudes)
+    spectrum = torch.zeros(3, 2, height, width // 2 + 1, dtype=torch.complex64)
+    spectrum[:, :, :down, :across], spectrum[:, :, height - down :, :across] = those[:, :, :down], those[:, :, down:]
+    expected = torch.fft.irfft2(spectrum, s=(height, width), norm="forward")
+    torch.testing.assert_close(kept.synthesise(any_amplitudes), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fourier_layer_is_the_papers_by_the_fast_fourier_transform():
+    torch.manual_seed(0)
+    modes = Modes((1, 8, 10), 3)
+    layer = FourierLayer(modes, 4)
+    start = layer.spectral.detach() * 16
+    assert float(start.min()) >= 0
+    assert float(start.max()) <= 1
+    assert float(start.mean()) == pytest.approx(0.5, abs=0.05)
+    nn.init.normal_(layer.spectral)
+    x = torch.randn(4, 5, 8, 10)
+    weight = torch.complex(*layer.spectral.detach()).unflatten(0, (3, 6))  # across, down, from, to
+    spectrum = torch.fft.rfft2(x)
+    mixed = torch.zeros_like(spectrum)
+    for row, which in ((slice(0, 3), slice(0, 3)), (slice(5, 8), slice(3, 6))):
+        mixed[:, :, row, :3] = torch.einsum("ibda,adio->obda", spectrum[:, :, row, :3], weight[:, which])
+    local = torch.einsum("oi,ibhw->obhw", layer.local.weight, x) + layer.local.bias.view(4, 1, 1, 1)
+    expected = (torch.fft.irfft2(mixed, s=(8, 10)) + local).relu().detach()
+    torch.testing.assert_close(layer(x).detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fourier_operators_latent_does_not_depend_on_what_its_last_layer_gives_above_its_modes():
+    module = create("fourier_operator[depth=1,modes=2,width=3]", (1, 8, 8)).encoder
+    x = images(2, (1, 8, 8))
+    maps = module.operator(x.transpose(0, 1))
+    fine = torch.fft.irfft2(torch.zeros(8, 5, dtype=torch.complex64).index_fill(1, torch.tensor([3]), 1), s=(8, 8))
+    handle = module.operator.register_forward_hook(lambda _module, _given, maps: maps + 100 * fine)
+    changed = module(x)
+    handle.remove()
+    torch.testing.assert_close(changed, module(x), rtol=1e-3, atol=1e-3)
+    assert float((maps + 100 * fine - maps).abs().max().detach()) > 10
+
+
+def test_the_operators_see_places_from_0_to_1():
+    places = create("fourier_operator", (1, 5, 4)).encoder.operator.places
+    assert places[0, 0, :, 0].tolist() == places[0, 0, :, 3].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    torch.testing.assert_close(places[1, 0, 2], torch.tensor([0, 1 / 3, 2 / 3, 1]))
+
+
+def test_a_fourier_operator_refuses_a_single_row():
+    with pytest.raises(aezoo.AezooError, match="at least 2x2 pixels, but these are 1x5"):
+        create("fourier_operator", (1, 1, 5))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.architectures.fourier_operator import FourierLayer, Modes
+from aezoo_plugins.architectures.group_equivariant import GroupConv, act, inverse, order_of, product, transform
 from aezoo_plugins.architectures.hypernetwork import OMEGA
 from aezoo_plugins.architectures.invertible import Couplings
 from aezoo_plugins.architectures.kan import SPAN, SPREAD, Edges
@@ -210,3 +211,88 @@ def test_the_operators_see_places_from_0_to_1():
 def test_a_fourier_operator_refuses_a_single_row():
     with pytest.raises(aezoo.AezooError, match="at least 2x2 pixels, but these are 1x5"):
         create("fourier_operator", (1, 1, 5))
+
+
+# Group-equivariant ---------------------------------------------------------------------------------------------------
+
+
+def test_the_elements_multiply_as_they_act_on_images():
+    x = torch.arange(9).view(3, 3)
+    assert len({tuple(transform(x, element).flatten().tolist()) for element in range(8)}) == 8
+    assert transform(x, 1).tolist() == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]
+    assert transform(x, 4).tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+    for one in range(8):
+        assert torch.equal(transform(transform(x, one), inverse(one)), x)
+        for other in range(8):
+            assert torch.equal(transform(x, product(one, other)), transform(transform(x, other), one))
+
+
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+def test_group_convolutions_are_the_papers_sums(group):
+    # Equations 10 and 11: each output is a plain correlation with the filter that an element is applied to.
+    torch.manual_seed(0)
+    order = order_of(group)
+    lifting, layer = GroupConv(2, 3, 3, group, lifting=True), GroupConv(3, 2, 3, group)
+    x = torch.randn(1, 2, 6, 6)
+    lifted = lifting(x).unflatten(1, (3, order)).detach()
+    filters = lifting.weight.detach().view(3, 2, 3, 3)
+    for g in range(order):
+        expected = torch.nn.functional.conv2d(x, transform(filters, g), lifting.bias.detach())
+        torch.testing.assert_close(lifted[:, :, g], expected)
+    y = layer(lifted.flatten(1, 2)).unflatten(1, (2, order)).detach()
+    filters = layer.weight.detach().view(2, 3, order, 3, 3)
+    for g in range(order):
+        expected = layer.bias.detach().view(1, 2, 1, 1)
+        for h in range(order):
+            turned = transform(filters[:, :, product(inverse(g), h)], g)
+            expected = expected + torch.nn.functional.conv2d(lifted[:, :, h], turned)
+        torch.testing.assert_close(y[:, :, g], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+@pytest.mark.parametrize("lifting", [True, False])
+def test_a_transposed_group_convolution_is_the_adjoint_of_one(group, lifting):
+    options = {"lifting": lifting, "stride": 2, "padding": 1}
+    forth = GroupConv(2, 3, 4, group, **options)
+    back = GroupConv(3, 2, 4, group, transposed=True, **options)
+    assert back.weight.shape == forth.weight.shape
+    for layer in (forth, back):
+        nn.init.zeros_(layer.bias)
+    back.weight = forth.weight
+    x = torch.randn(2, 2 * (1 if lifting else order_of(group)), 8, 8)
+    y = torch.randn(2, 3 * order_of(group), 4, 4)
+    torch.testing.assert_close((forth(x) * y).sum(), (x * back(y)).sum(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("group", ["p4", "p4m"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 10, 10)])
+def test_turning_or_mirroring_an_image_permutes_the_features_and_the_latent_and_turns_the_reconstruction(group, shape):
+    module, order = create(f"group_equivariant[group={group}]", shape), order_of(group)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(2)  # so that what is compared is not all alike
+        x = images(2, shape)
+        plain, z, y = module.encoder[:3](x), module.encode(x).unflatten(1, (-1, order)), module(x)
+        assert float(y.std()) > 0.01
+        for element in range(order):
+            turned = transform(x, element)
+            features = module.encoder[:3](turned).unflatten(1, (-1, order))
+            torch.testing.assert_close(features, act(element, plain.unflatten(1, (-1, order))), rtol=1e-4, atol=1e-5)
+            permuted = z[:, :, [product(inverse(element), h) for h in range(order)]]
+            torch.testing.assert_close(module.encode(turned).unflatten(1, (-1, order)), permuted, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(module(turned), transform(y, element), rtol=1e-4, atol=1e-4)
+        assert float((module(transform(x, 1)) - y).abs().max()) > 0.01
+        mirrored = module(x.flip(-1)).flip(-1)
+        assert (float((mirrored - y).abs().max()) < 1e-4) == (group == "p4m")
+
+
+def test_an_image_that_is_no_square_can_still_be_mirrored():
+    module, x = create("group_equivariant", (1, 12, 8)), images(2, (1, 12, 8))
+    for axes in ((2,), (3,), (2, 3)):
+        torch.testing.assert_close(module(x.flip(axes)), module(x).flip(axes), rtol=1e-4, atol=1e-5)
+
+
+def test_a_group_equivariant_latent_is_a_multiple_of_the_groups_order():
+    with pytest.raises(aezoo.AezooError, match="must be a multiple of 8, the order of p4m, but is 12"):
+        create("group_equivariant[latent_dim=12]")
+    assert create("group_equivariant[group=p4,latent_dim=12]").encode(images()).shape == (6, 12)

@@ -10,6 +10,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 import aezoo
+from aezoo_plugins.architectures.capsules import Capsules, Primary, route, squash
 from aezoo_plugins.architectures.fourier_operator import FourierLayer, Modes
 from aezoo_plugins.architectures.group_equivariant import GroupConv, act, inverse, order_of, product, transform
 from aezoo_plugins.architectures.hypernetwork import OMEGA
@@ -296,3 +297,60 @@ def test_a_group_equivariant_latent_is_a_multiple_of_the_groups_order():
     with pytest.raises(aezoo.AezooError, match="must be a multiple of 8, the order of p4m, but is 12"):
         create("group_equivariant[latent_dim=12]")
     assert create("group_equivariant[group=p4,latent_dim=12]").encode(images()).shape == (6, 12)
+
+
+# Capsules ------------------------------------------------------------------------------------------------------------
+
+
+def test_squash_keeps_the_direction_and_shortens_to_the_papers_length():
+    s = torch.tensor([[3.0, 0.6, 0, 0], [4.0, -0.8, 0.1, 0]], requires_grad=True)
+    expected = [[25 / 26 * 0.6, 0.5 * 0.6, 0, 0], [25 / 26 * 0.8, -0.5 * 0.8, 0.01 / 1.01, 0]]
+    squashed = squash(s)
+    torch.testing.assert_close(squashed, torch.tensor(expected))
+    squashed.sum().backward()
+    assert torch.isfinite(s.grad).all()
+
+
+def test_routing_of_two_votes_by_hand():
+    # One number a capsule: three capsules vote 1, 1 and -1 on the first of two, and 0 on the second.
+    votes = torch.zeros(3, 2, 1, 1)
+    votes[:, 0, 0, 0] = torch.tensor([1.0, 1.0, -1.0])
+    first = 0.5**2 / (1 + 0.5**2)  # s = (1 + 1 - 1) / 2
+    assert route(votes, 1).flatten().tolist() == pytest.approx([first, 0], abs=1e-6)
+    # The logits are now +first for those that agree, -first for the other one, and 0 for the second capsule.
+    agree, differ = 1 / (1 + math.exp(-first)), 1 / (1 + math.exp(first))
+    s = 2 * agree - differ
+    second = s**2 / (1 + s**2)
+    assert route(votes, 2).flatten().tolist() == pytest.approx([second, 0], abs=1e-6)
+    # Logits add up over iterations.
+    agree, differ = 1 / (1 + math.exp(-first - second)), 1 / (1 + math.exp(first + second))
+    s = 2 * agree - differ
+    assert route(votes, 3).flatten().tolist() == pytest.approx([s**2 / (1 + s**2), 0], abs=1e-6)
+
+
+def test_capsules_vote_by_a_matrix_of_each_pair_and_share_out_over_the_outputs():
+    torch.manual_seed(0)
+    layer = Capsules(5, 3, 2, 4, iterations=1)
+    nn.init.normal_(layer.weight)
+    u = torch.randn(5, 3, 6)
+    matrices = layer.weight.detach().view(5, 2, 4, 3)
+    s = torch.stack([sum(matrices[i, j] @ u[i] for i in range(5)) / 2 for j in range(2)])
+    torch.testing.assert_close(layer(u).detach(), squash(s).permute(2, 0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_primary_capsules_are_the_channels_of_one_kind_and_place():
+    x = torch.randn(2, 6, 3, 4)
+    capsules = Primary(2)(x)
+    places = itertools.product(range(3), range(4), range(3))  # whatever their order, each once
+    expected = [squash(x[:, 2 * kind : 2 * kind + 2, row, column].T) for row, column, kind in places]
+    for one in expected:
+        assert sum(torch.allclose(capsules[i], one) for i in range(36)) == 1
+
+
+def test_the_latent_of_capsules_is_some_vectors_of_lengths_below_1():
+    module = create("capsules[latent_dim=12,capsule_dim=3]", (1, 28, 28))
+    nn.init.normal_(module.encoder[-2].weight, std=5)
+    lengths = module.encode(images(4, (1, 28, 28))).unflatten(1, (4, 3)).norm(dim=2)
+    assert 0.9 < float(lengths.max().detach()) < 1
+    with pytest.raises(aezoo.AezooError, match="multiple of capsule_dim, 4, but is 6"):
+        create("capsules[latent_dim=6]")

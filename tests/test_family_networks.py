@@ -16,6 +16,7 @@ from aezoo_plugins.architectures.group_equivariant import GroupConv, act, invers
 from aezoo_plugins.architectures.hypernetwork import OMEGA
 from aezoo_plugins.architectures.invertible import Couplings
 from aezoo_plugins.architectures.kan import SPAN, SPREAD, Edges
+from aezoo_plugins.architectures.mamba import Block, Scan, SelectiveStates
 
 SHAPE = (1, 8, 8)
 
@@ -354,3 +355,69 @@ def test_the_latent_of_capsules_is_some_vectors_of_lengths_below_1():
     assert 0.9 < float(lengths.max().detach()) < 1
     with pytest.raises(aezoo.AezooError, match="multiple of capsule_dim, 4, but is 6"):
         create("capsules[latent_dim=6]")
+
+
+# Mamba ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 7, 8, 16, 21])
+def test_the_scan_is_the_recurrence_and_so_are_its_gradients(times):
+    torch.manual_seed(0)
+    decay, drive = torch.rand(times, 3, 2, requires_grad=True), torch.randn(times, 3, 2, requires_grad=True)
+    state, states = torch.zeros(3, 2), []
+    for t in range(times):
+        state = decay[t] * state + drive[t]
+        states.append(state)
+    expected, weights = torch.stack(states), torch.randn(times, 3, 2)
+    torch.testing.assert_close(Scan.apply(decay, drive), expected)
+    by_scan = torch.autograd.grad((Scan.apply(decay, drive) * weights).sum(), [decay, drive])
+    by_loop = torch.autograd.grad((expected * weights).sum(), [decay, drive])
+    torch.testing.assert_close(by_scan, by_loop)
+
+
+def test_selective_states_are_the_papers_token_by_token():
+    torch.manual_seed(0)
+    layer = SelectiveStates(5, 3, 2)
+    nn.init.normal_(layer.log_rate)
+    nn.init.normal_(layer.skip)
+    nn.init.normal_(layer.step.bias)
+    x = torch.randn(9, 4, 5)
+    state, outputs = torch.zeros(4, 5, 3), []
+    with torch.no_grad():
+        for token in x:
+            low, into, out_of = (token @ layer.select.weight.T).split([2, 3, 3], dim=1)
+            step = (1 + (low @ layer.step.weight.T + layer.step.bias).exp()).log()
+            for channel, number in itertools.product(range(5), range(3)):
+                rate = -layer.log_rate[number, channel].exp()
+                state[:, channel, number] *= (step[:, channel] * rate).exp()
+                state[:, channel, number] += step[:, channel] * into[:, number] * token[:, channel]
+            outputs.append((state * out_of[:, None]).sum(2) + layer.skip * token)
+        torch.testing.assert_close(layer(x), torch.stack(outputs), rtol=1e-4, atol=1e-5)
+
+
+def test_selective_states_start_from_the_papers_steps_and_rates():
+    layer = SelectiveStates(2000, 4, 2)
+    steps = torch.nn.functional.softplus(layer.step.bias.detach())
+    assert float(steps.min()) == pytest.approx(1e-3, rel=0.05)
+    assert float(steps.max()) == pytest.approx(1e-1, rel=0.05)
+    assert float(steps.log10().mean()) == pytest.approx(-2, abs=0.1)
+    torch.testing.assert_close(layer.log_rate.detach().exp()[:, 7], torch.tensor([1.0, 2, 3, 4]))
+    assert float(layer.step.weight.detach().abs().max()) <= 1 / math.sqrt(2)
+
+
+def test_a_block_convolves_channel_by_channel_and_sees_no_later_token():
+    torch.manual_seed(0)
+    block = Block(6, 3)
+    convolution = nn.Conv1d(12, 12, 4, groups=12, padding=3)
+    convolution.weight.data = block.convolve.data.T.unsqueeze(1)
+    convolution.bias.data = block.bias.data
+    tokens = torch.randn(7, 2, 6)
+    with torch.no_grad():
+        x, gate = (block.norm(tokens) @ block.widen.weight.T).split(12, dim=2)
+        x = torch.nn.functional.silu(convolution(x.permute(1, 2, 0))[:, :, :7].permute(2, 0, 1))
+        expected = tokens + (block.states(x) * torch.nn.functional.silu(gate)) @ block.narrow.weight.T
+        torch.testing.assert_close(block(tokens), expected, rtol=1e-4, atol=1e-5)
+        changed = tokens.clone()
+        changed[4:] += 1
+        torch.testing.assert_close(block(changed)[:4], block(tokens)[:4], rtol=1e-5, atol=1e-6)
+        assert float((block(changed)[4:] - changed[4:] - block(tokens)[4:] + tokens[4:]).abs().min()) > 0

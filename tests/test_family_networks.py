@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.architectures.capsules import Capsules, Primary, route, squash
+from aezoo_plugins.architectures.flow_matching import Velocity
 from aezoo_plugins.architectures.fourier_operator import FourierLayer, Modes
 from aezoo_plugins.architectures.group_equivariant import GroupConv, act, inverse, order_of, product, transform
 from aezoo_plugins.architectures.hypernetwork import OMEGA
@@ -421,3 +422,68 @@ def test_a_block_convolves_channel_by_channel_and_sees_no_later_token():
         changed[4:] += 1
         torch.testing.assert_close(block(changed)[:4], block(tokens)[:4], rtol=1e-5, atol=1e-6)
         assert float((block(changed)[4:] - changed[4:] - block(tokens)[4:] + tokens[4:]).abs().min()) > 0
+
+
+# Flow matching -------------------------------------------------------------------------------------------------------
+
+
+def flow_matching_loss(module: nn.Module, x: Tensor) -> Tensor:
+    """The paper's loss of images in [-1, 1], with the same draws as `training_forward`'s."""
+    data = 2 * x.flatten(1) - 1
+    torch.manual_seed(7)
+    noise, t = torch.randn(data.shape), torch.rand(len(x), 1)
+    velocity = module.decoder["velocity"](noise + t * (data - noise), t, module.encode(x))
+    return ((velocity - (data - noise)) ** 2).mean()
+
+
+def test_the_harnesss_mse_and_the_penalty_are_the_flow_matching_loss_together():
+    module, x = create("flow_matching"), images(50)
+    torch.manual_seed(7)
+    output = module.training_forward(x)
+    mse = (output.reconstruction - x).square().mean()
+    torch.testing.assert_close(mse + output.penalty, flow_matching_loss(module, x) / 4)
+    share = float((mse / (mse + output.penalty)).detach())
+    assert 0.05 < share < 0.95
+
+
+def test_where_the_velocity_is_the_true_one_training_reconstructs_exactly_and_nothing_is_lost():
+    module, x = create("flow_matching"), images()
+    data = 2 * x.flatten(1) - 1
+
+    class Truth(nn.Module):
+        def forward(self, at: Tensor, t: Tensor, z: Tensor) -> Tensor:
+            return (data - at) / (1 - t)
+
+    module.decoder["velocity"] = Truth()
+    output = module.training_forward(x)
+    torch.testing.assert_close(output.reconstruction, x, rtol=1e-3, atol=1e-3)
+    assert float(output.penalty) == pytest.approx(0, abs=1e-6)
+    # Straight paths are followed exactly, however few the steps.
+    for module.steps in (1, 2, 5):
+        torch.testing.assert_close(module(x), x, rtol=1e-4, atol=1e-4)
+
+
+def test_a_decoded_image_is_the_end_of_a_path_from_zeros_by_eulers_steps():
+    class Field(nn.Module):
+        def forward(self, at: Tensor, t: Tensor, z: Tensor) -> Tensor:
+            return at + t + z[:, :1]
+
+    module = create("flow_matching[steps=2]")
+    module.decoder["velocity"] = Field()
+    z = torch.full((1, 16), 0.5)
+    half = 0 + (0 + 0 + 0.5) / 2
+    end = half + (half + 0.5 + 0.5) / 2
+    torch.testing.assert_close(module.decode(z), torch.full((1, *SHAPE), (end + 1) / 2))
+
+
+def test_the_velocity_that_is_guessed_is_the_best_linear_one_of_independent_noise_and_data():
+    torch.manual_seed(0)
+    velocity = Velocity(1, 2, 8)
+    nn.init.zeros_(velocity.layers[-1].weight)
+    nn.init.zeros_(velocity.layers[-1].bias)
+    noise, data = torch.randn(2, 200_000, 1)
+    for t in (0.0, 0.3, 0.8, 1.0):
+        at = (1 - t) * noise + t * data
+        slope = float((at * (data - noise)).mean() / at.square().mean())  # least squares
+        guess = velocity(torch.ones(1, 1), torch.full((1, 1), t), torch.zeros(1, 2))
+        assert float(guess.detach()) == pytest.approx(slope, abs=0.02)

@@ -351,6 +351,44 @@ def test_an_adversary_of_a_foreign_network_takes_steps_of_its_own_and_counts_apa
     assert tried(judged).adversary_params == 5
 
 
+class Codec(nn.Module):
+    """Its files are of no one length: likelihoods beside the reconstruction, in the way of compressai."""
+
+    def __init__(self, shape=(1, 8, 8)) -> None:
+        super().__init__()
+        self.down, self.up = halves(shape)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def rounded(self, x):
+        z = self.down(x)
+        return z + (z.round() - z).detach()
+
+    def forward(self, x):
+        z = self.rounded(x)
+        return {"x_hat": self.up(z), "likelihoods": torch.exp2(-2 - self.scale.abs() * z.abs())}
+
+
+def codec(image_shape):
+    return aezoo.Adapted(
+        Codec(), reconstruct="x_hat", penalty=lambda out: -out["likelihoods"].log2().sum(1), per="image", weight=0.01,
+        objective="mse + rate", encode="rounded", decode="up",
+        bits=lambda module, x: -module(x)["likelihoods"].log2().sum(1),
+        image=aezoo.ImageForm(shape=image_shape, multiple=8, range=(-1, 1)),
+    )  # fmt: skip
+
+
+def test_a_foreign_codec_says_what_bits_an_image_takes():
+    adapted = codec(SHAPE)
+    x = aezoo.ImageForm(shape=SHAPE, multiple=8, range=(-1, 1)).taking(X)
+    expected = 8 + adapted.module.rounded(x).abs().sum(1)
+    torch.testing.assert_close(adapted.bits(X), expected)
+    facts = tried(codec)
+    assert facts.latent_bits >= 8
+    assert failures(codec) == {}
+    # What is not given is not there: nobody takes it for a codec.
+    assert not hasattr(judged(SHAPE), "bits")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

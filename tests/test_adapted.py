@@ -595,6 +595,35 @@ def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():
     assert failures(lambda: aezoo.Adapted(Conditional(), call=lambda module, x: module(x, 0))) == {}
 
 
+def test_where_nothing_like_an_image_comes_back_the_parts_are_told_by_their_shapes():
+    class Patches(nn.Module):
+        def forward(self, x):
+            return SimpleNamespace(loss=x.mean(), logits=x.flatten(1), names=["a"])
+
+    with pytest.raises(ContractError) as told:
+        tried(Patches)
+    assert (
+        "but returned a SimpleNamespace of 3: loss (), logits (8, 30), names list; say where it is: "
+        "aezoo.Adapted(module, reconstruct=lambda output: ...)"
+    ) in str(told.value)
+
+
+def test_a_number_that_comes_as_a_batch_of_one_is_named_for_a_penalty():
+    class Net(Tuple):
+        def forward(self, x):
+            return self.inner(x), x.mean().view(1)
+
+    with pytest.raises(ContractError, match=re.escape("(it also returns the scalar 1: see penalty and per)")):
+        tried(Net)
+
+
+def test_a_class_of_no_module_as_of_exec_is_told_of_like_any_other():
+    names = {"nn": nn}
+    exec("class Tupled(nn.Flatten):\n    def forward(self, x): return x.mean(), x", names)
+    with pytest.raises(ContractError, match="but returned a tuple of 2.*look at Tupled.forward"):
+        tried(names["Tupled"])
+
+
 def test_a_network_that_is_adapted_already_and_still_wrong_is_told_of_its_inner_one():
     with pytest.raises(ContractError, match=re.escape("return aezoo.Adapted(module, reconstruct=1)")):
         tried(lambda: aezoo.Adapted(Tuple(), image=None))

@@ -351,6 +351,44 @@ def test_an_adversary_of_a_foreign_network_takes_steps_of_its_own_and_counts_apa
     assert tried(judged).adversary_params == 5
 
 
+class Codec(nn.Module):
+    """Its files are of no one length: likelihoods beside the reconstruction, in the way of compressai."""
+
+    def __init__(self, shape=(1, 8, 8)) -> None:
+        super().__init__()
+        self.down, self.up = halves(shape)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def rounded(self, x):
+        z = self.down(x)
+        return z + (z.round() - z).detach()
+
+    def forward(self, x):
+        z = self.rounded(x)
+        return {"x_hat": self.up(z), "likelihoods": torch.exp2(-2 - self.scale.abs() * z.abs())}
+
+
+def codec(image_shape):
+    return aezoo.Adapted(
+        Codec(), reconstruct="x_hat", penalty=lambda out: -out["likelihoods"].log2().sum(1), per="image", weight=0.01,
+        objective="mse + rate", encode="rounded", decode="up",
+        bits=lambda module, x: -module(x)["likelihoods"].log2().sum(1),
+        image=aezoo.ImageForm(shape=image_shape, multiple=8, range=(-1, 1)),
+    )  # fmt: skip
+
+
+def test_a_foreign_codec_says_what_bits_an_image_takes():
+    adapted = codec(SHAPE)
+    x = aezoo.ImageForm(shape=SHAPE, multiple=8, range=(-1, 1)).taking(X)
+    expected = 8 + adapted.module.rounded(x).abs().sum(1)
+    torch.testing.assert_close(adapted.bits(X), expected)
+    facts = tried(codec)
+    assert facts.latent_bits >= 8
+    assert failures(codec) == {}
+    # What is not given is not there: nobody takes it for a codec.
+    assert not hasattr(judged(SHAPE), "bits")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -555,6 +593,35 @@ def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():
     ):
         tried(Conditional)
     assert failures(lambda: aezoo.Adapted(Conditional(), call=lambda module, x: module(x, 0))) == {}
+
+
+def test_where_nothing_like_an_image_comes_back_the_parts_are_told_by_their_shapes():
+    class Patches(nn.Module):
+        def forward(self, x):
+            return SimpleNamespace(loss=x.mean(), logits=x.flatten(1), names=["a"])
+
+    with pytest.raises(ContractError) as told:
+        tried(Patches)
+    assert (
+        "but returned a SimpleNamespace of 3: loss (), logits (8, 30), names list; say where it is: "
+        "aezoo.Adapted(module, reconstruct=lambda output: ...)"
+    ) in str(told.value)
+
+
+def test_a_number_that_comes_as_a_batch_of_one_is_named_for_a_penalty():
+    class Net(Tuple):
+        def forward(self, x):
+            return self.inner(x), x.mean().view(1)
+
+    with pytest.raises(ContractError, match=re.escape("(it also returns the scalar 1: see penalty and per)")):
+        tried(Net)
+
+
+def test_a_class_of_no_module_as_of_exec_is_told_of_like_any_other():
+    names = {"nn": nn}
+    exec("class Tupled(nn.Flatten):\n    def forward(self, x): return x.mean(), x", names)
+    with pytest.raises(ContractError, match="but returned a tuple of 2.*look at Tupled.forward"):
+        tried(names["Tupled"])
 
 
 def test_a_network_that_is_adapted_already_and_still_wrong_is_told_of_its_inner_one():

@@ -5,6 +5,8 @@ One whose package is not installed is skipped; the extra `test` installs those t
 
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -290,6 +292,25 @@ def test_adapters_are_six_lines_at_most():
         source = inspect.getsource(build)
         adapter = source[source.index("    return aezoo.Adapted(") :].removesuffix("    )  # fmt: skip\n")
         assert len(adapter.strip().splitlines()) <= 6, build.__name__
+
+
+GUIDE = (Path(__file__).parent.parent / "plugins" / "README.md").read_text()
+
+
+def test_the_guides_adapter_is_the_line_of_the_message_and_what_no_trial_can_tell():
+    models = pytest.importorskip("pythae.models")
+    section = GUIDE.split("## Somebody else's network\n")[1].split("\n## ")[0]
+    with pytest.raises(ContractError) as told:
+        tried(lambda image_shape: models.VAE(models.VAEConfig(input_dim=image_shape, latent_dim=16)))
+    said = re.search(r"invalid: pyvae seed 0: (.+?)\n```", section, re.DOTALL)[1]
+    assert str(told.value).partition(", vae_model.py")[0] == " ".join(said.split()).partition(", vae_model.py")[0]
+
+    names: dict = {}
+    exec(re.search(r"```py\n(.+?)```", section, re.DOTALL)[1], names)
+    build = names["build"]
+    assert failures(build) == {}
+    (adapted,) = build(SHAPE).adaptations
+    assert f"\nadapted: pyvae2: {adapted}\n" in section
 
 
 # A U-Net is none -----------------------------------------------------------------------------------------------------

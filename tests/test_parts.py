@@ -271,6 +271,44 @@ def test_what_is_not_of_several_parts_is_left_as_it_is(latent):
     assert Parts.of(latent) is None
 
 
+class CodedParts(Small):
+    """Two codes of eight, each a part of its own, as in a hierarchy of quantisers."""
+
+    codebook_size = 8
+
+    def codes(self, x: Tensor) -> Tensor:
+        return (self.encoder(x)[:, :2].sigmoid() * 8).long().clamp(max=7)
+
+    def from_codes(self, codes: Tensor):
+        return tuple(part.float() / 8 for part in codes.split(1, 1))
+
+    def encode(self, x: Tensor):
+        return self.from_codes(self.codes(x))
+
+    def decode(self, z) -> Tensor:
+        top, bottom = z
+        return self.decoder(F.pad(torch.cat([top, bottom], 1), (0, 6)))
+
+
+def test_codes_tell_all_of_a_latent_of_several_parts():
+    assert "codes" not in failures(CodedParts, quick=True)
+
+    class Wrong(CodedParts):
+        def from_codes(self, codes: Tensor):
+            return tuple(1 - part for part in super().from_codes(codes))
+
+        def encode(self, x: Tensor):
+            return CodedParts.from_codes(self, self.codes(x))
+
+    assert "more than the codes passes through the latent" in failures(Wrong, quick=True)["codes"]
+
+    class OnePart(Wrong):
+        def from_codes(self, codes: Tensor):
+            return codes.float() / 8
+
+    assert "from_codes must return them as encode does, but returned a Tensor" in failures(OnePart, quick=True)["codes"]
+
+
 PLUGIN = """
     import aezoo, torch
     from torch import nn

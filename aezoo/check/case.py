@@ -314,7 +314,7 @@ def look_at(module: nn.Module, *names: str) -> str:
     for owner in (inner, *inner.children()):
         for name in names:
             method = getattr(type(owner), name, None)
-            if inspect.isfunction(method) and not method.__module__.startswith(("torch.", "aezoo.")):
+            if inspect.isfunction(method) and not (method.__module__ or "").startswith(("torch.", "aezoo.")):
                 path = Path(inspect.getfile(method)).name
                 return f"; look at {method.__qualname__}, {path}:{method.__code__.co_firstlineno}"
     return f"; look at {type(inner).__qualname__}"

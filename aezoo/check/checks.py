@@ -28,6 +28,8 @@ from aezoo.check.case import (
     training_output,
 )
 from aezoo.check.hints import adaptation
+from aezoo.contract.adapted import parts_of
+from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
     Flat,
     discrete,
@@ -35,6 +37,7 @@ from aezoo.contract.network import (
     halves,
     is_closed_form,
     is_declared,
+    latent_parts,
     num_params,
     own_module,
     training_forward,
@@ -43,6 +46,8 @@ from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
 from aezoo.train.build import Stream, seed_stream
 
+LISTED = 8
+"""Parts of what came in the place of an image that are named; how many more there are is said."""
 _WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 
 
@@ -70,12 +75,14 @@ def check_output(case: Case) -> None:
             ) from error
         where = look_at(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
-            hint = adaptation(module, case) or (
-                "; what else training needs comes from training_forward, as aezoo.TrainingOutput(...)"
+            hint = adaptation(module, case)
+            advice = hint or (
+                "; say where it is: aezoo.Adapted(module, reconstruct=lambda output: ...); what else training needs "
+                "comes from training_forward, as aezoo.TrainingOutput(...)"
             )
             raise ContractError(
-                f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned {_what(output)}"
-                f"{hint}{where}"
+                f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned "
+                f"{_what(output, in_full=not hint)}{advice}{where}"
             )
         if output.shape != x_BCHW.shape:
             hint = adaptation(module, case)
@@ -108,10 +115,19 @@ def _hint(error: BaseException, line: str) -> str:
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
 
-def _what(value: Any) -> str:
-    """Return what came in the place of a tensor: ``a list of 4``."""
+def _what(value: Any, *, in_full: bool) -> str:
+    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
     sized = isinstance(value, list | tuple | dict)
-    return f"a {type(value).__name__} of {len(value)}" if sized else f"a {type(value).__name__}"
+    parts = parts_of(value)
+    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
+    if not in_full or not parts:
+        return what
+    listed = [
+        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+        for name, part in list(parts.items())[:LISTED]
+    ]
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"{what}: {', '.join(listed)}{more}"
 
 
 @check("a pass as in training gives reconstructions too")
@@ -366,7 +382,13 @@ def check_codes(case: Case) -> str:
         bits = latent_bits(module, case.x_BCHW)
         encode, decode = case.halves(module)
         codes = evaluated(codebook.codes)(case.x_BCHW)
-        decoded = decode(evaluated(codebook.from_codes)(codes))
+        latent, parts = evaluated(codebook.from_codes)(codes), latent_parts(module, case.x_BCHW)
+        if parts is not None and Parts.of(latent) is None:
+            raise ContractError(
+                "the latent is of several parts, and from_codes must return them as encode does, but returned "
+                f"{_what(latent, in_full=True)}" + look_at(module, "from_codes")
+            )
+        decoded = decode(latent if parts is None else parts.pack(latent))
         reconstruction = decode(encode(case.x_BCHW))
         if not close(decoded, reconstruction):
             raise ContractError(

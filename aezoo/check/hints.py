@@ -165,7 +165,7 @@ def _scalars(output: Any) -> str:
     names = [
         repr(name)
         for name, part in parts_of(output).items()
-        if isinstance(part, Tensor) and part.ndim == 0 and part.is_floating_point()
+        if isinstance(part, Tensor) and part.numel() == 1 and part.is_floating_point()
     ]
     if not names:
         return ""

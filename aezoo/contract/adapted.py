@@ -152,6 +152,7 @@ class Adapted(nn.Module):
         codes: Of a discrete latent, as `encode`: int64, (B, count).
         from_codes: The latent of codes, as `decode`.
         codebook_size: How many codes there are.
+        bits: Of a codec, how many bits an image takes, (B,), as `encode`; by its likelihoods, say.
         sparse: Whether its latent is read in numbers that are not 0.
         adversary: The name of its child that is trained against it: ``"discriminator"``.
         adversary_loss: Where in its output that child's own loss is, a scalar.
@@ -176,6 +177,7 @@ class Adapted(nn.Module):
         codes: Call | None = None,
         from_codes: Call | None = None,
         codebook_size: int | tuple[int, ...] | None = None,
+        bits: Call | None = None,
         sparse: bool = False,
         adversary: str | None = None,
         adversary_loss: Read | None = None,
@@ -204,7 +206,9 @@ class Adapted(nn.Module):
         reads = {"reconstruct": reconstruct, "penalty": penalty, "adversary_loss": adversary_loss}
         self._reads = {name: read for name, read in reads.items() if read is not None}
         self._per, self._penalty_weight = per, weight
-        calls = {"encode": encode, "decode": decode, "call": call, "codes": codes, "from_codes": from_codes}
+        calls = {
+            "encode": encode, "decode": decode, "call": call, "codes": codes, "from_codes": from_codes, "bits": bits,
+        }  # fmt: skip
         self._calls = {name: _bound(name, how, module) for name, how in calls.items() if how is not None}
         self._adversary = None if adversary is None else _child(module, adversary)
         # Whether it reconstructs in training by a call of its own, and not by encoding and decoding.
@@ -301,13 +305,17 @@ def _from_codes(self: Adapted, codes: Tensor) -> Any:
     return self._made("from_codes", codes)
 
 
+def _bits(self: Adapted, x: Tensor) -> Tensor:
+    return self._made("bits", _taken(self, x))  # type: ignore[no-any-return]
+
+
 def _adversary_loss(self: Adapted, x: Tensor) -> Any:
     return self._read("adversary_loss", self._output(x))
 
 
 _PARTS: Mapping[str, Callable[..., Any]] = {
     "encode": _encoded, "decode": _decoded, "codes": _codes, "from_codes": _from_codes,
-    "adversary_loss": _adversary_loss,
+    "bits": _bits, "adversary_loss": _adversary_loss,
 }  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def _tell_undeclared(registry: Registry, request: Request, texts: Sequence[str],
     if request.every:
         named = {registry.resolve(text).label for text in texts if not is_pattern(text)}
         labels = [label for label in registry.undeclared(["*"]) if label not in named]
-        observer.chosen([f"by name only, being slow or an extra: {', '.join(labels)}"] if labels else [])
+        observer.chosen([f"benched by name only (slow, an extra or a control): {', '.join(labels)}"] if labels else [])
         return
     for label in registry.undeclared(texts):
         observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")

@@ -130,4 +130,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Capsules: convolutions whose channels vote, and dynamic routing to a few vectors, the latent",
         reference="Sabour, Frosst & Hinton 2017, arXiv:1710.09829",
+        variants=[],
     )

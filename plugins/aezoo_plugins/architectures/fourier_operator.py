@@ -183,5 +183,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Fourier neural operators: a product for each low frequency, on both sides of a dense bottleneck",
         reference="Li et al. 2021, arXiv:2010.08895",
-        variants=[],  # 50 s a thousand steps on one core: by name only
+        variants=[],
     )

@@ -190,4 +190,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Convolutions on the group of quarter turns and mirrorings: turn an image, and its latent is permuted",
         reference="Cohen & Welling 2016, arXiv:1602.07576",
+        variants=[],
     )

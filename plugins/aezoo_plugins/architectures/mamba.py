@@ -179,5 +179,5 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
         build=build,
         summary="Selective state spaces over patches, by a parallel scan, on both sides of a dense bottleneck",
         reference="Gu & Dao 2023, arXiv:2312.00752",
-        variants=[],  # about 45 s a thousand steps on one core: by name only
+        variants=[],
     )

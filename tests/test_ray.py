@@ -230,10 +230,11 @@ def test_nodes_that_die_hang_starve_or_have_another_plugin_cost_nothing_and_the_
     assert printed == {f"sees '' {omp}\n"}
 
 
-def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, tmp_path, monkeypatch):
+@pytest.fixture
+def unseen(tmp_path, monkeypatch):
+    """A file that is gone when the first machine looks for it, so that what was carried is all that there is."""
     path = tmp_path / "images"
     path.write_bytes(bytes(range(256)) * 40)
-    # It is gone when the first machine looks for it, and what was carried is all that there is.
     real = node.Carried.of
     content = path.read_bytes()
 
@@ -247,10 +248,13 @@ def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, tmp
 
     monkeypatch.setattr(node.Carried, "of", hidden)
     monkeypatch.setattr(node.Carried, "put", put)
+    return path
+
+
+def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, unseen, tmp_path):
     reports = []
-    tasks = [
-        aezoo.Task(id=str(number), work=Look(path), files=(path,), output=tmp_path / "o" / "p") for number in range(3)
-    ]
+    output = tmp_path / "o" / "p"
+    tasks = [aezoo.Task(id=str(number), work=Look(unseen), files=(unseen,), output=output) for number in range(3)]
     ended = outcomes(nodes, *tasks, on_report=lambda task, progress: reports.append(progress))
     places = set()
     for outcome in ended.values():
@@ -262,6 +266,20 @@ def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, tmp
     assert len(places) == 1
     assert not Path(places.pop()).exists()
     assert reports == [aezoo.Progress(steps=3, checkpoint=b"kept")] * 3
+
+
+def test_a_clock_has_the_files_that_its_machine_does_not_see(nodes, unseen, monkeypatch):
+    # The nodes share this machine's address, and so none would be had alone; nor is it the cluster's whole.
+    of = node.Machine.of
+    at_home = {"NodeManagerAddress": "127.0.0.1"}
+    monkeypatch.setattr(
+        node.Machine, "of", lambda facts: of(facts | (at_home if facts["Resources"].get("GPU") else {}))
+    )
+    with RAY.connected(aezoo.Site(address=nodes.address, device="cpu")) as executor:
+        assert executor.alone is not None
+        outcome = executor.alone(aezoo.Task(id="a", work=Look(unseen), files=(unseen,)))
+    assert outcome.status == "ok", outcome.reason
+    assert outcome.value[1][0] == bytes(range(256)) * 40
 
 
 def test_a_file_that_a_node_sees_is_read_where_it_lies(nodes, tmp_path):

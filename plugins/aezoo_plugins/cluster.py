@@ -155,12 +155,15 @@ class Cluster:
         if not own:
             reason = f"several nodes of the cluster are on one machine, {fit[0].address}" if fit else "no node is fit"
             return attempt.lost(f"{reason}: none can be had alone")
-        self._submit(attempt, alone=max(own, key=lambda machine: (machine.gpus, machine.cpus, machine.id)))
+        machine = max(own, key=lambda machine: (machine.gpus, machine.cpus, machine.id))
+        self._submit(attempt, alone=machine)
         waits_until = time.monotonic() + ALONE_SECONDS
         try:
             while True:
                 for _, outcome in self._ended({attempt.messages: attempt}, lambda *_: None):
-                    return outcome
+                    if not isinstance(outcome, Wanted):
+                        return outcome
+                    self._submit(attempt, alone=machine)
                 if attempt.machine is None and time.monotonic() > waits_until:
                     return attempt.lost(f"no node could be had alone within {ALONE_SECONDS:.0f} s")
         finally:

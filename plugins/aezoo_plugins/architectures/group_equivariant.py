@@ -151,7 +151,7 @@ def build(
 
     The decoder's hidden layers are normalised, image by image, where the paper has batch normalisation in all: without,
     some seeds of few channels painted black and stayed there. There are seeds with dead channels still: on mnist-5k
-    three came out at .0213, .0281 and .0206, and with four channels on `p4`, which takes as long, at .0169, .0271 and
+    three came out at .0213, .0281 and .0206, and with four channels on `p4`, which takes no longer, at .0169, .0271 and
     .0180. Digits are not mirrored, and p4m cannot tell a digit from its mirror image but by the latent.
     """
     check_latent_dim(latent_dim)

@@ -23,7 +23,7 @@ from aezoo_plugins.blocks import (
 PRIMARY_DIM = 8
 """Numbers of a primary capsule (section 4)."""
 START = 0.1
-"""The standard deviation of the weights that make votes, at the start, as in the authors' code."""
+"""The standard deviation of the weights that make votes, at the start: ours."""
 
 
 def squash(s: Tensor) -> Tensor:

@@ -149,10 +149,10 @@ def build(
     Here filters are 4x4 with strides of 2: those of 3x3 take other places of an image of even sides once it is turned.
     Images that are no squares, or whose sides the strides do not divide, are padded with zeros, on both sides alike.
 
-    The decoder's hidden layers are normalised, image by image, where the paper has batch normalisation in all: without,
-    some seeds of few channels painted black and stayed there. There are seeds with dead channels still: on mnist-5k
-    three came out at .0213, .0281 and .0206, and with four channels on `p4`, which takes as long, at .0169, .0271 and
-    .0180. Digits are not mirrored, and p4m cannot tell a digit from its mirror image but by the latent.
+    The decoder's hidden layers are normalised, image by image, where the paper has batch normalisation: without, some
+    seeds of few channels painted black and stayed there. Seeds still lie apart: on mnist-5k three came out at .0213,
+    .0281 and .0206, and with four channels on `p4`, which takes no longer, at .0169, .0271 and .0180. Digits are not
+    mirrored, and p4m cannot tell a digit from its mirror image but by the latent.
     """
     check_latent_dim(latent_dim)
     check_at_least_one(width=width)

@@ -3,6 +3,7 @@
 `python tests/test_schema.py` writes the schemas of today, after a model and `aezoo.run.records.SCHEMA` changed.
 """
 
+import hashlib
 import io
 import json
 import shutil
@@ -51,6 +52,24 @@ def kind_of(path: Path) -> str:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_schemas_are_those_of_the_models(name):
     assert (SCHEMAS / f"{name}-{SCHEMA}.json").read_text() == schema_of(MODELS[name])
+
+
+FROZEN = {1: "f1bd5cbf4ccce2d486fa26af5e8b85fc4b8375fbaa60ce7755f70249b9735611"}
+"""SHA-256 of what each released version says beside its descriptions."""
+
+
+def without_descriptions(schema: object) -> object:
+    if isinstance(schema, dict):
+        return {key: without_descriptions(value) for key, value in schema.items() if key != "description"}
+    return [without_descriptions(value) for value in schema] if isinstance(schema, list) else schema
+
+
+@pytest.mark.parametrize("version", FROZEN)
+def test_a_released_version_changes_no_more(version):
+    """What changes is another version: its models, `SCHEMA`, and how files of before are brought to it."""
+    schemas = {name: json.loads((SCHEMAS / f"{name}-{version}.json").read_text()) for name in MODELS}
+    text = json.dumps(without_descriptions(schemas), sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest() == FROZEN[version]
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA + 1))

@@ -145,6 +145,8 @@ _ALWAYS = ("group_rank", "mean_rank", "variant", "test_mse", "num_params", "trai
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SHORTEST = 16
 """A variant's name is not cut to less."""
+_READABLE = 20
+"""To so much it is cut for a column more."""
 
 
 def group_columns(table: pd.DataFrame, curves: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
@@ -265,14 +267,14 @@ def _fitted(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], w
     if width is None:
         return sizes
     chosen = [name for name in _ALWAYS if name in sizes]
-    room = width - sum(2 + sizes[name] for name in chosen if name != "variant") - min(24, sizes["variant"])
+    room = width - sum(2 + sizes[name] for name in chosen if name != "variant") - min(_READABLE, sizes["variant"])
     for name in ("status", *sizes):
         if name in sizes and name not in chosen:
             if room < sizes[name] + 2:
                 break
             chosen.append(name)
             room -= sizes[name] + 2
-    sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(24, sizes["variant"]) + room))
+    sizes["variant"] = min(sizes["variant"], max(_SHORTEST, min(_READABLE, sizes["variant"]) + room))
     return {name: sizes[name] for name in chosen}
 
 

@@ -60,6 +60,21 @@ def did_you_mean(text: str, accepted: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
+def no_architecture(name: str, labels: Iterable[str]) -> AezooError:
+    """Return the error of a name that no architecture has, with the closest of those that there are."""
+    return AezooError(f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, labels))
+
+
+def nothing_to_bench() -> AezooError:
+    """Return the error of a bench that names nothing."""
+    return AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
+
+
+def no_match(pattern: str) -> AezooError:
+    """Return the error of a pattern that no architecture matches."""
+    return AezooError(f"no architecture matches {pattern!r}; `aezoo list` shows them all")
+
+
 def reason_of(error: BaseException) -> str:
     """Return an error as one line: what it says, with its type before it where it is not one of aezoo's own."""
     text = _storable(" ".join(str(error).split()), 2_000)

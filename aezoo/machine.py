@@ -64,14 +64,12 @@ def require_posix() -> None:
         )
 
 
-def choose_device(name: str) -> str:
-    """Return the device to run on; ``auto`` takes the accelerator where there is one.
+def check_device(name: str) -> None:
+    """Refuse what is no device's name, whatever this machine has.
 
     Raises:
-        AezooError: no such device, or it is not on this machine.
+        AezooError: no such device.
     """
-    import torch
-
     kind, colon, number = name.partition(":")
     if kind in ("cuda", "mps") and colon:
         hint = (
@@ -80,6 +78,17 @@ def choose_device(name: str) -> str:
         raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}{hint}")
     if name not in DEVICES:
         raise AezooError(f"no device {name!r}; give {', '.join(DEVICES)}." + did_you_mean(name, DEVICES))
+
+
+def choose_device(name: str) -> str:
+    """Return the device to run on; ``auto`` takes the accelerator where there is one.
+
+    Raises:
+        AezooError: no such device, or it is not on this machine.
+    """
+    check_device(name)
+    import torch
+
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     present = accelerator.type if accelerator is not None and accelerator.type in DEVICES else "cpu"
     if name in ("auto", present):

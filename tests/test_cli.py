@@ -15,9 +15,11 @@ from conftest import hear_ctrl_c
 
 import aezoo
 from aezoo.cli import complete, screen
+from aezoo.cli.app import check_names
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local, observer
-from aezoo.registry.names import discover
+from aezoo.registry import catalogue
+from aezoo.registry.names import discover, discover_data
 
 
 @pytest.fixture
@@ -43,6 +45,59 @@ print(sorted({"torch", "pandas"} & set(sys.modules)))
 def test_help_imports_nothing_heavy(arguments, allowed):
     done = subprocess.run([sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == allowed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["mpl"], "no architecture 'mpl'; `aezoo list` shows them all. Did you mean 'mlp'?"),
+        (["mpl[latent_dim=3]"], "no architecture 'mpl'"),
+        (["zzz*"], "no architecture matches 'zzz*'"),
+        ([], "nothing to bench"),
+        (["mlp", "--dataset", "minst"], "no data set 'minst'"),
+        (["mlp", "--dataset", "digits[size=3]"], "digits: no hyperparameter 'size'"),
+        (["mlp", "--metrics", "psnr,sim"], "no metric 'sim'"),
+        (["mlp", "--executor", "rya"], "no executor 'rya'"),
+        (["mlp", "--device", "cud"], "no device 'cud'"),
+        (["mlp", "--recipe", "defualt"], "no recipe 'defualt'"),
+        (["mlp", "--format", "gihub"], "no format 'gihub'"),
+        (["mlp", "--steps", "0"], "steps: Input should be greater"),
+        (["mlp", "--jobs", "0"], "jobs: input should be greater"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_before_torch_is_imported(arguments, told, monkeypatch):
+    # Somebody else's plugin might have such a name: here there is none, as after a first installation.
+    own = f"""
+import importlib.metadata as metadata
+of_group = metadata.entry_points
+metadata.entry_points = lambda **which: [
+    each for each in of_group(**which) if which != {{"group": "aezoo"}} or each.dist.name == "aezoo"
+]
+{IMPORTED}"""
+    command = [sys.executable, "-c", own, "bench", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told in done.stderr
+    status, imported = done.stdout.splitlines()
+    assert status == "status 2"
+    assert "torch" not in imported
+
+
+def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
+    own = tuple(point for point in catalogue.plugin_points() if point.dist.name == "aezoo")
+    monkeypatch.setattr(catalogue, "plugin_points", lambda: own)
+    contributed = {label for label, (_, owner) in discover().architectures.items() if owner.distribution == "aezoo"}
+    assert set(catalogue.architectures()) == contributed
+    light = {dataset.name for dataset, _ in discover_data().contributed("aezoo_datasets")}
+    assert light >= {
+        dataset.name for dataset, owner in discover().contributed("aezoo_datasets") if owner.distribution == "aezoo"
+    }
+
+
+@pytest.mark.parametrize("text", ["theirs", "theirs[width=3]", "./theirs.py", "theirs:Net", "the*"])
+def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, monkeypatch):
+    point = metadata.EntryPoint(name="theirs", value="theirs", group="aezoo")
+    monkeypatch.setattr(catalogue, "plugin_points", lambda: (point,))
+    check_names([text])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The command line's application, and what its commands share. Nothing heavy is imported before a command needs it."""
 
+import fnmatch
 import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, no_architecture, no_match, nothing_to_bench
+from aezoo.machine import check_device
+from aezoo.registry import catalogue
 
 if TYPE_CHECKING:
     from aezoo.contract.architecture import ImageShape
+    from aezoo.harness.request import Request
     from aezoo.registry.names import Registry
 
 app = typer.Typer(
@@ -63,6 +68,56 @@ def _options(
     _debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where an error would be one line.")] = False,
 ) -> None:
     """Options of every command."""
+
+
+def check_names(variants: Sequence[str]) -> None:
+    """Refuse variants of architectures that nobody has before any plugin, and torch with it, is imported.
+
+    Only a name that is surely wrong is refused: all others are their plugins' to judge.
+
+    Raises:
+        AezooError: an architecture is not there, or a pattern matches none.
+    """
+    labels = catalogue.architectures()
+    # Files, modules and distributions are looked for where they are.
+    for text in [] if labels is None else [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
+        name = text.partition("[")[0]
+        if name == text and re.search("[*?]", name):
+            if not fnmatch.filter(labels, name):
+                raise no_match(text)
+        elif name not in {label.rpartition(":")[2] for label in labels} and not (
+            name.endswith(".py") or catalogue.is_mentioned(name)
+        ):
+            raise no_architecture(name, labels)
+
+
+def check_request(request: "Request", fmt: str) -> None:
+    """Refuse what is surely wrong in a call, and a format that is none, before torch is imported.
+
+    Raises:
+        AezooError: there is nothing to bench, or no such data set, metric, executor, device or format.
+    """
+    from aezoo.harness.local import LOCAL
+    from aezoo.registry.names import discover_data
+
+    if not (request.variants or request.every):
+        raise nothing_to_bench()
+    try:
+        registry = discover_data(*request.block)
+        registry.dataset(request.recipe.dataset)
+        for metric in request.recipe.metrics:
+            registry.metric(metric)
+        if request.executor != LOCAL.name:
+            registry.executor(request.executor)
+    except AezooError:
+        # Another plugin may have it, and not say so in its own module.
+        if catalogue.only_own() and not request.plugins:
+            raise
+    if request.executor == LOCAL.name:
+        check_device(request.device)
+    from aezoo.table.render import check_format
+
+    check_format(fmt)
 
 
 def image_shape_of(

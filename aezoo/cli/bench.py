@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, FormatOption, PluginOption, SkipOption, app, registry_of
+from aezoo.cli.app import (
+    BlockOption,
+    FormatOption,
+    PluginOption,
+    SkipOption,
+    app,
+    check_names,
+    check_request,
+    registry_of,
+)
 from aezoo.errors import AezooError
 
 if TYPE_CHECKING:
@@ -108,16 +117,10 @@ def bench(
 
     Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
     """
-    from aezoo.cli.screen import console_on, observer_on, print_run, print_table
+    check_names([] if plugin else variants or [])
     from aezoo.contract.recipe import read_recipe
-    from aezoo.errors import duration
-    from aezoo.harness import call
     from aezoo.harness.request import Request
-    from aezoo.run.store import RunDirectory
-    from aezoo.table.render import check_format
-    from aezoo.table.rows import is_swept, rate_distortion
 
-    check_format(fmt)
     if quick and recipe not in ("default", "quick"):
         raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
     read = read_recipe("quick" if quick else recipe)
@@ -139,6 +142,13 @@ def bench(
         "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
         "strict": strict,
     })  # fmt: skip
+    check_request(request, fmt)
+    from aezoo.cli.screen import console_on, observer_on, print_run, print_table
+    from aezoo.errors import duration
+    from aezoo.harness import call
+    from aezoo.run.store import RunDirectory
+    from aezoo.table.rows import is_swept, rate_distortion
+
     interrupted = False
     # Nothing is drawn before all options are read.
     with observer_on(console_on(stderr=True)) as observer, stop_at_signals():

@@ -100,7 +100,7 @@ def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> R
     """Return a row for each thing of a kind that is installed: those that were kept, or else made and kept."""
     from aezoo.registry import catalogue
 
-    key = catalogue.key_of([kind, built], block)
+    key = catalogue.key_of((kind, built), block)
     rows = catalogue.read(key)
     if rows is None:
         registry = registry_of(None, list(block))

@@ -20,7 +20,7 @@ from aezoo.contract.dataset import DatasetVariant, find_data_dir
 from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.errors import AezooError, did_you_mean, reason_of
+from aezoo.errors import AezooError, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
@@ -231,7 +231,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     declared = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:
-        raise AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
+        raise nothing_to_bench()
     dataset = registry.dataset(recipe.dataset if request.dataset is None else dataset_text(request.dataset, registry))
     dataset = dataset.skipping() if request.skip_bad else dataset
     plugin = registry.dataset_plugin(dataset.text)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -21,6 +22,9 @@ from aezoo.registry.hashing import file_of, source_files, source_sha256
 GROUP = "aezoo"
 BLOCKING = "AEZOO_NO_PLUGINS"
 """The environment variable that names plugins, or distributions, to be left out."""
+ARCHITECTURES = ("architectures", False)
+"""What the listing of all architectures is kept as, without what only a built network tells."""
+_NAMED = re.compile(r"\bArchitecture\(\s*name=\"(\w+)\"")
 Rows = list[dict[str, Any]]
 FORMAT = 2
 """Raised whenever what is kept has other columns than before."""
@@ -47,6 +51,33 @@ def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
         distribution = (point.dist.name, point.dist.version) if point.dist else None
         facts.append([point.name, point.value, distribution, source_sha256(files)])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def only_own() -> bool:
+    """Say whether all plugins that are installed are aezoo's own, whose source says what they contribute."""
+    return all(point.dist is not None and point.dist.name == "aezoo" for point in plugin_points())
+
+
+def architectures() -> list[str] | None:
+    """Return the labels of all architectures that are installed; None where only their plugins can tell.
+
+    aezoo's own are read off their source, other people's off a listing that was kept.
+    """
+    if only_own():
+        return sorted({name for point in plugin_points() for name in _NAMED.findall(source_of(point))})
+    rows = read(key_of(ARCHITECTURES, ()))
+    return None if rows is None else [str(row["architecture"]) for row in rows]
+
+
+def is_mentioned(name: str) -> bool:
+    """Say whether a plugin's source has a name between quotation marks: it may be a data set's, or a metric's."""
+    return any(f'"{name}"' in source_of(point) for point in plugin_points())
+
+
+def source_of(point: metadata.EntryPoint) -> str:
+    """Return the source of a plugin's own module, which is not imported; empty where it is not found, or is no text."""
+    path = _place_of(point.value.partition(":")[0])[0]
+    return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.suffix == ".py" else ""
 
 
 def read(key: str | None) -> Rows | None:
@@ -85,17 +116,22 @@ def _version(distribution: str) -> str | None:
 
 def _files_of(module: str) -> dict[str, Path]:
     """Return the source files of a module that is not imported, and of what it imports of its own package."""
+    path, package_roots = _place_of(module)
+    return {} if path is None else source_files(module, path, package_roots=package_roots)
+
+
+def _place_of(module: str) -> tuple[Path | None, list[Path]]:
+    """Return the file of a module that is not imported, and the folders that hold its package."""
     try:
         # Of a module within a package this would import the package.
         spec = importlib.util.find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
-        return {}
+        return None, []
     if spec is None:
-        return {}
+        return None, []
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
     roots = list(dict.fromkeys(Path(place).parent for place in places if Path(place).exists()))
     if spec.submodule_search_locations:
         roots = list(dict.fromkeys(Path(place).parent for place in spec.submodule_search_locations))
     path = next((found for root in roots if (found := file_of(module, root)) is not None), None)
-    package_roots = roots if spec.submodule_search_locations else []
-    return {} if path is None else source_files(module, path, package_roots=package_roots)
+    return path, roots if spec.submodule_search_locations else []

@@ -15,8 +15,8 @@ from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.executor import Executor
 from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
-from aezoo.errors import AezooError, ContractError, UnfitError, did_you_mean, reason_of
-from aezoo.registry.catalogue import BLOCKING, plugin_points
+from aezoo.errors import AezooError, ContractError, UnfitError, did_you_mean, no_architecture, no_match, reason_of
+from aezoo.registry.catalogue import BLOCKING, plugin_points, source_of
 from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Origin, Plugin, load, owner
 from aezoo.run.records import PluginSource
@@ -198,7 +198,7 @@ class Registry:
         if is_pattern(text):
             labels = fnmatch.filter(self.architectures, text)
             if not labels:
-                raise AezooError(f"no architecture matches {text!r}; `aezoo list` shows them all")
+                raise no_match(text)
             for label in labels:
                 yield from self._declared(label)
             return
@@ -233,9 +233,7 @@ class Registry:
                 raise AezooError(f"no architecture {name!r}: {left_out[0]}")
             if any(dataset.name == name for dataset, _ in self.contributed("aezoo_datasets")):
                 raise AezooError(f"{name!r} is a data set, and no architecture: `aezoo data check {name}` looks at it")
-            raise AezooError(
-                f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, self.architectures)
-            )
+            raise no_architecture(name, self.architectures)
         return _only(claims, "architecture", text)[0]
 
     def _variant(self, label: str, settings: Mapping[str, Any]) -> Variant:
@@ -253,6 +251,18 @@ def _only(claims: Sequence[tuple[T, Plugin]], kind: str, name: str) -> tuple[T, 
         owners = [f"{plugin.distribution}:{name}" for _, plugin in claims]
         raise AezooError(f"{len(claims)} plugins claim the {kind} {name!r}: say which, {' or '.join(owners)}")
     return claims[0]
+
+
+@cache
+def discover_data(*block: str) -> Registry:
+    """Load the plugins alone that contribute data sets, metrics or executors, as far as their source says.
+
+    aezoo's own of these import no torch, so that a name is checked in no time.
+
+    Raises:
+        AezooError: nothing is called as what is to be left out.
+    """
+    return _discover(block, ("aezoo_datasets", "aezoo_metrics", "aezoo_executors"))
 
 
 @cache
@@ -278,7 +288,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _discover(block: Sequence[str]) -> Registry:
+def _discover(block: Sequence[str], hooks: Sequence[str] = ()) -> Registry:
     points = plugin_points()
     # aezoo's own come first: nobody takes a baseline from it. The rest in an order that the path does not change.
     ordered = sorted(points, key=lambda point: (owner(point)[0] != "aezoo", *owner(point), point.name))
@@ -296,6 +306,8 @@ def _discover(block: Sequence[str]) -> Registry:
     for point in ordered:
         distribution, version = owner(point)
         facts = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
+        if hooks and not any(hook in source_of(point) for hook in hooks):
+            continue
         blocker = next((by for by, listed in blocked_by.items() if {point.name, distribution} & listed), None)
         if blocker is not None:
             blocked.append(LeftOut(**facts, reason=f"blocked by {blocker}"))

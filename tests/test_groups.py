@@ -77,9 +77,24 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
     assert line == (
         "at 16 numbers: a is best, ahead of pca by 10 to 10 %; 1 ahead of PCA; 1 behind PCA; 1 not told from it"
     )
+    exact = errors | {"a": Errors(np.full((2, 5), 1e-17) * np.array([[1.0], [1.001]]), [Prior(50.0, 1e-6)])}
+    assert groups.verdicts(table, exact)[0].startswith(
+        "at 16 numbers: a is best, exact but for rounding, ahead of pca; 1"
+    )
     tied = table.assign(group_rank_low=[1, 1, 3, 3])
     assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: a leads, not told apart from pca; ahead of 2;")
     assert groups.verdicts(table.assign(group_rank_low=1), errors)[0].startswith("at 16 numbers: nothing is told apart")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (1.072, 1.219, " by 7 to 22 %"), (1.9, 2.999, " by 90 to 200 %"), (2.9, 3.01, " by a factor of 2.9 to 3.0"),
+        (9.35, 11.69, " by a factor of 9.3 to 12"), (1500.0, 2100.4, " by a factor of 1,500 to 2,100"),
+    ],
+)  # fmt: skip
+def test_what_is_far_ahead_is_so_by_a_factor(low, high, told):
+    assert groups.by(low, high) == told
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ def group_of(row: Mapping[str, Any], kind: str | None) -> str:
     return NO_LATENT
 
 
+_EXACT, _FACTOR = 1e6, 3.0
+"""Ratios of losses: beyond the first one of them is rounding alone, beyond the second per cents read badly."""
+
+
 def order(table: pd.DataFrame) -> list[int]:
     """Return the places of a table's rows, group by group, and best first in each."""
     return sorted(range(len(table)), key=lambda place: (place_of(table["group"].iloc[place]), place))
@@ -146,5 +150,14 @@ def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:
         return f"{may_be[0]} leads, not told apart from {others}; ahead of {len(names) - len(may_be)}"
     better, worse = errors[names[0]], errors[behind]
     ratios = worse.over(better).ratios() if better and worse else None
-    by = "" if ratios is None else f" by {100 * (ratios[0] - 1):.0f} to {100 * (ratios[1] - 1):.0f} %"
-    return f"{may_be[0]} is best, ahead of {behind}{by}"
+    if ratios is not None and ratios[0] > _EXACT:
+        return f"{may_be[0]} is best, exact but for rounding, ahead of {behind}"
+    return f"{may_be[0]} is best, ahead of {behind}{'' if ratios is None else by(*ratios)}"
+
+
+def by(low: float, high: float) -> str:
+    """Say by how much a loss is ahead, whose ratio to another one lies between these: in per cent, or as a factor."""
+    if high <= _FACTOR:
+        return f" by {100 * (low - 1):.0f} to {100 * (high - 1):.0f} %"
+    least, most = (f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}" for ratio in (low, high))
+    return f" by a factor of {least} to {most}"

@@ -522,6 +522,16 @@ def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
     assert "they differ in steps (5, 6)" in err
 
 
+def test_a_narrow_list_says_what_is_benched_by_name_only(call, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    _, out, _ = call("list", "resnet", "mlp")
+    told = {line.split()[0]: line for line in re.sub(r"\n +", " ", out).splitlines()}
+    assert told["resnet"].endswith("(by name only)")
+    assert "by name" not in told["mlp"]
+    assert all(len(line) <= 60 for line in out.splitlines())
+
+
 def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     from rich.console import Console
 

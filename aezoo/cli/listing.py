@@ -327,7 +327,8 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
         return
     first = max(len(row[0]) for row in texts)
     for row in texts:
-        summary = row[names.index("summary")]
+        by_name = "variants" in names and row[names.index("variants")] == "0"
+        summary = row[names.index("summary")] + (" (by name only)" if by_name else "")
         hang = " " * (first + 2)
         print(textwrap.fill(f"{row[0]:<{first}}  {summary}", max(width, first + 20), subsequent_indent=hang))
 

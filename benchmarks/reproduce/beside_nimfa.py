@@ -37,9 +37,12 @@ def compare(row: dict[str, Any], recipe: aezoo.Recipe, data_dir: Path | None) ->
 
 def theirs(row: dict[str, Any], images: dict[str, Any], part: str, seed: int) -> float:
     """Return the MSE of nimfa's factorisation, of images (N, pixels)."""
-    np.random.seed(seed)  # it draws from there
     rank = len(built(row["variant"], torch.zeros(1, 1, 1, images["train"].shape[1]), seed).parts)
-    made = getattr(nimfa, row["theirs"])(images["train"].T, seed="random", rank=rank, max_iter=row["rounds"])()
+    # Its own random start draws from a generator that nobody can seed.
+    generator = np.random.RandomState(seed)
+    count, pixels = images["train"].shape
+    start = {"W": generator.rand(pixels, rank), "H": generator.rand(rank, count)}
+    made = getattr(nimfa, row["theirs"])(images["train"].T, **start, rank=rank, max_iter=row["rounds"])()
     parts = np.asarray(made.basis())
     if part == "train":
         return float(np.square(images["train"].T - parts @ np.asarray(made.coef())).mean())

@@ -191,7 +191,8 @@ def cells(row: dict[str, Any], protocol: dict[str, Any]) -> list[str]:
     low, high = row["ours_low"], row["ours_high"]
     return [
         row["label"],
-        f"{published:.{digits}f}" + (f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if "low" in row else ""),
+        f"{published:.{digits}f}"
+        + (f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if "low" in row and row["seeds"] > 1 else ""),
         f"{ours:.{digits}f}",
         f"{low:.{digits}f} to {high:.{digits}f}" if row["seeds"] > 1 else "one seed",
         f"{ours / published:.3f}",

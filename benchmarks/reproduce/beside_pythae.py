@@ -172,7 +172,8 @@ def total_correlation(encoder: nn.Module, images_NCHW: Tensor) -> float:
     mean_ND, log_variance_ND = encoder(to_float(images_NCHW)).double().chunk(2, dim=1)
     deviation_ND = (log_variance_ND / 2).exp()
     draws_ND = mean_ND + deviation_ND * torch.randn(mean_ND.shape, generator=torch.Generator().manual_seed(0)).double()
-    log_NND = Normal(mean_ND, deviation_ND).log_prob(draws_ND.unsqueeze(1))
+    posteriors: Any = Normal(mean_ND, deviation_ND)
+    log_NND = posteriors.log_prob(draws_ND.unsqueeze(1))
     count = math.log(len(images_NCHW))
     joint_N = log_NND.sum(2).logsumexp(1) - count
     alone_N = (log_NND.logsumexp(1) - count).sum(1)

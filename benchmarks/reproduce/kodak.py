@@ -34,7 +34,8 @@ def compare(row: dict[str, Any], _: aezoo.Recipe, data_dir: Path | None) -> tupl
 
 def figure(row: dict[str, Any], pixels: torch.Tensor) -> float:
     """Return the figure of a photograph, (1, 3, H, W), uint8."""
-    module: Any = discover().resolve(row["variant"]).build(tuple(pixels.shape[1:]))
+    _, channels, height, width = pixels.shape
+    module: Any = discover().resolve(row["variant"]).build((channels, height, width))
     module.fit(pixels)
     x = pixels / 255
     if row["value"] == "bits":

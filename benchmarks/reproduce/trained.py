@@ -21,7 +21,8 @@ def images_of(recipe: aezoo.Recipe, data_dir: Path | None) -> tuple[Tensor, Tens
 def built(variant: str, images_NCHW: Tensor, seed: int) -> Any:
     """Return an untrained network for such images, with the weights that a trial of the seed starts from."""
     seed_stream(seed, Stream.INITIALISATION)
-    return discover().resolve(variant).build(tuple(images_NCHW.shape[1:]))
+    _, channels, height, width = images_NCHW.shape
+    return discover().resolve(variant).build((channels, height, width))
 
 
 def learn(module: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int) -> None:

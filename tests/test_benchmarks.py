@@ -1,18 +1,25 @@
 """Every program of benchmarks/ runs, with its smallest settings. Its figures are none here."""
 
 import contextlib
+import hashlib
 import importlib
+import io
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+import torch
 from made_runs import make_run, several, variant
+from PIL import Image
 
 import aezoo
 from aezoo.machine import configured
@@ -330,3 +337,72 @@ def test_reproduce(program, tmp_path):
     assert "ours = 0." in path.read_text()
     assert "[measured]" in path.read_text()
     assert (BENCHMARKS / "reproduce" / "README.md").read_bytes() == before
+
+
+def test_reproduce_by_a_program_of_its_own(program, tmp_path):
+    """Of a codebook of two vectors half is used, or all."""
+    protocol = {
+        "title": "t", "source": "s", "protocol": "p", "band": 0.5, "band_reason": "r", "told": "",
+        "program": "codebook_usage", "recipe": {"dataset": "digits", "steps": 2},
+        "rows": [{"label": "l", "variant": "vq_vae[codebook_size=2]", "published": 100.0}],
+    }  # fmt: skip
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(protocol))
+    program("reproduce/run.py", path, "--results", tmp_path)
+    [row] = tomllib.loads(path.read_text())["rows"]
+    assert row["ours"] in (50.0, 100.0)
+    assert (row["published"], row["seeds"]) == (100.0, 1)
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Return a function that imports a module of benchmarks/reproduce, where a package is there that it needs."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "reproduce"))
+
+    def find(name, needs="torch"):
+        pytest.importorskip(needs)
+        return importlib.import_module(name)
+
+    return find
+
+
+def test_kodak_counts_the_files_that_pillow_writes(beside, tmp_path):
+    (tmp_path / "kodak").mkdir()
+    path = tmp_path / "kodak" / "a.png"
+    pixels = np.random.RandomState(0).randint(0, 60, (24, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None]
+    Image.fromarray(pixels).save(path)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=40)
+    error = np.square(np.asarray(Image.open(file)).astype(float) - pixels).mean()
+    row = {"variant": "jpeg[quality=40]", "photographs": {"a.png": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    compare = beside("kodak").compare
+    assert compare({**row, "value": "bits"}, RECIPE, tmp_path) == ([8 * len(file.getvalue()) / (24 * 40)], [])
+    assert compare({**row, "value": "psnr"}, RECIPE, tmp_path)[0] == [pytest.approx(10 * np.log10(255**2 / error))]
+    with pytest.raises(SystemExit, match=r"a.png is not there, or not the photograph"):
+        compare({**row, "photographs": {"a.png": "0"}}, RECIPE, tmp_path)
+
+
+def test_total_correlation_of_four_points_on_a_line_is_the_log_of_four(beside):
+    total_correlation = beside("beside_pythae", "pythae").total_correlation
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1)
+
+    def on(*directions):
+        """Two numbers, each far apart for the images or the same for all, of small deviation."""
+        scale = torch.tensor(directions) * 255 * 100.0
+        return lambda x: torch.cat([x.flatten(1) * scale, torch.zeros(4, 2)], 1)
+
+    assert total_correlation(on(1.0, 1.0), images) == pytest.approx(math.log(4), abs=1e-6)
+    assert total_correlation(on(1.0, 0.0), images) == pytest.approx(0, abs=0.2)
+
+
+def test_nimfa_and_titok_are_run_beside_ours(beside):
+    part = {"variant": "nmf[latent_dim=2]", "theirs": "Lsnmf", "rounds": 20}
+    compare = beside("beside_nimfa", "nimfa").compare
+    for name in ("train", "test"):
+        [ours], [theirs] = compare({**part, "part": name}, RECIPE, None)
+        assert theirs == pytest.approx(ours, rel=0.02)
+    recipe = RECIPE.change(dataset="mnist-5k", steps=1, batch_size=8)
+    row = {"label": "l", "variant": "titok", "tokens": 16, "settings": {}}
+    [ours], [theirs] = beside("beside_titok", "titok_pytorch").compare(row, recipe, None)
+    assert 0 < ours < 1
+    assert theirs > 0

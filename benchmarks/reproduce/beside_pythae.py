@@ -1,5 +1,6 @@
 """Train a variant of ours, and pythae's model of the same name from the same weights, on the same batches."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +13,8 @@ from pythae.models import (
     VQVAE,
     WAE_MMD,
     AEConfig,
+    BetaTCVAE,
+    BetaTCVAEConfig,
     BetaVAE,
     BetaVAEConfig,
     RAE_L2_Config,
@@ -23,16 +26,18 @@ from pythae.models import RAE_L2 as RAEL2
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import Tensor, nn
+from torch.distributions import Normal
+from trained import built, images_of, learn
 
 import aezoo
 from aezoo.contract.network import to_float
-from aezoo.registry.names import discover
 from aezoo.train.build import Stream, seed_stream
-from aezoo.train.loop import batch_indices, train
+from aezoo.train.loop import batch_indices
 from aezoo.train.score import image_errors
 
 SHAPE = (1, 28, 28)
 PIXELS = 784
+GAUSSIAN = ("VAE", "BetaVAE", "BetaTCVAE")
 VARIANCE = 0.0954
 """Of the pixels that mnist-5k is trained on: our VQ-VAE's commitment stands beside the error over it."""
 
@@ -83,7 +88,8 @@ class AtTheMean(nn.Module):
 def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], float, float]]:
     """Return for each name how pythae's model is made, what its loss is divided by, and its decoder's weight decay.
 
-    Theirs sum over an image where ours is a mean over its pixels; half of that sum in VAE and BetaVAE.
+    Theirs sum over an image where ours is a mean over its pixels; half of that sum in VAE, BetaVAE and
+    BetaTCVAE.
     """
     small = {"input_dim": SHAPE, "latent_dim": 16}
     return {
@@ -91,6 +97,12 @@ def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], floa
         "VAE": (lambda e, d: VAE(VAEConfig(**small), e, d), PIXELS / 2, 0.0),
         "BetaVAE": (
             lambda e, d: BetaVAE(BetaVAEConfig(**small, beta=module.beta), e, d),
+            PIXELS / 2,
+            0.0,
+        ),
+        # By batches alone, as ours: of their other estimate the weights lean on the size of the data set.
+        "BetaTCVAE": (
+            lambda e, d: BetaTCVAE(BetaTCVAEConfig(**small, beta=module.beta, use_mss=False), e, d),
             PIXELS / 2,
             0.0,
         ),
@@ -126,29 +138,63 @@ def models(module: Any) -> dict[str, tuple[Callable[[Any, Any], nn.Module], floa
     }
 
 
-def compare(variant: str, theirs: str, recipe: aezoo.Recipe, data_dir: Path | None) -> tuple[list[float], list[float]]:
-    """Return the test MSE of ours and of theirs, seed by seed."""
+def compare(row: dict[str, Any], recipe: aezoo.Recipe, data_dir: Path | None) -> tuple[list[float], list[float]]:
+    """Return what a row asks of ours and of theirs, seed by seed: the test MSE, or the `total_correlation`."""
     torch.set_num_threads(1)
-    images = discover().dataset(recipe.dataset).checked(data_dir or Path())
-    train_NCHW, test_NCHW = torch.from_numpy(images.train), torch.from_numpy(images.test)
+    theirs = row["theirs"]
+    train_NCHW, test_NCHW = images_of(recipe, data_dir)
     ours, others = [], []
     for seed in range(recipe.seeds):
-        seed_stream(seed, Stream.INITIALISATION)
-        module: Any = discover().resolve(variant).build(SHAPE)
-        encoder = Encoder(deepcopy(module.encoder), gaussian=theirs in ("VAE", "BetaVAE"))
+        module = built(row["variant"], train_NCHW, seed)
+        encoder = Encoder(deepcopy(module.encoder), gaussian=theirs in GAUSSIAN)
         decoder = Decoder(deepcopy(module.decoder))
         make, scale, decay = models(module)[theirs]
         model = make(encoder, decoder)
-        train(module, train_NCHW, recipe, seed, lambda _: None)
-        ours.append(float(image_errors(module, test_NCHW).mean()))
-        train_theirs(model, train_NCHW, recipe, seed, scale, decay)
-        others.append(float(image_errors(AtTheMean(model), test_NCHW).mean()))
+        learn(module, train_NCHW, recipe, seed)
+        is_optimal = getattr(module, "variance", None) == "optimal"
+        train_theirs(model, train_NCHW, recipe, seed, scale, decay, is_optimal=is_optimal)
+        if row.get("value") == "total_correlation":
+            ours.append(total_correlation(module.encoder, test_NCHW))
+            others.append(total_correlation(encoder.encoder.eval(), test_NCHW))
+        else:
+            ours.append(float(image_errors(module, test_NCHW).mean()))
+            others.append(float(image_errors(AtTheMean(model), test_NCHW).mean()))
         print(f"{theirs} seed {seed}: ours {ours[-1]:.5f}, theirs {others[-1]:.5f}", flush=True)
     return ours, others
 
 
-def train_theirs(model: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int, scale: float, decay: float) -> None:
-    """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder's weights."""
+@torch.no_grad()
+def total_correlation(encoder: nn.Module, images_NCHW: Tensor) -> float:
+    """Return KL(q(z) || Π q(z_j)) in nats, q the mixture of all images' posteriors, by a draw of each.
+
+    By neither's code, and of all the images at once where training sees a batch.
+    """
+    mean_ND, log_variance_ND = encoder(to_float(images_NCHW)).double().chunk(2, dim=1)
+    deviation_ND = (log_variance_ND / 2).exp()
+    draws_ND = mean_ND + deviation_ND * torch.randn(mean_ND.shape, generator=torch.Generator().manual_seed(0)).double()
+    posteriors: Any = Normal(mean_ND, deviation_ND)
+    log_NND = posteriors.log_prob(draws_ND.unsqueeze(1))
+    count = math.log(len(images_NCHW))
+    joint_N = log_NND.sum(2).logsumexp(1) - count
+    alone_N = (log_NND.logsumexp(1) - count).sum(1)
+    return float((joint_N - alone_N).mean())
+
+
+def train_theirs(
+    model: Any,
+    images_NCHW: Tensor,
+    recipe: aezoo.Recipe,
+    seed: int,
+    scale: float,
+    decay: float,
+    *,
+    is_optimal: bool = False,
+) -> None:
+    """Train a model of pythae's on its own loss, over `scale`, with weight decay on its decoder's weights.
+
+    Where the variance `is_optimal`, what it adds to its reconstruction loss has the batch's MSE as a weight, as a
+    number. pythae has a unit variance.
+    """
     model.train()
     optimizer = torch.optim.Adam(
         [
@@ -162,6 +208,10 @@ def train_theirs(model: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: in
     seed_stream(seed, Stream.TRAINING_NOISE)
     for _ in range(recipe.num_steps(len(images_NCHW))):
         optimizer.zero_grad()
-        loss = model({"data": to_float(images_NCHW[next(batches)])}).loss / scale
+        output = model({"data": to_float(images_NCHW[next(batches)])})
+        loss = output.loss / scale
+        if is_optimal:
+            mse = output.recon_loss / scale
+            loss = mse + mse.detach() * output.reg_loss / scale
         loss.backward()
         optimizer.step()

@@ -5,13 +5,15 @@
     python benchmarks/reproduce/run.py --page
 
 A protocol is a TOML file: what was published, by whom and how. This program adds `ours` to the rows, and `measured`.
-What runs stays in results/reproduce-NAME, so that a call that was stopped goes on. README.md is made from the TOML
-files alone.
+Rows are benched, and what runs stays in results/reproduce-NAME, so that a call that was stopped goes on; or a `program`
+of this folder measures them, which may run somebody else's package beside ours. README.md is made from the TOML files
+alone.
 """
 
 import argparse
 import tomllib
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,12 +60,13 @@ def measure(path: Path, results: Path, data_dir: Path | None, jobs: int | None) 
     """Run a protocol, and write our figures into its file."""
     protocol = tomllib.loads(path.read_text(encoding="utf-8"))
     recipe = aezoo.Recipe(name=path.stem, **protocol["recipe"])
-    if protocol.get("kind") == "pythae":
-        from beside_pythae import compare
-
+    if "program" in protocol:
+        compare = import_module(protocol["program"]).compare
         for row in protocol["rows"]:
-            ours, theirs = compare(row["variant"], row["theirs"], recipe, data_dir)
-            row.update(spread(ours), published=median(theirs), low=min(theirs), high=max(theirs))
+            ours, theirs = compare(row, recipe, data_dir)
+            row.update(spread(ours))
+            if theirs:
+                row.update(published=median(theirs), low=min(theirs), high=max(theirs))
     else:
         run = aezoo.bench(
             dict.fromkeys(row["variant"] for row in protocol["rows"]),
@@ -144,7 +147,7 @@ def section(name: str, protocol: dict[str, Any]) -> str:
     ]
     if "not_run" in protocol:
         return "\n".join([*lines, "", f"**Not run**: {protocol['not_run']}", ""])
-    theirs = "pythae" if protocol.get("kind") == "pythae" else "published"
+    theirs = protocol.get("theirs", "published")
     lines += ["", f"*Band*: {band_text(protocol['band'], theirs)}. {protocol['band_reason']}", ""]
     if protocol.get("measured"):
         headers = ["", theirs, "ours, median", "least to greatest of the seeds", f"ours / {theirs}", "met"]
@@ -170,7 +173,7 @@ def band_text(band: float | str, theirs: str) -> str:
     """Return a band in words."""
     if band == "seeds":
         return "the published run lies between the least and the greatest of our seeds"
-    return f"± {float(band):g}" if float(band) < 1e-3 else f"± {float(band):.0%} of the {theirs} figure"
+    return f"± {float(band):g}" if float(band) < 1e-3 else f"± {100 * float(band):g}% of the {theirs} figure"
 
 
 def is_met(row: dict[str, Any], band: float | str) -> bool:
@@ -183,12 +186,13 @@ def is_met(row: dict[str, Any], band: float | str) -> bool:
 
 def cells(row: dict[str, Any], protocol: dict[str, Any]) -> list[str]:
     """Return a row of a section's table."""
-    digits = 2 if protocol.get("scale", 1) != 1 else 5
+    digits = row.get("digits", 2 if protocol.get("scale", 1) != 1 else 5)
     ours, published = row["ours"], row["published"]
     low, high = row["ours_low"], row["ours_high"]
     return [
         row["label"],
-        f"{published:.{digits}f}" + (f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if "low" in row else ""),
+        f"{published:.{digits}f}"
+        + (f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if "low" in row and row["seeds"] > 1 else ""),
         f"{ours:.{digits}f}",
         f"{low:.{digits}f} to {high:.{digits}f}" if row["seeds"] > 1 else "one seed",
         f"{ours / published:.3f}",

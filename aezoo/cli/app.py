@@ -79,15 +79,16 @@ def check_names(variants: Sequence[str]) -> None:
         AezooError: an architecture is not there, or a pattern matches none.
     """
     labels = catalogue.architectures()
+    if labels is None:
+        return
+    names = {label.rpartition(":")[2] for label in labels}
     # Files, modules and distributions are looked for where they are.
-    for text in [] if labels is None else [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
+    for text in [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
         name = text.partition("[")[0]
         if name == text and re.search("[*?]", name):
             if not fnmatch.filter(labels, name):
                 raise no_match(text)
-        elif name not in {label.rpartition(":")[2] for label in labels} and not (
-            name.endswith(".py") or catalogue.is_mentioned(name)
-        ):
+        elif not (name in names or name.endswith(".py") or catalogue.is_mentioned(name)):
             raise no_architecture(name, labels)
 
 

@@ -17,6 +17,8 @@ from aezoo.page.page import json_in_html
 from aezoo.run.files import DamagedFileError
 from aezoo.run.samples import Choice, Samples, pack_samples, unpack_samples
 from aezoo.run.store import SAMPLES, RunDirectory
+from aezoo.table.notes import notes
+from aezoo.table.rows import summarise
 from aezoo.train.samples import IMAGES, choose, samples_of, spaced
 
 
@@ -421,3 +423,22 @@ def test_a_card_is_found_in_whatever_order_and_with_defaults(tmp_path, call, tex
     assert out.startswith("conv[latent_dim=8,width=4]\n")
     assert call("show", run.path, "conv[width=5,latent_dim=8]")[0] == 2
     assert call("show", run.path, "conv[]")[1].startswith("conv\n")
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ((0.07, 0.08, 0.05), "a smoke test: 2 of 3 trained variants are no better than the mean image, 200 steps show"),
+        ((0.07, 0.05, 0.05), None),
+        ((0.05, 0.05, 0.05), None),
+    ],
+)
+def test_where_half_of_what_was_trained_is_no_better_than_the_mean_image_the_losses_are_called_a_smoke_test(
+    losses, told, tmp_path
+):
+    trained = [variant(f"net{number}", loss=loss) for number, loss in enumerate(losses)]
+    fitted = variant("dct", loss=0.09, curve=[], objective="mse, closed form")
+    floor = variant("mean", loss=0.06, group=0, baseline="mean", curve=[], objective="mse, closed form")
+    run = make_run(tmp_path / "run", [*trained, fitted, floor], seeds=1)
+    lines = [line for line in notes(run, summarise(run)) if line.startswith("a smoke test")]
+    assert [line[: len(told or "")] for line in lines] == ([told] if told else [])

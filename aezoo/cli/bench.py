@@ -41,7 +41,7 @@ def bench(
     recipe: Annotated[
         str, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, large, or a TOML file.")
     ] = "default",
-    quick: Annotated[bool, typer.Option("--quick", help="The same as --recipe quick.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke test of 100 steps: --recipe quick.")] = False,
     dataset: Annotated[
         str | None,
         typer.Option(autocompletion=complete.datasets, help="A data set; `aezoo list --datasets` shows them."),
@@ -115,7 +115,7 @@ def bench(
 
     The same command on the same folder goes on where it stopped, and trains nothing twice.
 
-    Example: aezoo bench mlp 'conv[latent_dim=16]' --quick
+    Example: aezoo bench mlp 'conv[latent_dim=16]' --seeds 1
     """
     check_names([] if plugin else variants or [])
     from aezoo.contract.recipe import read_recipe

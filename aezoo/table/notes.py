@@ -69,6 +69,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if exact:
         sizes = ", ".join(map(str, exact))
         lines.append(f"no vs_pca at latent size {sizes}: PCA is exact there but for rounding")
+    lines += _smoke_notes(run, table)
     lines += _speed_notes(run)
     lines += [f"no throughput: {reason}" for reason in dict.fromkeys(table["no_speed"].dropna())]
     lines += _anchor_notes(run)
@@ -95,6 +96,21 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
+
+
+def _smoke_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
+    """Say where half of what was trained, or more, is no better than the mean image: so few steps compare nothing."""
+    trained = [variant for variant, records in records_by_variant(run).items() if any(each.curve for each in records)]
+    floor = table.loc[table["baseline"] == "mean", "test_mse"].min()
+    losses = table.loc[table["variant"].isin(trained), "test_mse"].dropna()
+    behind = int((losses >= floor).sum())
+    if not behind or 2 * behind < len(losses):
+        return []
+    steps = run.info().loss_settings["steps"]
+    return [
+        f"a smoke test: {behind} of {len(losses)} trained variants are no better than the mean image, {steps:,} steps "
+        "show that they run, and no more; the default recipe has 1,000"
+    ]
 
 
 def _few(lines: Sequence[str]) -> list[str]:

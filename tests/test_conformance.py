@@ -9,7 +9,7 @@ from torch import nn
 from zoo import ARCHITECTURES, FILES
 
 import aezoo
-from aezoo.check import checks
+from aezoo.check import checks, suite
 from aezoo.check.case import Case
 from aezoo.check.suite import CHECKS, IMAGE_SHAPES, examine, sample_images
 from aezoo.contract.architecture import EXCUSABLE, Architecture, Variant
@@ -515,7 +515,10 @@ LARGE = (3, 64, 64)
 
 @pytest.mark.parametrize("shape", [shape for shape in IMAGE_SHAPES if shape != LARGE], ids=str)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_zoo_meets_the_contract(name, shape):
+def test_the_zoo_meets_the_contract(name, shape, monkeypatch):
+    if shape != IMAGE_SHAPES[0]:
+        # What is informative cannot fail, and trying for a CUDA graph is the dearest of all checks.
+        monkeypatch.setattr(suite, "CHECKS", [check for check in CHECKS if not check.informative])
     for variant in discover().select([f"{name}[]"]):
         statuses = {one.check: one for one in examine(Case(variant, sample_images(shape)))}
         assert [one for one in statuses.values() if one.status not in ("ok", "note", "skipped")] == []

@@ -18,7 +18,7 @@ import aezoo
 from aezoo.check.suite import sample_images
 from aezoo.contract.recipe import read_recipe
 from aezoo.errors import AezooError
-from aezoo.harness import graphs
+from aezoo.harness import graphs, preflight
 from aezoo.harness.export import export_folder
 from aezoo.harness.model import Model, image_paths
 from aezoo.harness.scoring import auc, percentiles
@@ -357,21 +357,26 @@ def test_bad_files_are_named_and_left_out_where_that_is_asked_for(run, photos, t
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> aezoo.Run:
-    """Every architecture of the zoo, trained for a step."""
+    """Every architecture of the zoo, trained for a step; test_zoo.py and test_conformance.py have what they meet."""
     pixels = sample_images((1, 12, 12), count=40).numpy()
-    return aezoo.bench(
-        [f"{name}[]" for name in ARCHITECTURES], dataset=pixels, timing=False, device="cpu", executor="inline",
-        recipe=aezoo.Recipe(name="t", steps=1, batch_size=4), out=tmp_path_factory.mktemp("zoo") / "run",
-        observer=aezoo.Observer(), report=False, weights="all",
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "examine", lambda *_, **__: iter(()))
+        patch.setattr(preflight, "is_deterministic", lambda *_: True)
+        return aezoo.bench(
+            [f"{name}[]" for name in ARCHITECTURES], dataset=pixels, timing=False, device="cpu", executor="inline",
+            recipe=aezoo.Recipe(name="t", steps=1, batch_size=4), out=tmp_path_factory.mktemp("zoo") / "run",
+            observer=aezoo.Observer(), report=False, weights="all",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_exports_and_loads_bit_equal_from_its_folder(architecture, zoo, tmp_path):
     variant = f"{architecture}[]"
     images = sample_images((1, 12, 12), count=6).numpy()
-    folder = exported(zoo, tmp_path / "model", variant)
-    assert np.array_equal(aezoo.load(folder).reconstruct(images), aezoo.load(zoo.path, variant).reconstruct(images))
+    model = aezoo.load(zoo.path, variant, device="cpu")
+    # From no run, so that the card has no table of all of them: what a card has of its run is held above.
+    folder = export_folder(model, tmp_path / "model", tmp_path)
+    assert np.array_equal(aezoo.load(folder).reconstruct(images), model.reconstruct(images))
 
 
 def test_a_network_goes_to_onnx_and_back_whole_and_in_halves(run, tmp_path, call):

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def plugin_points() -> tuple[metadata.EntryPoint, ...]:
     return tuple(metadata.entry_points(group=GROUP))
 
 
+@lru_cache(maxsize=256)
+def name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Return what a distribution is called; it parses its metadata, README and all, but once for all entry points."""
+    return distribution.name, distribution.version
+
+
 def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
     """Return what a listing of all plugins is kept by; None where a plugin's files are not found without importing it.
 
@@ -48,14 +55,14 @@ def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
         files = _files_of(point.value.partition(":")[0])
         if not files:
             return None
-        distribution = (point.dist.name, point.dist.version) if point.dist else None
+        distribution = name_and_version(point.dist) if point.dist else None
         facts.append([point.name, point.value, distribution, source_sha256(files)])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def only_own() -> bool:
     """Say whether all plugins that are installed are aezoo's own, whose source says what they contribute."""
-    return all(point.dist is not None and point.dist.name == "aezoo" for point in plugin_points())
+    return all(point.dist is not None and name_and_version(point.dist)[0] == "aezoo" for point in plugin_points())
 
 
 def architectures() -> list[str] | None:

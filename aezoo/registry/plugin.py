@@ -20,7 +20,7 @@ from aezoo.contract.executor import Executor
 from aezoo.contract.hooks import API_VERSION, OLDEST_API
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, did_you_mean
-from aezoo.registry.catalogue import plugin_points
+from aezoo.registry.catalogue import name_and_version, plugin_points
 from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.run.records import PluginSource
 
@@ -103,7 +103,7 @@ class Installed:
 def owner(point: metadata.EntryPoint) -> tuple[str, str]:
     """Return the name and the version of the distribution that an entry point belongs to."""
     try:
-        return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+        return name_and_version(point.dist) if point.dist else ("unknown", "unknown")
     except Exception:  # noqa: BLE001 - broken metadata must not hide the plugin's name
         return "unknown", "unknown"
 

@@ -1,6 +1,6 @@
 """Locks on files: how one is taken, and whether locks hold in a folder, against other machines too.
 
-It knows file systems and mounts, and nothing of runs.
+It knows systems, file systems and mounts, and nothing of runs.
 """
 
 import sys
@@ -11,7 +11,24 @@ from typing import IO, Any, NamedTuple
 
 import psutil
 
-from aezoo.errors import StorageError
+from aezoo.errors import AezooError, StorageError
+
+SYSTEMS = ("linux", "darwin")
+"""The systems that aezoo runs on, as `sys.platform` names them: Linux and macOS."""
+
+
+def require_posix() -> None:
+    """Refuse a system that has no file locks, process groups and resource limits as POSIX has them.
+
+    Raises:
+        AezooError: it is such a system.
+    """
+    if sys.platform not in SYSTEMS:
+        raise AezooError(
+            f"aezoo runs on Linux and macOS, but this is {sys.platform}: it needs file locks, process groups and "
+            "resource limits as POSIX has them; on Windows, use WSL 2"
+        )
+
 
 # fmt: off
 LOCAL = frozenset({

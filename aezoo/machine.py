@@ -47,23 +47,6 @@ class Environment(FrozenModel):
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-SYSTEMS = ("linux", "darwin")
-"""The systems that aezoo runs on, as `sys.platform` names them: Linux and macOS."""
-
-
-def require_posix() -> None:
-    """Refuse a system that has no file locks, process groups and resource limits as POSIX has them.
-
-    Raises:
-        AezooError: it is such a system.
-    """
-    if sys.platform not in SYSTEMS:
-        raise AezooError(
-            f"aezoo runs on Linux and macOS, but this is {sys.platform}: it needs file locks, process groups and "
-            "resource limits as POSIX has them; on Windows, use WSL 2"
-        )
-
-
 def check_device(name: str) -> None:
     """Refuse what is no device's name, whatever this machine has.
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import aezoo
-from aezoo import machine
+from aezoo import locks
 from aezoo.cli import screen
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.columns import loss
@@ -80,7 +80,7 @@ def test_a_system_without_posix_gets_one_line_and_can_import():
 def test_the_doctor_says_which_systems_are_supported(call):
     _, out, _ = call("doctor")
     assert f"system        {sys.platform}; aezoo runs on Linux and macOS" in out
-    assert set(machine.SYSTEMS) == {"linux", "darwin"}
+    assert set(locks.SYSTEMS) == {"linux", "darwin"}
 
 
 def test_a_pattern_that_finds_no_declared_variant_says_so(call):

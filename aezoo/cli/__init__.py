@@ -8,7 +8,7 @@ import warnings
 from aezoo.cli import bench, settle, listing, look, data, use, author  # isort: skip
 from aezoo.cli.app import app
 from aezoo.errors import AezooError, plain
-from aezoo.machine import require_posix
+from aezoo.locks import require_posix
 
 __all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle", "use"]
 

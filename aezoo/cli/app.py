@@ -12,7 +12,6 @@ import typer
 
 from aezoo.cli import complete
 from aezoo.errors import AezooError, no_architecture, no_match, nothing_to_bench
-from aezoo.machine import check_device
 from aezoo.registry import catalogue
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ def check_request(request: "Request", fmt: str) -> None:
         AezooError: there is nothing to bench, or no such data set, metric, executor, device or format.
     """
     from aezoo.harness.local import LOCAL
+    from aezoo.machine import check_device
     from aezoo.registry.names import discover_data
 
     if not (request.variants or request.every):

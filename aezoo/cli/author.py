@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aezoo import machine
 from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, app, parse_image_shape, registry_of
 from aezoo.errors import AezooError, StorageError, plain, reason_of, system_reason
 
@@ -155,10 +154,11 @@ class Condition:
 
 def conditions(out: Path) -> Iterator[Condition]:
     """Yield the findings, one after another, with a folder of runs among them; none of them raises."""
+    from aezoo import locks, machine
     from aezoo.registry.names import discover
 
     system = f"{sys.platform}; aezoo runs on Linux and macOS"
-    yield Condition(name="system", ok=sys.platform in machine.SYSTEMS, detail=system)
+    yield Condition(name="system", ok=sys.platform in locks.SYSTEMS, detail=system)
     yield Condition(name="python", ok=True, detail=f"{sys.version.split()[0]}, {sys.executable}")
     yield Condition(name="aezoo", ok=True, detail=machine.version())
     yield from _torch()
@@ -176,6 +176,8 @@ def conditions(out: Path) -> Iterator[Condition]:
 
 
 def _torch() -> Iterator[Condition]:
+    from aezoo import machine
+
     try:
         device = machine.choose_device("auto")
         env = machine.capture(device, 1)

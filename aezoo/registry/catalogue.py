@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from aezoo.errors import StorageError
-from aezoo.machine import cache_folder
 from aezoo.registry.hashing import file_of, source_files, source_sha256
 
 GROUP = "aezoo"
@@ -111,6 +110,9 @@ def keep(key: str | None, rows: Rows) -> None:
 
 
 def _path(key: str) -> Path:
+    # It is slow to import, and a name that is spelled out needs no kept listing.
+    from aezoo.machine import cache_folder
+
     return cache_folder() / "catalogue" / f"{key}.json"
 
 

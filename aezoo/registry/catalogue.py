@@ -70,20 +70,25 @@ def architectures() -> list[str] | None:
     aezoo's own are read off their source, other people's off a listing that was kept.
     """
     if only_own():
-        return sorted({name for point in plugin_points() for name in _NAMED.findall(source_of(point))})
+        return sorted({name for source in sources().values() for name in _NAMED.findall(source)})
     rows = read(key_of(ARCHITECTURES, ()))
     return None if rows is None else [str(row["architecture"]) for row in rows]
 
 
 def is_mentioned(name: str) -> bool:
     """Say whether a plugin's source has a name between quotation marks: it may be a data set's, or a metric's."""
-    return any(f'"{name}"' in source_of(point) for point in plugin_points())
+    return any(f'"{name}"' in source for source in sources().values())
 
 
-def source_of(point: metadata.EntryPoint) -> str:
-    """Return the source of a plugin's own module, which is not imported; empty where it is not found, or is no text."""
-    path = _place_of(point.value.partition(":")[0])[0]
-    return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.suffix == ".py" else ""
+def sources() -> dict[str, str]:
+    """Return the sources of plugins' own modules, by where they are; empty where one is not found, or is no text."""
+    modules = {point.value: point.value.partition(":")[0] for point in plugin_points()}
+    roots = {name: _roots_of(name)[0] for name in {module.partition(".")[0] for module in modules.values()}}
+    paths = {value: _first_file(module, roots[module.partition(".")[0]]) for value, module in modules.items()}
+    return {
+        value: path.read_text(encoding="utf-8", errors="replace") if path and path.suffix == ".py" else ""
+        for value, path in paths.items()
+    }
 
 
 def read(key: str | None) -> Rows | None:
@@ -131,16 +136,23 @@ def _files_of(module: str) -> dict[str, Path]:
 
 def _place_of(module: str) -> tuple[Path | None, list[Path]]:
     """Return the file of a module that is not imported, and the folders that hold its package."""
+    roots, is_package = _roots_of(module.partition(".")[0])
+    return _first_file(module, roots), roots if is_package else []
+
+
+def _first_file(module: str, roots: Sequence[Path]) -> Path | None:
+    return next((path for root in roots if (path := file_of(module, root)) is not None), None)
+
+
+def _roots_of(name: str) -> tuple[list[Path], bool]:
+    """Return the folders that hold a top-level module or package, and whether it is a package."""
     try:
         # Of a module within a package this would import the package.
-        spec = importlib.util.find_spec(module.partition(".")[0])
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        return None, []
+        return [], False
     if spec is None:
-        return None, []
-    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
-    roots = list(dict.fromkeys(Path(place).parent for place in places if Path(place).exists()))
+        return [], False
     if spec.submodule_search_locations:
-        roots = list(dict.fromkeys(Path(place).parent for place in spec.submodule_search_locations))
-    path = next((found for root in roots if (found := file_of(module, root)) is not None), None)
-    return path, roots if spec.submodule_search_locations else []
+        return list(dict.fromkeys(Path(place).parent for place in spec.submodule_search_locations)), True
+    return [Path(spec.origin).parent] if spec.origin and Path(spec.origin).exists() else [], False

@@ -16,7 +16,7 @@ from aezoo.contract.executor import Executor
 from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, ContractError, UnfitError, did_you_mean, no_architecture, no_match, reason_of
-from aezoo.registry.catalogue import BLOCKING, plugin_points, source_of
+from aezoo.registry.catalogue import BLOCKING, plugin_points, sources
 from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Origin, Plugin, load, owner
 from aezoo.run.records import PluginSource
@@ -300,13 +300,14 @@ def _discover(block: Sequence[str], hooks: Sequence[str] = ()) -> Registry:
             + did_you_mean(name, names)
         )
     notices = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
+    spelled = sources() if hooks else {}
     plugins: list[Plugin] = []
     broken: list[LeftOut] = []
     blocked: list[LeftOut] = []
     for point in ordered:
         distribution, version = owner(point)
         facts = {"name": point.name, "distribution": distribution, "version": version, "place": point.value}
-        if hooks and not any(hook in source_of(point) for hook in hooks):
+        if hooks and not any(hook in spelled[point.value] for hook in hooks):
             continue
         blocker = next((by for by, listed in blocked_by.items() if {point.name, distribution} & listed), None)
         if blocker is not None:

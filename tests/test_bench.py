@@ -115,7 +115,7 @@ def test_every_speed_is_held_against_the_reference_of_its_own_rounds(tiny, tmp_p
 
 
 def test_without_the_reference_the_table_has_no_relative_speeds_and_says_so(tiny, tmp_path):
-    recipe = RECIPE.change(seeds=1)
+    recipe = RECIPE.change(seeds=1, timing_rounds=1)
     run, log = bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=recipe, timing=True, block=["mlp"])
     assert "no plugin contributes the reference for speeds: the table has no relative ones" in log.warnings
     found = row(run, "linear[latent_dim=2]")
@@ -197,10 +197,9 @@ def test_losses_are_bit_equal_whatever_jobs_is(tiny, tmp_path):
 
 
 def test_another_number_of_threads_is_another_trial_and_is_recorded(tiny, tmp_path):
-    bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=RECIPE.change(seeds=1))
-    two, log = bench(
-        ["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=RECIPE.change(seeds=1), threads=2, jobs=1
-    )
+    recipe = RECIPE.change(seeds=1, timing_rounds=1)
+    bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=recipe)
+    two, log = bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True, recipe=recipe, threads=2, jobs=1)
     assert len(log.order) == 3
     assert {(record.threads, record.environment.threads) for record in two.records()} == {(1, 1), (2, 2)}
     assert row(two, "linear[latent_dim=2]")["seeds"] == 1
@@ -209,7 +208,8 @@ def test_another_number_of_threads_is_another_trial_and_is_recorded(tiny, tmp_pa
 
 
 def test_a_preview_tells_what_would_run_and_writes_nothing(tiny, tmp_path):
-    asked = {"recipe": RECIPE, "out": tmp_path / "run", "device": "cpu"}
+    recipe = RECIPE.change(timing_rounds=1)
+    asked = {"recipe": recipe, "out": tmp_path / "run", "device": "cpu"}
     found = preview(["linear[latent_dim=2]", "mlp[latent_dim=2]"], **asked)
     assert not (tmp_path / "run").exists()
     table = found.table().set_index("variant")
@@ -220,7 +220,7 @@ def test_a_preview_tells_what_would_run_and_writes_nothing(tiny, tmp_path):
     assert found.trials == 8
     assert found.seconds > table["seconds"].max() > 0
     assert table.loc["mlp[latent_dim=2]", "peak_memory_mb"] > 0
-    bench(["linear[latent_dim=2]"], tmp_path / "run", timing=True)
+    bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=recipe, timing=True)
     rest = preview(["linear[latent_dim=2]", "mlp[latent_dim=2]"], **asked).table().set_index("variant")
     assert rest["trials"].to_dict() == {
         "linear[latent_dim=2]": 0,
@@ -244,7 +244,7 @@ def test_another_plugin_is_not_even_imported_where_a_trial_runs(tiny, distribute
         """,
         name="nosy",
     )
-    bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1), timing=True)
+    bench(["linear[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1, timing_rounds=1), timing=True)
     assert seen.read_text().split() == [str(os.getpid())]
 
 

@@ -133,7 +133,7 @@ def test_against(program, stand_in, tmp_path, capsys):
 def test_calibrate_leaves_the_seeds_of_tables_out_and_the_table_leans_on_what_it_found(program, tmp_path):
     run = aezoo.bench(
         ["linear[latent_dim=2]", "linear[]", "linear[latent_dim=8]"],
-        recipe=RECIPE.change(seeds=9), out=tmp_path / "run", device="cpu", timing=False,
+        recipe=RECIPE.change(seeds=9), out=tmp_path / "run", device="cpu", timing=False, executor="inline",
     )  # fmt: skip
     before = run.table().set_index("variant").loc["linear"]
     program("calibrate.py", run.path, run.path / "prior.toml", "--from-seed", 1, "--losses", tmp_path / "losses.json")
@@ -148,7 +148,10 @@ def test_calibrate_leaves_the_seeds_of_tables_out_and_the_table_leans_on_what_it
     assert after["test_mse_low"] != before["test_mse_low"]
     with pytest.raises(aezoo.AezooError, match="a calibration needs 8"):
         program("calibrate.py", run.path, tmp_path / "other.toml", "--from-seed", 3)
-    other = aezoo.bench(["linear[]"], recipe=RECIPE.change(steps=3), out=tmp_path / "other", device="cpu", timing=False)
+    other = aezoo.bench(
+        ["linear[]"], recipe=RECIPE.change(steps=3), out=tmp_path / "other", device="cpu", timing=False,
+        executor="inline",
+    )  # fmt: skip
     shutil.copyfile(run.path / "prior.toml", other.path / "prior.toml")
     with pytest.raises(aezoo.AezooError, match="make it anew with benchmarks/calibrate.py"):
         other.table()
@@ -308,12 +311,34 @@ def test_sizes(program, tmp_path):
 
 
 def test_many(program, tmp_path, capsys):
-    """The same call finds nothing to do in the run that is made, or its process would fail."""
+    """The same call finds nothing to do in the run that is made, or its process would fail; one says it for both."""
     found = tmp_path / "found.json"
     small = ["--variants", 4, "--seeds", 2, "--rounds", 1, "--run", tmp_path / "run"]
-    program("many.py", *small, "--commands", "bench", "--json", found)
+
+    def settings_of(module):
+        real = module.settings_of
+
+        def shorter(*given):
+            settings = real(*given)
+            return {**settings, "recipe": {**settings["recipe"], "steps": 2}}
+
+        return shorter
+
+    def measure(module):
+        real, measured = module.measure, []
+
+        def once(command):
+            measured.append(measured[0] if measured else real(command))
+            return measured[-1]
+
+        return once
+
+    program(
+        "many.py", *small, "--commands", "bench", "--json", found, settings_of=settings_of, measure=measure
+    )  # fmt: skip
     figures = json.loads(found.read_text())["commands"]
     assert len(figures["bench"]["again"]) == 1
+    assert figures["bench"]["first"]["seconds"] > 0
     table = aezoo.Run(path=tmp_path / "run").table()
     assert (len(table), set(table["seeds"])) == (9, {2})
     assert "4 variants, 2 seeds; the index takes" in capsys.readouterr().out

@@ -221,7 +221,7 @@ def test_metrics_are_computed_of_a_finished_run_and_nothing_is_trained(run, phot
     before = {record.trial_id: record.finished_at for record in run.records()}
     again = aezoo.bench(
         [VARIANT], recipe=aezoo.Recipe(name="t", steps=30, batch_size=16, seeds=2, metrics=["psnr"]), dataset=photos,
-        timing=False, device="cpu", out=run.path, observer=aezoo.Observer(), report=False,
+        timing=False, device="cpu", out=run.path, observer=aezoo.Observer(), report=False, executor="inline",
     )  # fmt: skip
     assert {record.trial_id: record.finished_at for record in again.records()} == before
     assert again.table().set_index("variant").loc[VARIANT, "psnr"] > 0

@@ -525,11 +525,12 @@ def test_the_zoo_meets_the_contract(name, shape, monkeypatch):
 
 
 DICTIONARIES = ("batch_topk", "gated", "jumprelu", "matryoshka", "sparse_kl", "sparse_l1", "topk", "winner_take_all")
-"""The longer the more entries they have: a few will do here."""
+FEW = dict.fromkeys(DICTIONARIES, "width=32") | {"kernel_pca": "landmarks=100", "kan": "width=16"}
+"""The longer the more entries, landmarks or units they have: a few will do here."""
 WITH_LATENT = [name for name in ARCHITECTURES if name not in FILES]
 
 
-@pytest.mark.parametrize("text", [f"{name}[width=32]" if name in DICTIONARIES else f"{name}[]" for name in WITH_LATENT])
+@pytest.mark.parametrize("text", [f"{name}[{FEW.get(name, '')}]" for name in WITH_LATENT])
 def test_the_zoo_takes_images_of_64_pixels_with_latents_as_large_as_at_28(text):
     """So that there is something to be ranked against. The other sizes are in the test above."""
     (variant,) = discover().select([text])

@@ -1,13 +1,14 @@
 """Images cut into what fits: padding and cropping, patches, and a transformer over them."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aezoo import AezooError, ImageShape
-from aezoo_plugins.blocks import check_at_least_one
+from aezoo import AezooError, Autoencoder, ImageShape
+from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
 
 
 class Pad(nn.Module):
@@ -108,3 +109,37 @@ class Transformer(nn.Module):
         for layer in layers:
             tokens = layer(tokens, src_key_padding_mask=hidden)
         return norm(tokens)
+
+
+def patch_autoencoder(
+    image_shape: ImageShape, latent_dim: int, patch: int | None, width: int, body: Callable[[int], nn.Module]
+) -> Autoencoder:
+    """Return patches that pass a body on either side of a dense bottleneck, and a sigmoid at the output.
+
+    Args:
+        image_shape: (channels, height, width).
+        latent_dim: Numbers in a latent.
+        patch: The side of a patch, or what `patch_of` takes.
+        width: Numbers of a token.
+        body: Builds, for so many tokens, what maps them, (B, count, width), to the same shape; it is built twice.
+    """
+    check_latent_dim(latent_dim)
+    patch = patch_of(image_shape, patch)
+    cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
+    return Autoencoder(
+        nn.Sequential(
+            cut,
+            nn.Linear(cut.size, width),
+            body(cut.count),
+            nn.Flatten(),
+            nn.Linear(cut.count * width, latent_dim),
+        ),
+        nn.Sequential(
+            nn.Linear(latent_dim, cut.count * width),
+            nn.Unflatten(1, (cut.count, width)),
+            body(cut.count),
+            nn.Linear(width, cut.size),
+            nn.Sigmoid(),
+            join,
+        ),
+    )

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 import aezoo
-from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
-from aezoo_plugins.patches import FromPatches, ToPatches, patch_of
+from aezoo_plugins.blocks import check_at_least_one
+from aezoo_plugins.patches import patch_autoencoder
 
 
 class Mixer(nn.Module):
@@ -32,29 +32,12 @@ def build(
     By default about 4x4 patches make an image, each of at least 7x7 pixels. An image whose sides `patch` does not
     divide is padded with zeros, and its reconstruction cropped.
     """
-    check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth)
-    patch = patch_of(image_shape, patch)
-    cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
-    return aezoo.Autoencoder(
-        nn.Sequential(
-            cut,
-            nn.Linear(cut.size, width),
-            *(Mixer(cut.count, width) for _ in range(depth)),
-            nn.LayerNorm(width),
-            nn.Flatten(),
-            nn.Linear(cut.count * width, latent_dim),
-        ),
-        nn.Sequential(
-            nn.Linear(latent_dim, cut.count * width),
-            nn.Unflatten(1, (cut.count, width)),
-            *(Mixer(cut.count, width) for _ in range(depth)),
-            nn.LayerNorm(width),
-            nn.Linear(width, cut.size),
-            nn.Sigmoid(),
-            join,
-        ),
-    )
+
+    def body(patches: int) -> nn.Sequential:
+        return nn.Sequential(*(Mixer(patches, width) for _ in range(depth)), nn.LayerNorm(width))
+
+    return patch_autoencoder(image_shape, latent_dim, patch, width, body)
 
 
 @aezoo.hookimpl

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from torch import nn
-
 import aezoo
-from aezoo_plugins.blocks import check_at_least_one, check_latent_dim
-from aezoo_plugins.patches import FromPatches, ToPatches, Transformer, patch_of
+from aezoo_plugins.blocks import check_at_least_one
+from aezoo_plugins.patches import Transformer, patch_autoencoder
 
 
 def build(
@@ -24,26 +22,9 @@ def build(
     at least 7x7 pixels. An image whose sides `patch` does not divide is padded with zeros, and its reconstruction
     cropped.
     """
-    check_latent_dim(latent_dim)
     check_at_least_one(width=width, depth=depth, heads=heads)
-    patch = patch_of(image_shape, patch)
-    cut, join = ToPatches(image_shape, patch), FromPatches(image_shape, patch)
-    return aezoo.Autoencoder(
-        nn.Sequential(
-            cut,
-            nn.Linear(cut.size, width),
-            Transformer(cut.count, width, depth, heads),
-            nn.Flatten(),
-            nn.Linear(cut.count * width, latent_dim),
-        ),
-        nn.Sequential(
-            nn.Linear(latent_dim, cut.count * width),
-            nn.Unflatten(1, (cut.count, width)),
-            Transformer(cut.count, width, depth, heads),
-            nn.Linear(width, cut.size),
-            nn.Sigmoid(),
-            join,
-        ),
+    return patch_autoencoder(
+        image_shape, latent_dim, patch, width, lambda count: Transformer(count, width, depth, heads)
     )
 
 

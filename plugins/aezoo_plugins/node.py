@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import pickle
 import shutil
 import signal
 import tempfile
@@ -32,6 +31,8 @@ PRINTED_BYTES = 2**20
 INHERITED = ("OMP_NUM_THREADS",)
 """Ray sets these on its workers; a trial has them as the bench has, or not at all: sums in another order are others."""
 STALE_SECONDS = 3600.0
+Packed = list[ray.ObjectRef]
+"""A task in Ray's store."""
 Message = tuple[str, Any]
 """A kind, `alive`, `progress`, `ended`, `unfit` or `wanted`, and what belongs to it."""
 
@@ -100,18 +101,22 @@ class Carried:
             ) from error
 
 
-def pack(task: aezoo.Task) -> bytes:
-    """Return a task as bytes: whether it can be read there, the worker finds out, and says."""
-    return pickle.dumps(task)
+def pack(task: aezoo.Task) -> Packed:
+    """Put a task into Ray's store: in a list Ray leaves it to the worker to read, which says if it cannot."""
+    return [ray.put(task)]
 
 
 def work(
-    packed: bytes, files: Mapping[Path, Carried], token: str, variables: Mapping[str, str | None], exclusive: bool
+    packed: Packed,
+    files: Mapping[Path, Carried],
+    token: str,
+    variables: Mapping[str, str | None],
+    exclusive: bool,
 ) -> Iterator[Message]:
     """Do a task here, in a process of its own, and yield what is to be known of it.
 
     Args:
-        packed: The task.
+        packed: The task, as `pack` has it.
         files: What it reads.
         token: Of the call.
         variables: `INHERITED` of the bench.
@@ -159,10 +164,14 @@ def work(
 
 
 def _start(
-    packed: bytes, files: Mapping[Path, Carried], token: str, output: Path, environment: Mapping[str, str]
+    packed: Packed,
+    files: Mapping[Path, Carried],
+    token: str,
+    output: Path,
+    environment: Mapping[str, str],
 ) -> aezoo.TaskProcess:
     """Start a task's process; the first one of a worker takes as long as torch takes to be imported."""
-    task: aezoo.Task = pickle.loads(packed)
+    task: aezoo.Task = ray.get(packed[0])
     task = task.moved({path: _place(path, carried, token) for path, carried in files.items()})
     return aezoo.TaskProcess(replace(task, output=output, environment={**task.environment, **environment}))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo_plugins.blocks import check_at_least_one
-from aezoo_plugins.patches import patch_autoencoder
+from aezoo_plugins.patches import ToPatches, patch_autoencoder, patch_of
 
 EXPAND = 2
 """Channels inside a block, of its width (section 3.4)."""
@@ -148,6 +148,10 @@ def build(
     half the width .0228.
     """
     check_at_least_one(width=width, depth=depth, state=state)
+    patch = patch_of(image_shape, patch)
+    if ToPatches(image_shape, patch).count < 2:
+        size = "x".join(map(str, image_shape[1:]))
+        raise aezoo.AezooError(f"patch must be such that images of {size} have two or more, but is {patch}")
     return patch_autoencoder(image_shape, latent_dim, patch, width, lambda _: Mamba(width, depth, state))
 
 

@@ -456,6 +456,40 @@ class FromDictionary(Tuple):
         return {"recon_x": self.inner(batch["data"])}
 
 
+class FromPixelValues(Tuple):
+    def forward(self, batch):
+        return (self.inner(batch.get("pixel_values")),)
+
+
+class ChannelsLast(Tuple):
+    def forward(self, x):
+        return self.inner(x).permute(0, 2, 3, 1)
+
+
+class FlatOutput(nn.Module):
+    """A convolution takes images, and they come out flat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(24, 4))
+        self.decoder = nn.Linear(4, 30)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class NoChannel(FlatOutput):
+    def forward(self, x):
+        return self.decoder(self.encoder(x)).view(-1, 6, 5)
+
+
+class OddSides(nn.Sequential):
+    """7 to 3 to 7; of 6 there come 5."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3, stride=2), nn.ConvTranspose2d(2, 1, 3, stride=2))
+
+
 class InColour(Tuple):
     def __init__(self) -> None:
         super().__init__()
@@ -547,6 +581,22 @@ class Conditional(Tuple):
             "aezoo.Adapted(FromDictionary(...), call=lambda module, x: module({'data': x}), reconstruct='recon_x')",
         ),
         (
+            FromPixelValues,
+            "aezoo.Adapted(FromPixelValues(...), call=lambda module, x: module({'pixel_values': x}), reconstruct=0)",
+        ),
+        (ChannelsLast, "aezoo.Adapted(ChannelsLast(...), reconstruct=lambda out: out.movedim(-1, 1))"),
+        (
+            FlatOutput,
+            "aezoo.Adapted(FlatOutput(...), reconstruct=lambda out: out.reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
+        (
+            NoChannel,
+            "aezoo.Adapted(NoChannel(...), reconstruct=lambda out: out.reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
+        (OddSides, "aezoo.Adapted(OddSides(...), image=aezoo.ImageForm(shape=image_shape, at_least=7))"),
+        (
             InColour,
             "aezoo.Adapted(InColour(...), reconstruct=0, image=aezoo.ImageForm(shape=image_shape, channels=3))",
         ),
@@ -585,6 +635,31 @@ def test_the_line_that_a_message_names_works_when_it_is_pasted(network, line):
     # Where a function builds it, the line is one of that function's.
     with pytest.raises(ContractError, match=re.escape("; return aezoo.Adapted(module, ")):
         tried(lambda image_shape: network())
+
+
+class OfTheBatch(nn.Sequential):
+    """In evaluation too it normalises by the batch at hand, and so takes no single image."""
+
+    def __init__(self) -> None:
+        encoder, decoder = halves()
+        super().__init__(encoder, nn.BatchNorm1d(4, track_running_stats=False), decoder)
+
+
+class Shrinks(nn.Conv2d):
+    def __init__(self) -> None:
+        super().__init__(1, 1, 2)
+
+
+def test_what_no_adapter_mends_is_told_by_its_cause():
+    with pytest.raises(ContractError) as told:
+        tried(OfTheBatch)
+    assert "it takes a batch of 8 as it is, and none of 1: in evaluation it must use no statistics" in str(told.value)
+    assert "Adapted" not in str(told.value)
+    with pytest.raises(ContractError) as told:
+        tried(Shrinks)
+    assert (
+        "got (8, 1, 5, 4); its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again"
+    ) in str(told.value)
 
 
 def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():

@@ -27,7 +27,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import adaptation
+from aezoo.check.hints import LENT_CALL, adaptation, in_build
 from aezoo.contract.adapted import parts_of
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
@@ -65,14 +65,14 @@ def check_output(case: Case) -> None:
     module = case.module()
     for size in (len(case.x_BCHW), 2, 1):
         x_BCHW = case.x_BCHW[:size]
+        whole = size == len(case.x_BCHW)
         try:
             output = evaluated(module)(x_BCHW)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise ContractError(
-                f"{reason_of(error)}{_hint(error, adaptation(module, case))}{look_at(module, 'forward')}"
-            ) from error
+            hint = _hint(error, module, case) if whole else _hint_of_size(case, size)
+            raise ContractError(f"{reason_of(error)}{hint}{look_at(module, 'forward')}") from error
         where = look_at(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
             hint = adaptation(module, case)
@@ -85,7 +85,7 @@ def check_output(case: Case) -> None:
                 f"{_what(output, in_full=not hint)}{advice}{where}"
             )
         if output.shape != x_BCHW.shape:
-            hint = adaptation(module, case)
+            hint = (adaptation(module, case) or _hint_of_sides(output, x_BCHW)) if whole else _hint_of_size(case, size)
             raise ContractError(
                 f"expected reconstructions of shape {tuple(x_BCHW.shape)}, got {tuple(output.shape)}{hint}{where}"
             )
@@ -97,12 +97,15 @@ def check_output(case: Case) -> None:
             raise ContractError(f"the untrained network's reconstruction has NaN or infinite pixels{where}")
 
 
-def _hint(error: BaseException, line: str) -> str:
+def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
     """Return what to do about an error of a network, by its cause; the line that adapts it, where one does."""
+    line = adaptation(module, case)
     if "does not require grad" in str(error):
+        lent = in_build(case, "aezoo.Adapted(", f", {LENT_CALL})")
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
-            f"block of torch.enable_grad(){line and ', or score it by its halves: '}{line.removeprefix('; ')}"
+            f"block of torch.enable_grad(), or where it is not yours {lent}"
+            f"{line and ', or score it by its halves: '}{line.removeprefix('; ')}"
         )
     if line:
         return line
@@ -113,6 +116,24 @@ def _hint(error: BaseException, line: str) -> str:
     if isinstance(error, ContractError):
         return ""
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
+
+
+def _hint_of_size(case: Case, size: int) -> str:
+    """Return what may be wrong with a network that took a whole batch."""
+    return (
+        f"; it takes a batch of {len(case.x_BCHW)} as it is, and none of {size}: in evaluation it must use no "
+        "statistics of the batch, and squeeze no dimension of it away"
+    )
+
+
+def _hint_of_sides(output: Tensor, x_BCHW: Tensor) -> str:
+    """Return what may be wrong where images come out of other sides than they went in with."""
+    if output.shape[:2] != x_BCHW.shape[:2] or output.ndim != x_BCHW.ndim:
+        return ""
+    return (
+        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, by "
+        "aezoo.Adapted(module, image=aezoo.ImageForm(shape=image_shape, multiple=...)), or with at_least"
+    )
 
 
 def _what(value: Any, *, in_full: bool) -> str:
@@ -132,7 +153,7 @@ def _what(value: Any, *, in_full: bool) -> str:
 
 @check("a pass as in training gives reconstructions too")
 def check_training(case: Case) -> None:
-    """A pass as in training gives reconstructions of the images' shape."""
+    """A pass as in training gives reconstructions of the images' shape, and forward does not fail then."""
     module = case.module()
     where = look_at(module, "training_forward", "forward")
     try:
@@ -148,6 +169,17 @@ def check_training(case: Case) -> None:
         raise ContractError(
             f"in training, expected reconstructions of shape {tuple(case.x_BCHW.shape)}, got {got}{where}"
         )
+    if callable(getattr(module, "training_forward", None)):
+        try:
+            module(case.x_BCHW)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ConcernError(
+                f"expected forward to work in training mode too, got {reason_of(error)}: training calls "
+                "training_forward, and the score evaluates, but whoever builds the network and calls it meets this"
+                + look_at(module, "forward", "encode", "decode")
+            ) from error
 
 
 @check("leaves its input untouched")

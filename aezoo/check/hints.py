@@ -15,6 +15,8 @@ MULTIPLE = 32
 """What sides are padded to a multiple of, as most networks that ask for such have it."""
 SIDES = (64, 128, 224, 256)
 """What sides are padded to, one after the other, for a network that takes images of one size."""
+LENT_CALL = "call=torch.enable_grad()(lambda module, x: module(x))"
+"""How a network that differentiates in its forward pass is called where that is not ours to change."""
 AGREEMENT = 0.1
 """How far, over what distinguishes images, a decoder on its encoder's latent may be from the network and still be it: a
 network may round its latent, say."""
@@ -25,7 +27,8 @@ def adaptation(module: nn.Module, case: Case) -> str:
     """Return the line that makes a network meet the contract's form, behind a semicolon; nothing where none is known.
 
     Tried are a wrapper for flat images, more channels, padded sides, a dictionary in the place of a tensor, where in
-    the output there is an image, and whether there is an encoder whose latent a decoder makes it of.
+    the output there is an image, how it is laid out there, and whether there is an encoder whose latent a decoder makes
+    it of.
     """
     module = module.module if isinstance(module, Adapted) else module
     channels, height, width = case.images_NCHW.shape[1:]
@@ -34,31 +37,30 @@ def adaptation(module: nn.Module, case: Case) -> str:
         # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
         is_trained = not callable(getattr(module, "fit", None))
         if is_trained and evaluated(Flat(module, shape))(case.x_BCHW).shape == case.x_BCHW.shape:
-            return f"; it works on flat images: {_in_build(case, 'aezoo.Flat(', ', image_shape)')}"
+            return f"; it works on flat images: {in_build(case, 'aezoo.Flat(', ', image_shape)')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
     for form, arguments in _forms(shape):
         taken = form.taking(case.x_BCHW)
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
-        for call, call_argument in _CALLS:
-            output = _tried(partial(call, module), taken)
-            place = _place(output, taken)
-            if place is not None:
-                seen = output if place == "" else _part(output, place)
-                again = _tried(partial(call, module), taken, seeded=False)
-                draws = again is None or not torch.equal(seen, again if place == "" else _part(again, place))
-                halves = _halves(module, taken, seen, compares=not draws)
-                reconstruct = "" if place == "" else f"reconstruct={place!r}"
+        for call, call_argument in _calls(module, taken):
+            output = _tried(call, taken)
+            read = _image_in(output, taken, shape)
+            if read is not None:
+                seen, reconstruct = read
+                again = _image_in(_tried(call, taken, seeded=False), taken, shape)
+                draws = again is None or not torch.equal(seen, again[0])
+                halves = _halves(module, taken, seen, shape, compares=not draws)
                 given = ", ".join(part for part in (call_argument, reconstruct, halves, image) if part)
-                return f"; {_in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
-        halves = _halves(module, taken, None)
+                return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
+        halves = _halves(module, taken, None, shape)
         if halves:
             given = ", ".join(part for part in (halves, image) if part)
-            return f"; {_in_build(case, 'aezoo.Adapted(', f', {given})')}"
+            return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}"
     return ""
 
 
-def _in_build(case: Case, before: str, after: str) -> str:
+def in_build(case: Case, before: str, after: str) -> str:
     """Return the line as it stands in a build function; with that where a class was given in its place."""
     factory = getattr(case.variant.architecture.build, "factory", None)
     if isinstance(factory, type):
@@ -69,7 +71,9 @@ def _in_build(case: Case, before: str, after: str) -> str:
 def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
     """Yield forms of images to try, each with its arguments, the plainest first."""
     widths: list[int | None] = [None, *([GREY] if shape[0] == 1 else [])]
-    sizes = [{}, {"multiple": MULTIPLE}, *({"at_least": side} for side in SIDES if side >= max(shape[1:]))]
+    # A pixel more, for odd sides where a stride leaves none over.
+    sides = (max(shape[1:]) + 1, *(side for side in SIDES if side >= max(shape[1:])))
+    sizes = [{}, {"multiple": MULTIPLE}, *({"at_least": side} for side in sides)]
     for size in sizes:
         for count in widths:
             given: dict[str, Any] = ({"channels": count} if count else {}) | size
@@ -77,10 +81,28 @@ def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
     yield ImageForm(shape=shape, flat=True), "flat=True"
 
 
-_CALLS: tuple[tuple[Callable[[nn.Module, Tensor], Any], str], ...] = (
-    (lambda module, x: module(x), ""),
-    (lambda module, x: module({"data": x}), "call=lambda module, x: module({'data': x})"),
-)
+class _Asked(dict[str, Tensor]):
+    """A dictionary that has a batch by whatever name it is asked for."""
+
+    def __init__(self, batch: Tensor) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __missing__(self, name: str) -> Tensor:
+        return self.setdefault(name, self._batch)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - it has whatever it is asked for
+        return self[name]
+
+
+def _calls(module: nn.Module, taken: Tensor) -> Iterator[tuple[Callable[[Tensor], Any], str]]:
+    """Yield ways to call a network on a batch, each with its argument: as it is, or in a dictionary."""
+    yield module, ""
+    asked = _Asked(taken)
+    _tried(lambda _: module(asked), taken)
+    if len(asked) == 1:
+        (name,) = asked
+        yield lambda x: module({name: x}), f"call=lambda module, x: module({{{name!r}: x}})"
 
 
 def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True, graded: bool = False) -> Any:
@@ -91,13 +113,33 @@ def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True,
         return None
 
 
-def _place(output: Any, taken: Tensor) -> str | int | None:
-    """Return where in its output a reconstruction is, an empty text where it is one; None where nothing is."""
+def _image_in(output: Any, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, str] | None:
+    """Return the reconstruction in a network's output, and the argument that reads it, none where it is the output."""
     if isinstance(output, Tensor):
-        return "" if output.shape == taken.shape else None
+        image, text = _laid_out(output, taken, shape)
+        return None if image is None else (image, text and f"reconstruct=lambda out: out{text}")
     # What gives the images back beside their reconstructions has them at a place of their own.
     places = image_places(output, tuple(taken.shape))
-    return next((place for place in places if not torch.equal(_part(output, place), taken)), None)
+    place = next((place for place in places if not torch.equal(_part(output, place), taken)), None)
+    return None if place is None else (_part(output, place), f"reconstruct={place!r}")
+
+
+def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor | None, str]:
+    """Return a batch as images, and the text that makes it such: channels may stand last, or dimensions be missing."""
+    if image.shape == taken.shape:
+        return image, ""
+    if taken.ndim == 4:
+        count, *form = taken.shape
+        channels, height, width = form
+        if image.shape == (count, height, width, channels):
+            return image.movedim(-1, 1), ".movedim(-1, 1)"
+        if (
+            image.shape in ((count, channels * height * width), (count, height, width))
+            and image.numel() == taken.numel()
+        ):
+            sizes = "*image_shape" if tuple(form) == shape else ", ".join(map(str, form))
+            return image.reshape(taken.shape), f".reshape(-1, {sizes})"
+    return None, ""
 
 
 def _part(output: Any, place: str | int) -> Tensor:
@@ -106,7 +148,9 @@ def _part(output: Any, place: str | int) -> Tensor:
     return part
 
 
-def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None, *, compares: bool = True) -> str:
+def _halves(
+    module: nn.Module, taken: Tensor, seen: Tensor | None, shape: tuple[int, int, int], *, compares: bool = True
+) -> str:
     """Return the arguments of two halves that make a reconstruction of these images, or nothing.
 
     They must use every parameter, or come near the network's own reconstruction, where that is `seen`: methods that are
@@ -118,9 +162,12 @@ def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None, *, compares: 
         encoded = _tried(getattr(module, encoder), taken, graded=True)
         for latent, latent_text in _readings(encoded):
             decoded = _tried(getattr(module, decoder), latent, graded=True)
-            for image, image_text in _readings(decoded):
-                meant = not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen))
-                if image.shape == taken.shape and meant:
+            for part, part_text in _readings(decoded):
+                image, layout = _laid_out(part, taken, shape)
+                if image is None:
+                    continue
+                image_text = part_text + layout
+                if not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen)):
                     encode = f"lambda module, x: module.{encoder}(x){latent_text}" if latent_text else f"{encoder!r}"
                     decode = f"lambda module, z: module.{decoder}(z){image_text}" if image_text else f"{decoder!r}"
                     encode, decode = encode.replace("'", '"'), decode.replace("'", '"')

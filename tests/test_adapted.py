@@ -461,6 +461,11 @@ class FromPixelValues(Tuple):
         return (self.inner(batch.get("pixel_values")),)
 
 
+class ByKeyword(Tuple):
+    def forward(self, *, sample, timestep=0):
+        return {"sample": self.inner(sample) + timestep}
+
+
 class ChannelsLast(Tuple):
     def forward(self, x):
         return self.inner(x).permute(0, 2, 3, 1)
@@ -583,6 +588,10 @@ class Conditional(Tuple):
         (
             FromPixelValues,
             "aezoo.Adapted(FromPixelValues(...), call=lambda module, x: module({'pixel_values': x}), reconstruct=0)",
+        ),
+        (
+            ByKeyword,
+            "aezoo.Adapted(ByKeyword(...), call=lambda module, x: module(sample=x), reconstruct='sample')",
         ),
         (ChannelsLast, "aezoo.Adapted(ChannelsLast(...), reconstruct=lambda out: out.movedim(-1, 1))"),
         (

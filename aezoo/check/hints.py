@@ -1,5 +1,6 @@
 """What a network that somebody else wrote takes and returns, found by trying, and the line that adapts it."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -96,13 +97,28 @@ class _Asked(dict[str, Tensor]):
 
 
 def _calls(module: nn.Module, taken: Tensor) -> Iterator[tuple[Callable[[Tensor], Any], str]]:
-    """Yield ways to call a network on a batch, each with its argument: as it is, or in a dictionary."""
+    """Yield ways to call a network on a batch, each with its argument: as it is, by keyword, or in a dictionary."""
     yield module, ""
+    keyword = _only_keyword(module)
+    if keyword is not None:
+        yield lambda x: module(**{keyword: x}), f"call=lambda module, x: module({keyword}=x)"
     asked = _Asked(taken)
     _tried(lambda _: module(asked), taken)
     if len(asked) == 1:
         (name,) = asked
         yield lambda x: module({name: x}), f"call=lambda module, x: module({{{name!r}: x}})"
+
+
+def _only_keyword(module: nn.Module) -> str | None:
+    """Return the one argument that a network must be given by name, where it takes nothing by place; or None."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # a built-in whose signature nobody can read
+        return None
+    if any(each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD) for each in parameters):
+        return None
+    names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
+    return names[0] if len(names) == 1 else None
 
 
 def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True, graded: bool = False) -> Any:

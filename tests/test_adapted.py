@@ -504,6 +504,13 @@ class InColour(Tuple):
         return (self.inner(x),)
 
 
+class GreyOfColour(InColour):
+    """Takes colours, and gives one map, as networks of segmentation do."""
+
+    def forward(self, x):
+        return self.inner(x)[:, :1]
+
+
 class Strided(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(1, 2, 4, stride=4), nn.ConvTranspose2d(2, 1, 4, stride=4))
@@ -609,6 +616,11 @@ class Conditional(Tuple):
             InColour,
             "aezoo.Adapted(InColour(...), reconstruct=0, image=aezoo.ImageForm(shape=image_shape, channels=3))",
         ),
+        (
+            GreyOfColour,
+            "aezoo.Adapted(GreyOfColour(...), reconstruct=lambda out: out.expand(-1, 3, -1, -1), "
+            "image=aezoo.ImageForm(shape=image_shape, channels=3))",
+        ),
         (Strided, "aezoo.Adapted(Strided(...), image=aezoo.ImageForm(shape=image_shape, multiple=32))"),
         (OneSize, "aezoo.Adapted(OneSize(...), image=aezoo.ImageForm(shape=image_shape, at_least=64))"),
         (
@@ -690,6 +702,39 @@ def test_where_nothing_like_an_image_comes_back_the_parts_are_told_by_their_shap
         "but returned a SimpleNamespace of 3: loss (), logits (8, 30), names list; say where it is: "
         "aezoo.Adapted(module, reconstruct=lambda output: ...)"
     ) in str(told.value)
+
+
+def test_a_form_in_which_a_network_runs_is_told_with_what_it_returns_then():
+    class PatchesOfColours(InColour):
+        def forward(self, x):
+            return self.inner(x).flatten(2), x.mean()
+
+    with pytest.raises(ContractError) as told:
+        tried(PatchesOfColours)
+    assert (
+        "to have 3 channels, but got 1 channels instead; def build(image_shape): return "
+        "aezoo.Adapted(PatchesOfColours(...), reconstruct=lambda out: ..., image=aezoo.ImageForm(shape=image_shape, "
+        "channels=3)), where it returns a tuple of 2: 0 (2, 3, 30), 1 (); look at "
+    ) in str(told.value)
+
+
+def test_a_hint_is_given_up_where_it_takes_long(monkeypatch):
+    class Wide(nn.Module):
+        """What takes the square of its pixels to look at."""
+
+        def forward(self, x):
+            sides.append(x.shape[2])
+            raise ValueError("no")
+
+    sides: list[int] = []
+    with pytest.raises(ContractError, match="ValueError: no"):
+        tried(Wide)
+    assert max(sides) == 256
+    sides.clear()
+    monkeypatch.setattr("aezoo.check.hints.PATIENCE", -1.0)
+    with pytest.raises(ContractError, match="ValueError: no"):
+        tried(Wide)
+    assert max(sides) == 6
 
 
 def test_a_number_that_comes_as_a_batch_of_one_is_named_for_a_penalty():

@@ -27,8 +27,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import LENT_CALL, adaptation, in_build
-from aezoo.contract.adapted import parts_of
+from aezoo.check.hints import LENT_CALL, adaptation, in_build, what_came
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
     Flat,
@@ -46,8 +45,6 @@ from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
 from aezoo.train.build import Stream, seed_stream
 
-LISTED = 8
-"""Parts of what came in the place of an image that are named; how many more there are is said."""
 _WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 
 
@@ -82,7 +79,7 @@ def check_output(case: Case) -> None:
             )
             raise ContractError(
                 f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned "
-                f"{_what(output, in_full=not hint)}{advice}{where}"
+                f"{what_came(output, in_full=not hint)}{advice}{where}"
             )
         if output.shape != x_BCHW.shape:
             hint = (adaptation(module, case) or _hint_of_sides(output, x_BCHW)) if whole else _hint_of_size(case, size)
@@ -134,21 +131,6 @@ def _hint_of_sides(output: Tensor, x_BCHW: Tensor) -> str:
         "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, by "
         "aezoo.Adapted(module, image=aezoo.ImageForm(shape=image_shape, multiple=...)), or with at_least"
     )
-
-
-def _what(value: Any, *, in_full: bool) -> str:
-    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
-    sized = isinstance(value, list | tuple | dict)
-    parts = parts_of(value)
-    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
-    if not in_full or not parts:
-        return what
-    listed = [
-        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
-        for name, part in list(parts.items())[:LISTED]
-    ]
-    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
-    return f"{what}: {', '.join(listed)}{more}"
 
 
 @check("a pass as in training gives reconstructions too")
@@ -418,7 +400,7 @@ def check_codes(case: Case) -> str:
         if parts is not None and Parts.of(latent) is None:
             raise ContractError(
                 "the latent is of several parts, and from_codes must return them as encode does, but returned "
-                f"{_what(latent, in_full=True)}" + look_at(module, "from_codes")
+                f"{what_came(latent, in_full=True)}" + look_at(module, "from_codes")
             )
         decoded = decode(latent if parts is None else parts.pack(latent))
         reconstruction = decode(encode(case.x_BCHW))

@@ -1,6 +1,7 @@
 """What a network that somebody else wrote takes and returns, found by trying, and the line that adapts it."""
 
 import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,12 @@ SIDES = (64, 128, 224, 256)
 """What sides are padded to, one after the other, for a network that takes images of one size."""
 LENT_CALL = "call=torch.enable_grad()(lambda module, x: module(x))"
 """How a network that differentiates in its forward pass is called where that is not ours to change."""
+IMAGES = 2
+"""On so many it is tried: one would not tell whether images come out apart."""
+PATIENCE = 5.0
+"""Seconds after which no further form is tried: with attention over pixels a large one takes minutes, and gigabytes."""
+LISTED = 8
+"""Parts of what came in the place of an image that are named; how many more there are is said."""
 AGREEMENT = 0.1
 """How far, over what distinguishes images, a decoder on its encoder's latent may be from the network and still be it: a
 network may round its latent, say."""
@@ -27,6 +34,8 @@ _HALVES = (("encode", "decode"), ("encoder", "decoder"))
 def adaptation(module: nn.Module, case: Case) -> str:
     """Return the line that makes a network meet the contract's form, behind a semicolon; nothing where none is known.
 
+    Where it fails as it is called, and returns no image in another form, that form and what it returns are told.
+
     Tried are a wrapper for flat images, more channels, padded sides, a dictionary in the place of a tensor, where in
     the output there is an image, how it is laid out there, and whether there is an encoder whose latent a decoder makes
     it of.
@@ -34,18 +43,26 @@ def adaptation(module: nn.Module, case: Case) -> str:
     module = module.module if isinstance(module, Adapted) else module
     channels, height, width = case.images_NCHW.shape[1:]
     shape = (channels, height, width)
+    x_BCHW, started = case.x_BCHW[:IMAGES], time.perf_counter()
     try:
         # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
         is_trained = not callable(getattr(module, "fit", None))
-        if is_trained and evaluated(Flat(module, shape))(case.x_BCHW).shape == case.x_BCHW.shape:
+        if is_trained and evaluated(Flat(module, shape))(x_BCHW).shape == x_BCHW.shape:
             return f"; it works on flat images: {in_build(case, 'aezoo.Flat(', ', image_shape)')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
+    ran = ""
     for form, arguments in _forms(shape):
-        taken = form.taking(case.x_BCHW)
+        if time.perf_counter() - started > PATIENCE:
+            break
+        taken = form.taking(x_BCHW)
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
         for call, call_argument in _calls(module, taken):
             output = _tried(call, taken)
+            if output is not None and not ran:
+                ways = [part for part in (call_argument, image) if part]
+                line = in_build(case, "aezoo.Adapted(", f", {', '.join(['reconstruct=lambda out: ...', *ways])})")
+                ran = f"; {line}, where it returns {what_came(output, in_full=True)}" if ways else "as it is"
             read = _image_in(output, taken, shape)
             if read is not None:
                 seen, reconstruct = read
@@ -58,7 +75,24 @@ def adaptation(module: nn.Module, case: Case) -> str:
         if halves:
             given = ", ".join(part for part in (halves, image) if part)
             return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}"
-    return ""
+    return "" if ran == "as it is" else ran
+
+
+def what_came(value: Any, *, in_full: bool) -> str:
+    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    sized = isinstance(value, list | tuple | dict)
+    parts = parts_of(value)
+    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
+    if not in_full or not parts:
+        return what
+    listed = [
+        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+        for name, part in list(parts.items())[:LISTED]
+    ]
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"{what}: {', '.join(listed)}{more}"
 
 
 def in_build(case: Case, before: str, after: str) -> str:
@@ -141,7 +175,10 @@ def _image_in(output: Any, taken: Tensor, shape: tuple[int, int, int]) -> tuple[
 
 
 def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor | None, str]:
-    """Return a batch as images, and the text that makes it such: channels may stand last, or dimensions be missing."""
+    """Return a batch as images, and the text that makes it such.
+
+    Channels may stand last, dimensions be missing, and grey come out where it was repeated.
+    """
     if image.shape == taken.shape:
         return image, ""
     if taken.ndim == 4:
@@ -155,6 +192,8 @@ def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tupl
         ):
             sizes = "*image_shape" if tuple(form) == shape else ", ".join(map(str, form))
             return image.reshape(taken.shape), f".reshape(-1, {sizes})"
+        if shape[0] == 1 and image.shape == (count, 1, height, width):
+            return image.expand(taken.shape), f".expand(-1, {channels}, -1, -1)"
     return None, ""
 
 

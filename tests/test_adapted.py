@@ -488,6 +488,14 @@ class NoChannel(FlatOutput):
         return self.decoder(self.encoder(x)).view(-1, 6, 5)
 
 
+class FlatInParts(FlatOutput):
+    """In the way of torch's example of a VAE, but for its encoder."""
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return {"recon": self.decoder(z), "mu": z}
+
+
 class OddSides(nn.Sequential):
     """7 to 3 to 7; of 6 there come 5."""
 
@@ -611,6 +619,11 @@ class Conditional(Tuple):
             "aezoo.Adapted(NoChannel(...), reconstruct=lambda out: out.reshape(-1, *image_shape), "
             'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
         ),
+        (
+            FlatInParts,
+            "aezoo.Adapted(FlatInParts(...), reconstruct=lambda out: out['recon'].reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
         (OddSides, "aezoo.Adapted(OddSides(...), image=aezoo.ImageForm(shape=image_shape, at_least=7))"),
         (
             InColour,
@@ -716,6 +729,31 @@ def test_a_form_in_which_a_network_runs_is_told_with_what_it_returns_then():
         "aezoo.Adapted(PatchesOfColours(...), reconstruct=lambda out: ..., image=aezoo.ImageForm(shape=image_shape, "
         "channels=3)), where it returns a tuple of 2: 0 (2, 3, 30), 1 (); look at "
     ) in str(told.value)
+
+
+def test_a_form_that_fits_by_chance_is_not_told():
+    class Pieces(nn.Module):
+        """Of 32x32 pixels, to which sides are padded in vain, it makes two rows an image."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(512, 3)
+
+        def forward(self, x):
+            return self.layer(x.view(-1, 512)), 0
+
+    with pytest.raises(ContractError, match="take the sizes from image_shape"):
+        tried(Pieces)
+
+
+def test_what_is_no_matter_of_sizes_is_not_blamed_on_them():
+    class Steps(nn.Module):
+        def forward(self, x):
+            return x.latent + self.nothing
+
+    with pytest.raises(ContractError, match="it may want something else than a batch of images") as told:
+        tried(Steps)
+    assert "image_shape" not in str(told.value)
 
 
 def test_a_hint_is_given_up_where_it_takes_long(monkeypatch):

@@ -104,14 +104,18 @@ def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
             f"block of torch.enable_grad(), or where it is not yours {lent}"
             f"{line and ', or score it by its halves: '}{line.removeprefix('; ')}"
         )
-    if line:
+    if line or isinstance(error, ContractError):
         return line
-    if "dtype" in str(error) or "Double" in str(error) or "Half" in str(error):
-        return "; float32 is asked for: images are float32, and so must be all layers and constants"
-    if "missing" in str(error) and "argument" in str(error):
+    text = str(error)
+    if "dtype" in text or "Double" in text or "Half" in text:
+        return "; float32 is asked for: images are float32, and so must be all layers and constants: module.float()"
+    if "missing" in text and "argument" in text:
         return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
-    if isinstance(error, ContractError):
-        return ""
+    if isinstance(error, TypeError | AttributeError | LookupError):
+        return (
+            "; it may want something else than a batch of images, (B, C, H, W): return aezoo.Adapted(module, "
+            "call=lambda module, x: module(...))"
+        )
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
 

@@ -59,7 +59,7 @@ def adaptation(module: nn.Module, case: Case) -> str:
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
         for call, call_argument in _calls(module, taken):
             output = _tried(call, taken)
-            if output is not None and not ran:
+            if not ran and _keeps_batch(output, taken):
                 ways = [part for part in (call_argument, image) if part]
                 line = in_build(case, "aezoo.Adapted(", f", {', '.join(['reconstruct=lambda out: ...', *ways])})")
                 ran = f"; {line}, where it returns {what_came(output, in_full=True)}" if ways else "as it is"
@@ -171,7 +171,21 @@ def _image_in(output: Any, taken: Tensor, shape: tuple[int, int, int]) -> tuple[
     # What gives the images back beside their reconstructions has them at a place of their own.
     places = image_places(output, tuple(taken.shape))
     place = next((place for place in places if not torch.equal(_part(output, place), taken)), None)
-    return None if place is None else (_part(output, place), f"reconstruct={place!r}")
+    if place is not None:
+        return _part(output, place), f"reconstruct={place!r}"
+    for place, part in parts_of(output).items():
+        image, text = _laid_out(part, taken, shape) if isinstance(part, Tensor) else (None, "")
+        if image is not None and not torch.equal(image, taken):
+            read = f"[{place!r}]" if isinstance(place, int) or isinstance(output, Mapping) else f".{place}"
+            return image, f"reconstruct=lambda out: out{read}{text}"
+    return None
+
+
+def _keeps_batch(output: Any, taken: Tensor) -> bool:
+    """Say whether something came back, a row of it for each image: sizes may fit by chance, of images in pieces."""
+    tensors = [output] if isinstance(output, Tensor) else [*parts_of(output).values()]
+    counts = {len(part) for part in tensors if isinstance(part, Tensor) and part.ndim > 1}
+    return output is not None and counts <= {len(taken)}
 
 
 def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor | None, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aezoo.contract.recipe import Recipe, read_recipe
     from aezoo.contract.shared import chunks
     from aezoo.contract.split import pixel_hash
-    from aezoo.errors import AezooError, DamagedDataError
+    from aezoo.errors import AezooError, DamagedDataError, Interrupted
     from aezoo.harness.call import Run, bench
     from aezoo.harness.local import TaskProcess
     from aezoo.harness.model import Model, load
@@ -54,6 +54,7 @@ _HOME = {
     "ImageHead": "contract.encoded",
     "ImageShape": "contract.architecture",
     "Images": "contract.images",
+    "Interrupted": "errors",
     "Metric": "contract.metric",
     "Model": "harness.model",
     "Needs": "contract.executor",
@@ -111,6 +112,7 @@ __all__ = [
     "ImageHead",
     "ImageShape",
     "Images",
+    "Interrupted",
     "Metric",
     "Model",
     "Needs",

@@ -5,6 +5,7 @@ import errno
 import re
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 
 class AezooError(Exception):
@@ -59,6 +60,19 @@ def did_you_mean(text: str, accepted: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in accepted}
     matches = [by_lower[each] for each in difflib.get_close_matches(text.lower(), by_lower, n=3, cutoff=0.55)]
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A bench that Ctrl-C stopped.
+
+    Args:
+        text: What to do now.
+        run: What it came to so far, an `aezoo.Run`.
+    """
+
+    def __init__(self, text: str, run: Any) -> None:
+        super().__init__(text)
+        self.run = run
 
 
 def spelled(name: str, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -243,12 +244,11 @@ def _count(text: str | None) -> int | None:
 
 
 def _integers(text: str | None) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")] if text is not None else []
-    except ValueError:
+    if text is not None and not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", text):
         raise AezooError(
-            f"--latent-dim takes whole numbers with commas between, such as 2,8,32, but got {text!r}"
-        ) from None
+            f"--latent-dim takes whole numbers from 1 on with commas between, such as 2,8,32, but got {text!r}"
+        )
+    return [] if text is None else [int(part) for part in text.split(",")]
 
 
 @app.command()

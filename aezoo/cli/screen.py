@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from aezoo.contract.columns import FIGURES, loss
-from aezoo.errors import AezooError, did_you_mean, duration, plain
-from aezoo.harness.observer import Clock, Observer
+from aezoo.contract.columns import FIGURES
+from aezoo.errors import AezooError, did_you_mean, plain
+from aezoo.harness.observer import LineObserver, result
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import REPORT, RunDirectory
@@ -142,60 +142,21 @@ def console_on(*, stderr: bool) -> Console:
     return Console(stderr=stderr)
 
 
-class PlainObserver(Observer):
-    """A line for each trial that ends, with the time left: for logs and pipes."""
+class PlainObserver(LineObserver):
+    """Its lines, on a console: for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.console = console
         self.run: Path | None = None
         self.variants: set[str] = set()
-        self.clock = Clock({})
-        self.total = 0
-        self.done = 0
-        self.parts: dict[str, tuple[float, int]] = {}
 
     def warn(self, text: str) -> None:
         self._say(f"warning: {text}")
 
-    def chosen(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self._say(line)
-
-    def stage(self, text: str) -> None:
-        self._say(text)
-
     def requested(self, run: Path, variants: Sequence[str]) -> None:
-        self.run = run
-        self.variants = set(variants)
-
-    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
-        self.clock = Clock(seconds)
-        self.total, self.done = len(plans), 0
-        self._say(f"{len(plans)} trials to run, into {self.run}" if plans else f"all trials are in {self.run} already")
-
-    def ended(self, record: TrialRecord) -> None:
-        self.done += 1
-        self.clock.ended(record.trial_id)
-        self._say(f"[{self.done}/{self.total}] {_result(record)}; {self.clock.left()}")
-
-    def timed(self, done: int, total: int) -> None:
-        self._progress("throughput", done, total)
-
-    def measured(self, done: int, total: int) -> None:
-        self._progress("metrics", done, total)
-
-    def _progress(self, what: str, done: int, total: int) -> None:
-        """Say how far a part of the bench is, and the time left, each tenth of it."""
-        now = time.monotonic()
-        started, tenths = self.parts.get(what, (now, 0))
-        if what not in self.parts or done == 1:
-            started, tenths = now, 0
-        reached = 10 * done // total
-        if reached > tenths and 1 < done < total:
-            # The first of them started the clock.
-            left = (now - started) / (done - 1) * (total - done)
-            self._say(f"{what}: {done}/{total}; about {duration(left)} left")
-        self.parts[what] = (started, reached)
+        super().requested(run, variants)
+        self.run, self.variants = run, set(variants)
 
     def _say(self, text: str) -> None:
         self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
@@ -251,7 +212,7 @@ class LiveObserver(PlainObserver):
         if record.trial_id in self.tasks:
             self.bars.remove_task(self.tasks.pop(record.trial_id))
         if record.status != "ok":
-            self.warn(_result(record))
+            self.warn(result(record))
         self.latest = record.variant
         if self.snapshot:
             self.snapshot = self.snapshot.plus(record)
@@ -300,15 +261,6 @@ class LiveObserver(PlainObserver):
         first = max(0, min(latest - room // 2, len(body) - room))
         left = len(body) - room
         return [*heading, *body[first : first + room], Text(f"… {left} more lines; aezoo table {self.run}", "dim")]
-
-
-def _result(record: TrialRecord) -> str:
-    what = f"{record.label}: {record.status}"
-    figure = record.validation_mse if record.tuning else record.test_mse
-    if figure is None:
-        return f"{what}: {record.reason}"
-    name = "validation_mse" if record.tuning else "test_mse"
-    return f"{what}, {name} {loss(figure)}, {record.train_seconds or 0:.1f} s"
 
 
 @contextlib.contextmanager

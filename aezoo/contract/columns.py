@@ -95,6 +95,7 @@ COLUMNS = (
         "every seed starts from the same weights, so that there is no interval; `except ...` where its author declared "
         "a check as not met",
     ),
+    Column(name="reason", kind="text", shown=False, meaning="of what failed: what went wrong, of the first such seed"),
     Column(
         name="bits", format=_in(",.1f"),
         meaning="what an image's code takes where it is discrete: codes times log2 K",

@@ -43,6 +43,7 @@ class Dataset:
         signature: Takes what `load` takes, and returns a text that is another one when the images would be, without
             reading them: what they come from, sizes and times. Then they are prepared once, and kept in the cache.
             None for what is loaded anew each time.
+        bundled: Whether its images come with a package, or are made: the data folder is not used.
 
     Raises:
         ContractError: a field is of the wrong kind.
@@ -54,6 +55,7 @@ class Dataset:
     reference: str
     takes: Sequence[str] = ()
     signature: Callable[..., str] | None = None
+    bundled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "takes", tuple(self.takes))

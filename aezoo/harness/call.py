@@ -21,14 +21,14 @@ from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.errors import AezooError, did_you_mean, nothing_to_bench, reason_of
+from aezoo.errors import AezooError, Interrupted, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
-from aezoo.harness.observer import Observer, Trackers, WarningObserver
+from aezoo.harness.observer import LineObserver, Observer, Trackers, WarningObserver
 from aezoo.harness.plan import Grid
 from aezoo.harness.preflight import Try
-from aezoo.harness.prepare import Data, dataset_text, prepared
+from aezoo.harness.prepare import Data, as_path, dataset_text, prepared
 from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
@@ -116,15 +116,17 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
 
     Args:
         variants: What to bench, as `Request.variants` takes it; or a whole `Request`.
-        observer: Hears what happens; by default, what goes otherwise than asked is a Python warning.
-        settings: The other settings, by the names of `Request`, which says what each is.
+        observer: Hears what happens; by default a notebook's cell shows how far it is, or lines on standard error do,
+            and what goes otherwise than asked is a Python warning. `Observer()` keeps quiet.
+        settings: The other settings, by the names of `Request`, which says what each is, and those of a recipe to
+            change: ``quick=True``, ``steps=200``, ``seeds=1``.
 
     Raises:
         AezooError: the call was wrong; nothing was written.
-        KeyboardInterrupt: after Ctrl-C; the run and its table are valid, and the same call goes on.
+        Interrupted: after Ctrl-C; the run and its table are valid, its `run` has them, and the same call goes on.
     """
     request = _request(variants, settings)
-    observer = observer or notebook.observer() or WarningObserver()
+    observer = observer or notebook.observer() or LineObserver()
     with _grid(request, observer) as grid:
         runner = Runner(grid=grid, trackers=Trackers(grid.registry.plugins, observer))
         try:
@@ -133,6 +135,12 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
             runner.drop_weights()
             if request.timing:
                 measure_throughput(grid)
+        except KeyboardInterrupt as stopped:
+            if grid.run.exists:
+                run = Run(path=grid.run.path, variants=_asked(grid))
+                text = f"{grid.run.path} has what ended: aezoo.Run(path={str(run.path)!r}); the same call goes on"
+                raise Interrupted(text, run) from stopped
+            raise
         finally:
             if grid.run.exists:
                 snapshot = grid.run.load()
@@ -140,8 +148,12 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
                 if request.report:
                     _write_page(grid, snapshot)
                 runner.trackers.run_finished()
-    asked = tuple(dict.fromkeys(plan.variant for plan in grid.plans))
-    return Run(path=grid.run.path, snapshot=snapshot, trials=len(runner.ended), variants=asked)
+    return Run(path=grid.run.path, snapshot=snapshot, trials=len(runner.ended), variants=_asked(grid))
+
+
+def _asked(grid: Grid) -> tuple[str, ...]:
+    """Return the variants of a call, the baselines among them."""
+    return tuple(dict.fromkeys(plan.variant for plan in grid.plans))
 
 
 def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Preview:
@@ -251,11 +263,17 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
     metrics = _metrics(recipe.metrics, registry)
     if not selected:
         raise nothing_to_bench()
-    dataset = registry.dataset(recipe.dataset if request.dataset is None else dataset_text(request.dataset, registry))
+    data_dir = find_data_dir(request.data_dir)
+    chosen = recipe.dataset if request.dataset is None else dataset_text(request.dataset, registry, data_dir)
+    dataset = registry.dataset(chosen)
+    if request.data_dir is not None and dataset.dataset.bundled:
+        observer.warn(
+            f"--data-dir {request.data_dir} is not used: {dataset.dataset.name} comes with a package, or is made; "
+            f"--dataset {as_path(request.data_dir)} takes images of yours"
+        )
     dataset = dataset.skipping() if request.skip_bad else dataset
     plugin = registry.dataset_plugin(dataset.text)
     recipe = recipe.change(dataset=dataset.text)
-    data_dir = find_data_dir(request.data_dir)
     site = Site(address=request.address, device=request.device, jobs=request.jobs, tell=observer.warn)
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(declared.connected(site))

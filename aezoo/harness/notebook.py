@@ -60,6 +60,7 @@ class NotebookObserver(WarningObserver):
         self._show("")
 
     def ended(self, record: TrialRecord) -> None:
+        super().ended(record)
         self.done += 1
         self.clock.ended(record.trial_id)
         self.running.pop(record.trial_id, None)
@@ -87,7 +88,10 @@ def run_html(run: RunDirectory) -> str:
     first, second = headline(run, table)
     page = run.path / REPORT
     where = f"<p>page: {html.escape(str(page))}</p>" if page.is_file() else ""
+    bad = table.loc[table["reason"].notna(), ["variant", "status", "reason"]]
+    reasons = (": ".join(map(str, row)) for row in bad.itertuples(index=False))
+    failed = "".join(f"<li>{html.escape(plain(reason))}</li>" for reason in reasons)
     return (
         f"<p><b>{html.escape(plain(first))}</b> {html.escape(plain(second))}</p>"
-        f"{render.render(rows.grouped(table), 'html')}{where}"
+        f"{render.render(rows.grouped(table), 'html')}{failed and f'<ul>{failed}</ul>'}{where}"
     )

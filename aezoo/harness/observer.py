@@ -1,14 +1,16 @@
 """Who is told what a bench does, as it does it; and how plugins that listen are told without harm to the run."""
 
 import contextlib
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aezoo.contract.columns import loss
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import duration, reason_of
+from aezoo.errors import duration, plain, reason_of
 from aezoo.registry.plugin import Plugin, quiet
 from aezoo.run.records import TrialPlan, TrialRecord
 
@@ -54,6 +56,11 @@ class WarningObserver(Observer):
         """Warn."""
         warnings.warn(text, stacklevel=2)
 
+    def ended(self, record: TrialRecord) -> None:
+        """Warn of what failed, and why."""
+        if record.status != "ok":
+            self.warn(result(record))
+
 
 TRUST = 0.05
 """The share of a bench after which its own pace counts for as much as what the preflight estimated."""
@@ -86,6 +93,70 @@ class Clock:
         # The first to end are baselines, whose little time is not spent in steps: they say hardly anything of the rest.
         pace = (time.monotonic() - self.started + TRUST * self.total) / (self.done + TRUST * self.total)
         return f"about {duration(left * pace)} left"
+
+
+class LineObserver(WarningObserver):
+    """Says on standard error where a bench is: a line for each trial that ends, with the time left."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.clock = Clock({})
+        self.total = 0
+        self.done = 0
+        self.parts: dict[str, tuple[float, int]] = {}
+
+    def chosen(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._say(line)
+
+    def stage(self, text: str) -> None:
+        self._say(text)
+
+    def requested(self, run: Path, variants: Sequence[str]) -> None:  # noqa: ARG002 - each is named when it ends
+        self.folder = run
+
+    def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
+        self.clock = Clock(seconds)
+        self.total, self.done = len(plans), 0
+        into = f"{len(plans)} trials to run, into {self.folder}"
+        self._say(into if plans else f"all trials are in {self.folder} already")
+
+    def ended(self, record: TrialRecord) -> None:
+        self.done += 1
+        self.clock.ended(record.trial_id)
+        self._say(f"[{self.done}/{self.total}] {result(record)}; {self.clock.left()}")
+
+    def timed(self, done: int, total: int) -> None:
+        self._progress("throughput", done, total)
+
+    def measured(self, done: int, total: int) -> None:
+        self._progress("metrics", done, total)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        """Say how far a part of the bench is, and the time left, each tenth of it."""
+        now = time.monotonic()
+        started, tenths = self.parts.get(what, (now, 0))
+        if what not in self.parts or done == 1:
+            started, tenths = now, 0
+        reached = 10 * done // total
+        if reached > tenths and 1 < done < total:
+            # The first of them started the clock.
+            left = (now - started) / (done - 1) * (total - done)
+            self._say(f"{what}: {done}/{total}; about {duration(left)} left")
+        self.parts[what] = (started, reached)
+
+    def _say(self, text: str) -> None:
+        print(plain(text), file=sys.stderr)
+
+
+def result(record: TrialRecord) -> str:
+    """Say in a line what became of a trial."""
+    what = f"{record.label}: {record.status}"
+    figure = record.validation_mse if record.tuning else record.test_mse
+    if figure is None:
+        return f"{what}: {record.reason}"
+    name = "validation_mse" if record.tuning else "test_mse"
+    return f"{what}, {name} {loss(figure)}, {record.train_seconds or 0:.1f} s"
 
 
 class Trackers:

@@ -20,7 +20,7 @@ import pydantic
 from aezoo.contract import arrays, encoded, levels, preprocessing, split
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.arrays import images_of
-from aezoo.contract.dataset import DatasetVariant
+from aezoo.contract.dataset import Dataset, DatasetVariant
 from aezoo.contract.hyperparameters import canonical
 from aezoo.contract.images import Images, Part, check_images, read, sha256, share, warnings_of, write
 from aezoo.contract.pixels import Shape, no_room, scratch_file
@@ -85,10 +85,12 @@ class Data:
 
     @property
     def lines(self) -> list[str]:
-        """What was done to the images, and how they are held, a line each."""
+        """How many images there are, what was done to them, and how they are held, a line each."""
+        shape = "x".join(map(str, self.image_shape))
+        count = f"{self.shared.train_shape[0]:,} images of {shape} to train on, {self.shared.test_shape[0]:,} that test"
         size = self.shared.path.stat().st_size
         streamed = f"{size / 1e9:.2g} GB of images are streamed from {self.shared.path.parent}, not held in memory"
-        return [*self.facts.notes, *([streamed] if self.shared.streamed else [])]
+        return [count, *self.facts.notes, *([streamed] if self.shared.streamed else [])]
 
 
 @contextmanager
@@ -170,8 +172,15 @@ def _read(path: Path, label: str, tell: Tell) -> Kept | None:
     return None
 
 
-def dataset_text(given: Any, registry: Registry) -> str:
-    """Return the text of a data set that is given from Python: a text, a path, or images, which are kept in the cache.
+def as_path(path: Path) -> str:
+    """Return a path as the text of a data set, which is no name then."""
+    return str(path) if "/" in str(path) else f"./{path}"
+
+
+def dataset_text(given: Any, registry: Registry, data_dir: Path) -> str:
+    """Return the text of a data set that is given from Python: a text, a path, a `Dataset`, or images.
+
+    Images are kept in the cache, those of a `Dataset` that no plugin contributes among them.
 
     Raises:
         AezooError: it is nothing of that kind, or the images have no room.
@@ -179,7 +188,11 @@ def dataset_text(given: Any, registry: Registry) -> str:
     if isinstance(given, str):
         return given
     if isinstance(given, Path):
-        return str(given) if "/" in str(given) else f"./{given}"
+        return as_path(given)
+    if isinstance(given, Dataset):
+        if any(given is contributed for contributed, _ in registry.contributed("aezoo_datasets")):
+            return given.name
+        given = DatasetVariant.of(given, {}, given.name).checked(data_dir)
     return keep_array(images_of(given), registry)
 
 

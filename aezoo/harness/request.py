@@ -149,21 +149,35 @@ class Request(pydantic.BaseModel):
         return self
 
     @classmethod
+    def settings_of_recipes(cls) -> list[str]:
+        """Return the settings of a recipe that a call may give beside it."""
+        return [name for name in Recipe.model_fields if name != "name" and name not in cls.model_fields]
+
+    @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Request":
         """Return the request with these settings.
 
         Raises:
             AezooError: there is no such setting, or it does not take such a value.
         """
+        settings = dict(settings)
+        # What is a recipe's alone may be given beside it.
+        changes = {name: settings.pop(name) for name in list(settings) if name in cls.settings_of_recipes()}
+        if settings.pop("quick", False):
+            if settings.get("recipe", "quick") != "quick":
+                raise AezooError("quick is a recipe of its own, but another one was given too; give one of them")
+            settings["recipe"] = "quick"
+        if changes:
+            recipe = settings.get("recipe", "default")
+            settings["recipe"] = (recipe if isinstance(recipe, Recipe) else read_recipe(recipe)).change(**changes)
         try:
             return cls(**settings)
         except pydantic.ValidationError as error:
             fault = error.errors()[0]
         name = str(fault["loc"][0]) if fault["loc"] else ""
         if fault["type"] == "extra_forbidden":
-            raise AezooError(
-                f"no setting {name!r}; it accepts {', '.join(cls.model_fields)}." + did_you_mean(name, cls.model_fields)
-            )
+            names = [*cls.model_fields, "quick", *cls.settings_of_recipes()]
+            raise AezooError(f"no setting {name!r}; it accepts {', '.join(names)}." + did_you_mean(name, names))
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "value_error":
             raise AezooError(message)

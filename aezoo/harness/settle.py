@@ -23,7 +23,7 @@ from aezoo.contract.network import discrete, is_sparse, to_float
 from aezoo.contract.recipe import Recipe, read_recipe
 from aezoo.errors import AezooError, did_you_mean, duration
 from aezoo.harness.call import bench
-from aezoo.harness.observer import Observer, WarningObserver
+from aezoo.harness.observer import LineObserver, Observer
 from aezoo.registry.names import Registry, discover
 from aezoo.registry.outside import extend
 from aezoo.run.card import Card, Finding, Verdict
@@ -116,7 +116,7 @@ def settle(
     Raises:
         AezooError: a claim cannot be read, or names what there is not; or the run has no such group.
     """
-    observer = observer or WarningObserver()
+    observer = observer or LineObserver()
     if group is None:
         recipe = _recipe(settings.get("recipe", "default"))
         stated = _stated(claims, recipe, settings)

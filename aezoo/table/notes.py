@@ -8,7 +8,7 @@ import pandas as pd
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import plain
-from aezoo.run.records import Repetition
+from aezoo.run.records import DatasetInfo, Repetition
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups
 from aezoo.table.pairs import MOST
@@ -45,7 +45,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     info = run.info()
     recipe = info.recipe
     lines = [
-        f"recipe {recipe.name} ({info.fingerprint}): {without_folders(recipe.dataset)}, "
+        f"recipe {recipe.name} ({info.fingerprint}): {without_folders(recipe.dataset)} ({counts(info.dataset)}), "
         f"{info.loss_settings['steps']} steps of {recipe.batch_size}, {recipe.updates} {_rates(recipe)}, "
         f"{recipe.loss}, {recipe.precision}",
         *(f"data: {note}" for note in info.dataset.notes),
@@ -98,6 +98,12 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     elif left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
+
+
+def counts(data: DatasetInfo) -> str:
+    """Say how many images of which shape a data set has."""
+    shape = "x".join(map(str, data.image_shape))
+    return f"{data.num_train:,} images of {shape} to train on, {data.num_test:,} that test"
 
 
 def _smoke_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:

@@ -122,6 +122,7 @@ def _row(
         "seeds": len(ok),
         "status": next(status for status in WORST_FIRST if status in statuses),
     }
+    row["reason"] = next((each.reason for each in records if each.status == row["status"] and each.reason), None)
     if records:
         first = records[0]
         row["baseline"] = first.baseline
@@ -375,10 +376,11 @@ def _without(variant: str, *names: str) -> str:
 
 
 def is_swept(run: RunDirectory) -> bool:
-    """Say whether something of a run, other than a baseline, was run with several values of latent_dim."""
+    """Say whether something of a run, other than a baseline, has losses with several values of latent_dim."""
     seen: dict[str, set[Any]] = {}
     for records in records_by_variant(run).values():
-        if records and records[0].baseline is None and "latent_dim" in records[0].hyperparameters:
+        trained = any(record.status == "ok" for record in records) and records[0].baseline is None
+        if trained and "latent_dim" in records[0].hyperparameters:
             seen.setdefault(records[0].architecture, set()).add(records[0].hyperparameters["latent_dim"])
     return any(len(sizes) > 1 for sizes in seen.values())
 

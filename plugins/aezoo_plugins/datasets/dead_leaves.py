@@ -105,6 +105,7 @@ def aezoo_datasets() -> Iterator[aezoo.Dataset]:
     yield aezoo.Dataset(
         name="dead-leaves",
         load=load,
+        bundled=True,
         signature=signature,
         summary="Made: discs and squares that cover one another, 3x64x64 or any size, 4,000 to train, 500 to test; "
         "no download",

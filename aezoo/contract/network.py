@@ -110,6 +110,24 @@ class Flat(nn.Module):
         return flat.reshape(len(flat), *self.image_shape)
 
 
+class Called(nn.Module):
+    """A function of a network as a module, whose parameters are the network's: for what takes modules alone.
+
+    Args:
+        module: The network.
+        function: Of a batch, (B, ...); it calls the network, or a part of it.
+    """
+
+    def __init__(self, module: nn.Module, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.module = module
+        self._function = function
+
+    def forward(self, batch: Tensor) -> Any:
+        """Call it."""
+        return self._function(batch)
+
+
 def _html(network: nn.Module, parts: Mapping[str, nn.Module]) -> str:
     """Return a network for a notebook: its parameters and its objective, and those of its parts with their layers."""
     rows = "".join(

@@ -39,7 +39,8 @@ from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin
-from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
+from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
+from aezoo.run.repetition import Repetition, repeated
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
 from aezoo.table import frames, render, rows

@@ -16,7 +16,8 @@ from aezoo.harness.plan import Grid, by_variant
 from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
 from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
 from aezoo.run.claim import Claim
-from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
+from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of
+from aezoo.run.repetition import repeated
 
 TOLD_BYTES = 2**26
 """Weights that take more than this are told of before."""

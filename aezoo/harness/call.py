@@ -32,6 +32,7 @@ from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
+from aezoo.harness.tasks import try_variants
 from aezoo.harness.throughput import measure_throughput
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
@@ -196,8 +197,7 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         AezooError: the call was wrong: among others, a variant was named that its own build function refuses.
     """
     with _open(request, observer) as (grid, selected):
-        grid.fits = fits
-        grid.add(selected)
+        try_variants(grid, selected, fits=fits)
         refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape

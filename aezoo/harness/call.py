@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aezoo import machine
-from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.dataset import DatasetVariant, find_data_dir
 from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
@@ -257,17 +257,8 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         observer.chosen(data.lines)
         for line in data.facts.warnings:
             observer.warn(line)
-        matches = {variant.text: variant for variant in selected}
-        if request.match_params is not None:
-            matched = matching.match_params(selected, request.match_params, data.image_shape)
-            observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matched])
-            matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
-        info = _info(recipe, dataset, data, device)
-        run = RunDirectory(request.out or Path("results") / _folder_name(info))
-        if run.path.exists() and not run.path.is_dir():
-            raise AezooError(f"{run.path} is a file; give a folder with --out")
-        if run.exists:
-            info = _same_run(run, info)
+        matches = _matched(request, selected, data.image_shape, observer)
+        run, info = _run_of(request, _info(recipe, dataset, data, device))
         images: ImageSource = data.shared
         if not (executor.shares_files or executor.carries_files):
             images = DatasetImages(
@@ -285,6 +276,29 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
         )  # fmt: skip
         yield grid, list({variant.text: variant for variant in matches.values()}.values())
+
+
+def _matched(
+    request: Request, selected: Sequence[Variant], image_shape: ImageShape, observer: Observer
+) -> dict[str, Variant]:
+    """Return what is benched for each variant, by its text: itself, or one of as many parameters as were asked for."""
+    if request.match_params is None:
+        return {variant.text: variant for variant in selected}
+    matches = matching.match_params(selected, request.match_params, image_shape)
+    observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matches])
+    return {variant.text: match.chosen for variant, match in zip(selected, matches, strict=True)}
+
+
+def _run_of(request: Request, info: RunInfo) -> tuple[RunDirectory, RunInfo]:
+    """Return the run that a call goes into, and what it is: that which is there is gone on with.
+
+    Raises:
+        AezooError: there is a file, or a run of another recipe.
+    """
+    run = RunDirectory(request.out or Path("results") / _folder_name(info))
+    if run.path.exists() and not run.path.is_dir():
+        raise AezooError(f"{run.path} is a file; give a folder with --out")
+    return run, _same_run(run, info) if run.exists else info
 
 
 def _preloaded(request: Request) -> list[str]:

@@ -130,14 +130,9 @@ def _version(distribution: str) -> str | None:
 
 def _files_of(module: str) -> dict[str, Path]:
     """Return the source files of a module that is not imported, and of what it imports of its own package."""
-    path, package_roots = _place_of(module)
-    return {} if path is None else source_files(module, path, package_roots=package_roots)
-
-
-def _place_of(module: str) -> tuple[Path | None, list[Path]]:
-    """Return the file of a module that is not imported, and the folders that hold its package."""
     roots, is_package = _roots_of(module.partition(".")[0])
-    return _first_file(module, roots), roots if is_package else []
+    path = _first_file(module, roots)
+    return {} if path is None else source_files(module, path, package_roots=roots if is_package else [])
 
 
 def _first_file(module: str, roots: Sequence[Path]) -> Path | None:

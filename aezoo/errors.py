@@ -55,9 +55,16 @@ def system_reason(error: OSError) -> str:
 
 
 def did_you_mean(text: str, accepted: Iterable[str]) -> str:
-    """Return `` Did you mean 'mlp'?`` for the close matches of `given`, or an empty string."""
-    matches = difflib.get_close_matches(text, list(accepted), n=3, cutoff=0.55)
+    """Return `` Did you mean 'mlp'?`` for the close matches of `text`, in any case, or an empty string."""
+    by_lower = {each.lower(): each for each in accepted}
+    matches = [by_lower[each] for each in difflib.get_close_matches(text.lower(), by_lower, n=3, cutoff=0.55)]
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+
+
+def spelled(name: str, names: Iterable[str]) -> str:
+    """Return a name, or the only one of `names` that differs from it in nothing but capitals."""
+    alike = [each for each in set(names) if each.lower() == name.lower()]
+    return alike[0] if len(alike) == 1 else name
 
 
 def no_architecture(name: str, labels: Iterable[str]) -> AezooError:

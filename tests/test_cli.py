@@ -531,11 +531,13 @@ def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
 def test_a_narrow_list_says_what_is_benched_by_name_only(call, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
-    _, out, _ = call("list", "resnet", "mlp")
-    told = {line.split()[0]: line for line in re.sub(r"\n +", " ", out).splitlines()}
-    assert told["resnet"].endswith("(by name only)")
-    assert "by name" not in told["mlp"]
-    assert all(len(line) <= 60 for line in out.splitlines())
+    _, out, err = call("list", "resnet", "mlp")
+    mlp, resnet = sorted(out.splitlines())
+    assert mlp.startswith("mlp       Fully connected")
+    assert resnet.startswith("resnet *  Pre-activation")
+    assert resnet.endswith(" …")
+    assert max(map(len, out.splitlines())) <= 60
+    assert err.startswith("* is not in `bench --all`")
 
 
 def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
@@ -545,11 +547,11 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
 
     wide = Console(force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(screen, "console_on", lambda stderr: wide)
-    screen.print_run(RunDirectory(run), "rich", view="flat")
+    screen.print_run(RunDirectory(run), screen.Look(view="flat"))
     out, err = capsys.readouterr()
-    assert "too narrow for all columns" in err
+    assert "not shown here: train/s, infer/s" in err
     assert "…" not in out
-    assert {"linear[latent_dim=2]", "test_mse", "status"} <= set(out.split())
+    assert {"linear[latent_dim=2]", "test_mse", "seeds"} <= set(out.split())
 
 
 def test_bench_fails_only_for_what_it_was_asked(call, tiny, tmp_path, monkeypatch):

@@ -29,8 +29,8 @@ from aezoo.errors import StorageError
 from aezoo.harness.call import Run
 from aezoo.run import files, store
 from aezoo.run.store import RunDirectory
-from aezoo.table import render
-from aezoo.table.render import notes
+from aezoo.table.cells import cells
+from aezoo.table.notes import notes
 
 KILLS = 24
 SETTINGS = "--dataset tiny --steps 60 --batch-size 16 --lr 1e-2 --no-timing --device cpu --format csv".split()
@@ -298,7 +298,7 @@ def test_a_variant_that_is_not_deterministic_says_so_in_its_row(tiny, distribute
     run = bench([f"faulty[fault={fault}]", "faulty"], tmp_path / "run")
     assert row(run, f"faulty[fault={fault}]")["deterministic"] == "no"
     assert set(run.table()["deterministic"]) == {"yes", "no"}
-    _, rows = render.cells(run.table())
+    _, rows = cells(run.table())
     assert {cells[1]: cells[-3] for cells in rows}[f"faulty[fault={fault}]"] == "ok, not deterministic"
     said = notes(RunDirectory(run.path), run.table())
     assert any(line.startswith(f"not deterministic: faulty[fault={fault}]:") for line in said)

@@ -12,7 +12,9 @@ import aezoo
 from aezoo.cli import screen
 from aezoo.contract.recipe import Recipe
 from aezoo.run.store import RunDirectory
-from aezoo.table import groups, render, rows
+from aezoo.table import groups, rows
+from aezoo.table.cells import sparkline
+from aezoo.table.layout import lay_out
 from aezoo.table.statistics import Errors, Prior
 
 
@@ -29,14 +31,14 @@ def test_groups_fit_a_terminal_with_every_figure_whole(run, width):
         num_params=123_456_789, train_images_per_s=1_234_567.0, infer_images_per_s=12_345_678.0
     )
     table["variant"] = "an_architecture[a_long_hyperparameter=0.123456,and_another_one=yes]"
-    lines = [line for line, _ in render.group_lines(table, width)]
+    lines = [line for line, _ in lay_out(table, width).lines]
     assert max(map(len, lines)) <= width
     header = lines[0].split()
     assert {"rank", "variant", "test_mse", "params", "train/s"} <= set(header)
     assert ("seeds" in header) == (width >= 120)
     figures = [line for line in lines if "an_a" in line]
     assert len(figures) == len(table)
-    whole = " ".join(next(render.group_lines(table))[0].split())
+    whole = " ".join(lay_out(table).lines[0][0].split())
     assert set(header) <= set(whole.split())
     for line, loss in zip(figures, table["test_mse"], strict=True):
         assert f"{loss:.5f}" in line
@@ -57,7 +59,7 @@ def test_colours_and_what_moves_are_where_the_terminal_has_them(
         force_terminal=True, width=80, color_system="auto", _environ={"TERM": "xterm-256color", **environment}
     )
     monkeypatch.setattr(screen, "console_on", lambda stderr: console)
-    screen.print_run(RunDirectory(run), "rich")
+    screen.print_run(RunDirectory(run), screen.Look())
     out = capsys.readouterr().out
     assert ("\x1b[36m" in out, "\x1b[1m" in out) == (colour, bold)
     with screen.observer_on(console) as observer:
@@ -140,11 +142,11 @@ def test_two_sentences_say_what_the_evidence_supports_in_the_largest_group(rows,
 
 
 def test_a_sparkline_falls_as_the_loss_does_on_a_log_scale():
-    assert render.sparkline([1.0, 0.1, 0.01]) == "█▅▁"
-    assert render.sparkline([2.0]) == "▁"
-    assert render.sparkline([0.0, float("nan")]) == ""
-    assert len(render.sparkline(np.linspace(1, 0.1, 500))) == 12
-    assert render.sparkline([1.0, 1.0]) == "▁▁"
+    assert sparkline([1.0, 0.1, 0.01]) == "█▅▁"
+    assert sparkline([2.0]) == "▁"
+    assert sparkline([0.0, float("nan")]) == ""
+    assert len(sparkline(np.linspace(1, 0.1, 500))) == 12
+    assert sparkline([1.0, 1.0]) == "▁▁"
 
 
 @pytest.mark.parametrize("height", [10, 24, 200])

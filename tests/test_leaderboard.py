@@ -201,7 +201,7 @@ def test_a_table_of_several_runs_takes_what_is_a_run_and_says_what_is_not(runs, 
         (["a", "nowhere"], "no run at"),
         (["a", "b", "--view", "rate"], "no view 'rate'; give one of mse, ratio, vs_pca, or one run"),
         (["a", "b", "--view", "ratios"], "Did you mean 'ratio'?"),
-        (["a", "b", "--sort", "mse_on_d"], "no column 'mse_on_d' to sort by"),
+        (["a", "b", "--sort", "mse_on_d"], "no column 'mse_on_d'; this table has"),
         (["a", "--view", "mse"], "no view 'mse'; give one of group, flat, rate, tuning"),
     ],
 )
@@ -223,23 +223,28 @@ def test_a_leaderboard_is_sorted_by_any_of_its_columns(column, runs, call):
     assert values[: len(present)] == present
 
 
-def test_a_narrow_terminal_names_the_data_sets_for_which_it_has_no_room(runs):
-    from aezoo.table import render
+@pytest.mark.parametrize(
+    ("width", "blocks"),
+    [
+        (None, [["rank", "variant", "sets", "a", "b", "c"]]), (200, [["rank", "variant", "sets", "a", "b", "c"]]),
+        (50, [["rank", "variant", "sets", "a", "b"], ["variant", "c"]]),
+    ],
+)  # fmt: skip
+def test_data_sets_for_which_a_terminal_has_no_room_beside_the_others_stand_below(width, blocks, runs):
+    from aezoo.table.layout import lay_out
 
-    table = leaderboard(runs).view("mse")
-    assert render.left_out(table, None) == []
-    assert render.left_out(table, 200) == []
-    assert render.left_out(table, 50) == ["c"]
-    lines = [line for line, _ in render.group_lines(table, 50)]
-    assert max(map(len, lines)) <= 50
-    assert lines[0].split() == ["rank", "variant", "sets", "a", "b"]
+    layout = lay_out(leaderboard(runs).view("mse"), width)
+    lines = [line for line, _ in layout.lines]
+    assert max(map(len, lines)) <= (width or 200)
+    assert [line.split() for line in lines if "variant" in line.split()] == blocks
+    assert layout.left_out == []
 
 
 def test_the_page_says_what_the_table_says(tmp_path):
     import re
 
     from aezoo.page import compared
-    from aezoo.table import render
+    from aezoo.table.cells import cells as cells_of
 
     runs = [make_run(tmp_path / name, several(7), dataset=name, samples=False) for name in ("one", "two")]
     board = leaderboard(runs)
@@ -247,7 +252,7 @@ def test_the_page_says_what_the_table_says(tmp_path):
     section = html.split('<section id="over"')[1].split("</section>")[0]
     rows = re.findall(r"<tr>(.+?)</tr>", section)[1:]
     cells = [[re.sub(r"<.+?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.+?)</t[hd]>", row)] for row in rows]
-    assert [[cell.replace("&gt;", ">") for cell in row] for row in cells] == render.group_cells(board.view("mse"))[1]
+    assert [[cell.replace("&gt;", ">") for cell in row] for row in cells] == cells_of(board.view("mse"))[1]
     assert all(sentence in section for sentence in board.sentences().values())
     assert f"<h1><bdi>{board.sentences()[board.largest]}</bdi></h1>" in html
     # Nothing is held against a run of another data set.

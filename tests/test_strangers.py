@@ -29,8 +29,8 @@ from aezoo.registry.names import discover, find
 from aezoo.registry.outside import carried, extend
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack, unpack
+from aezoo.table.cells import cells
 from aezoo.table.compare import compare
-from aezoo.table.render import cells
 
 SHAPE = (1, 6, 6)
 IMAGES = sample_images(SHAPE, count=32)

@@ -4,11 +4,16 @@ import os
 import sys
 import warnings
 
+import typer
+
 # Each of these adds its commands, in the order in which the help lists them.
 from aezoo.cli import bench, settle, listing, look, data, use, author  # isort: skip
 from aezoo.cli.app import app
 from aezoo.errors import AezooError, plain
 from aezoo.locks import require_posix
+
+_UsageError: type[Exception] = typer.BadParameter.__base__ or Exception
+"""What the parser raises: typer exports no more of this family."""
 
 __all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle", "use"]
 
@@ -21,16 +26,28 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         require_posix()
-        app()
-    except AezooError as error:
+        sys.exit(app(prog_name="aezoo", standalone_mode=False) or 0)
+    except (AezooError, _UsageError) as error:
         if debug:
             raise
-        print(f"error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        print(f"error: {plain(' '.join(_text(error).split()))}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_status", 2))
+    except typer.Abort:
+        sys.exit(130)
     except BrokenPipeError:
         # The reader, `head` perhaps, has what it wanted; Python must not complain while it closes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _text(error: Exception) -> str:
+    """Return what is wrong; of a call that the parser refuses, with where its options are listed."""
+    if isinstance(error, AezooError):
+        return str(error)
+    what = str(getattr(error, "format_message", error.__str__)()).strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "aezoo"
+    return f"{what}{'' if what.endswith('?') else ';'} `{command} -h` lists what it takes"
 
 
 def _show_warning(message: object, *_: object, **__: object) -> None:

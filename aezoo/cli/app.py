@@ -1,6 +1,5 @@
 """The command line's application, and what its commands share. Nothing heavy is imported before a command needs it."""
 
-import fnmatch
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.errors import AezooError, no_architecture, no_match, nothing_to_bench
+from aezoo.errors import AezooError, no_architecture, no_match, nothing_to_bench, spelled
 from aezoo.registry import catalogue
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="aezoo",
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -42,7 +41,12 @@ BlockOption = Annotated[
 FormatOption = Annotated[
     str, typer.Option("--format", help="rich, csv, json, or a format of tabulate: github, latex, html, simple, ...")
 ]
-
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...", autocompletion=complete.some_columns, help="The columns to show, after the variant."
+    ),
+]
 ImageShapeOption = Annotated[
     str | None, typer.Option("--image-shape", metavar="CxHxW", help="Channels, height, width, such as 3x64x64.")
 ]
@@ -59,14 +63,54 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def help_where_alone(context: typer.Context) -> None:
+    """Print the help of a command that has others below it, where none of these is called."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where an error would be one line.")] = False,
 ) -> None:
     """Options of every command."""
+    help_where_alone(context)
+
+
+@app.command("help", hidden=True)
+def help_(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND")] = None) -> None:
+    """Show the help of a command, as -h behind it does."""
+    app([*(words or []), "--help"], prog_name="aezoo", standalone_mode=False)
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Return what an option lists with commas between; None where it is not given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def newest_run() -> Path:
+    """Return the run in the folder of runs that a bench wrote to last, and say on standard error which it is.
+
+    Raises:
+        AezooError: there is none.
+    """
+    runs = {
+        path.parent: max(each.stat().st_mtime for each in _kept_in(path)) for path in Path().glob("results/*/run.json")
+    }
+    if not runs:
+        raise AezooError("no run in results/, where `aezoo bench` writes: give the folder of a run")
+    run = max(runs, key=lambda path: runs[path])
+    print(f"the newest run: {run}", file=sys.stderr)
+    return run
+
+
+def _kept_in(info: Path) -> list[Path]:
+    """Return what changes whenever a bench writes to the run of a run.json."""
+    return [info, *filter(Path.is_dir, [info.with_name("trials"), info.with_name("timings")])]
 
 
 def check_names(variants: Sequence[str]) -> None:
@@ -85,9 +129,9 @@ def check_names(variants: Sequence[str]) -> None:
     for text in [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
         name = text.partition("[")[0]
         if name == text and re.search("[*?]", name):
-            if not fnmatch.filter(labels, name):
+            if not catalogue.matching(labels, name):
                 raise no_match(text)
-        elif not (name in names or name.endswith(".py") or catalogue.is_mentioned(name)):
+        elif not (spelled(name, names) in names or name.endswith(".py") or catalogue.is_mentioned(name)):
             raise no_architecture(name, labels)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def check(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION|FILE.py...", help="mlp, 'conv*', aezoo, ./my_model.py"),
+        typer.Argument(metavar="ARCHITECTURE|DISTRIBUTION|FILE.py", help="mlp, 'conv*', aezoo, ./my_model.py"),
     ],
     image_shape: Annotated[
         list[str] | None,

@@ -13,12 +13,15 @@ import typer
 from aezoo.cli import complete
 from aezoo.cli.app import (
     BlockOption,
+    ColumnsOption,
     FormatOption,
     PluginOption,
     SkipOption,
     app,
     check_names,
     check_request,
+    listed,
+    newest_run,
     registry_of,
 )
 from aezoo.errors import AezooError
@@ -32,7 +35,7 @@ def bench(
     variants: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VARIANT|PATTERN|FILE.py|MODULE:NAME]...",
+            metavar="VARIANT|PATTERN|FILE.py|MODULE:NAME",
             autocompletion=complete.variants,
             help="mlp, 'conv*', 'conv[latent_dim=16]', ./my_model.py, my_package.models:build",
         ),
@@ -110,6 +113,7 @@ def bench(
     no_plugin: BlockOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try each variant, say what would run, stop.")] = False,
     fmt: FormatOption = "rich",
+    columns: ColumnsOption = None,
 ) -> None:
     """Train, score and time variants under identical settings, and print the table.
 
@@ -131,7 +135,7 @@ def bench(
         batch_size=batch_size,
         **_rates(lr, read),
         precision=precision,
-        metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        metrics=listed(metrics),
     )
     request = Request.of({
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
@@ -143,7 +147,7 @@ def bench(
         "strict": strict,
     })  # fmt: skip
     check_request(request, fmt)
-    from aezoo.cli.screen import console_on, observer_on, print_run, print_table
+    from aezoo.cli.screen import Look, console_on, observer_on, print_run, print_table
     from aezoo.errors import duration
     from aezoo.harness import call
     from aezoo.run.store import RunDirectory
@@ -162,17 +166,17 @@ def bench(
                     raise
                 snapshot, interrupted = RunDirectory(observer.run).load(), True
     if dry_run:
-        print_table(expected.table(), fmt)
+        print_table(expected.table(), Look(fmt=fmt))
         print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
         if expected.refused:
             raise typer.Exit(1)
         return
     assert snapshot is not None
-    table = print_run(snapshot, fmt)
+    table = print_run(snapshot, Look(fmt=fmt, columns=listed(columns)))
     if request.latent_dims and is_swept(snapshot) and fmt not in ("csv", "json"):
         # A program that reads one table does not expect another one behind it.
         print()
-        print_table(rate_distortion(snapshot), fmt)
+        print_table(rate_distortion(snapshot), Look(fmt=fmt))
     mine = table[table["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
@@ -247,8 +251,13 @@ def _integers(text: str | None) -> list[int]:
 @app.command()
 def status(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="a folder that `aezoo bench` wrote")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="RUN",
+            autocompletion=complete.runs,
+            help="a folder that `aezoo bench` wrote; by default the newest in results/",
+        ),
+    ] = None,
     fmt: FormatOption = "rich",
     every: Annotated[bool, typer.Option("--all", help="Also the trials that are simply done.")] = False,
     plugin: PluginOption = None,
@@ -258,16 +267,16 @@ def status(
 
     Example: aezoo status results/my-run
     """
-    from aezoo.cli.screen import print_table
+    from aezoo.cli.screen import Look, print_table
     from aezoo.harness.state import status as status_of
     from aezoo.run.store import RunDirectory
     from aezoo.table.render import check_format
 
     check_format(fmt)
-    states = status_of(RunDirectory(run), registry_of(plugin, no_plugin))
+    states = status_of(RunDirectory(run or newest_run()), registry_of(plugin, no_plugin))
     shown = states if every else states[states["state"] != "done"]
     if len(shown) or every or fmt in ("csv", "json"):
-        print_table(shown, fmt)
+        print_table(shown, Look(fmt=fmt))
     counts = states["state"].value_counts()
     print(f"{len(states)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
     if set(counts.index) & {"missing", "stale", "interrupted"}:

@@ -19,7 +19,7 @@ from aezoo.run.records import TrialRecord
 from aezoo.run.samples import Bytes, visible
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
-from aezoo.table import render, rows
+from aezoo.table import cells, rows
 from aezoo.table.frames import first_samples
 
 WIDEST = 28
@@ -63,14 +63,14 @@ def _facts(path: Path, row: "pd.Series[Any]", records: list[TrialRecord]) -> lis
             rank += f", by the evidence {row['group_rank_low']} to {row['group_rank_high']}"
     facts = [("rank", rank)]
     for name, label in _SHOWN.items():
-        text = render.cell(name, row[name])
+        text = cells.cell(name, row[name])
         if name == "test_mse":
-            text = f"{text} ±{render.half_width(row['test_mse_low'], row['test_mse_high'])}"
+            text = f"{text} ±{cells.half_width(row['test_mse_low'], row['test_mse_high'])}"
         facts.append((label, text))
     curve = next((record.curve for record in records if record.curve), [])
     if curve:
         losses = [loss for _, loss in curve]
-        facts.append(("training MSE", f"{render.sparkline(losses)}  {losses[0]:.4g} to {losses[-1]:.4g}"))
+        facts.append(("training MSE", f"{cells.sparkline(losses)}  {losses[0]:.4g} to {losses[-1]:.4g}"))
     facts += [(record.status, f"{record.label}: {record.reason}") for record in records if record.status != "ok"]
     trial = next((record.trial_id for record in records), None)
     return facts + ([("again", shlex.join(["aezoo", "reproduce", str(path), trial]))] if trial else [])

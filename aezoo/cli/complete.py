@@ -21,9 +21,7 @@ def datasets(incomplete: str) -> list[str]:
 
 def metrics(incomplete: str) -> list[str]:
     """Complete the last of some metrics."""
-    *before, last = incomplete.split(",")
-    head = "".join(f"{part}," for part in before)
-    return [f"{head}{row['metric']}" for row in _installed("metrics") if str(row["metric"]).startswith(last)]
+    return _last(incomplete, [str(row["metric"]) for row in _installed("metrics")])
 
 
 def executors(incomplete: str) -> list[str]:
@@ -46,6 +44,11 @@ def columns(incomplete: str) -> list[str]:
     return [column.name for column in COLUMNS if column.name.startswith(incomplete)]
 
 
+def some_columns(incomplete: str) -> list[str]:
+    """Complete the last of some columns."""
+    return _last(incomplete, columns(""))
+
+
 def recipes(incomplete: str) -> list[str]:
     """Complete a built-in recipe, or a TOML file."""
     from aezoo.contract.recipe import BUILT_IN
@@ -59,6 +62,13 @@ def views(incomplete: str) -> list[str]:
     return [
         name for name in ("group", "flat", "rate", "tuning", "mse", "ratio", "vs_pca") if name.startswith(incomplete)
     ]
+
+
+def _last(incomplete: str, names: list[str]) -> list[str]:
+    """Complete the last of some names with commas between."""
+    *before, last = incomplete.split(",")
+    head = "".join(f"{part}," for part in before)
+    return [f"{head}{name}" for name in names if name.startswith(last)]
 
 
 def _folders(incomplete: str) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, SkipOption, app, registry_of
+from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, SkipOption, app, help_where_alone, registry_of
 from aezoo.errors import DamagedDataError, duration, plain
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from aezoo.run.survey import Survey
 
 data = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Check, prepare and show data sets, yours among them."
-)
+    invoke_without_command=True, callback=help_where_alone, rich_markup_mode=None,
+    help="Check, prepare and show data sets, yours among them.",
+)  # fmt: skip
 app.add_typer(data, name="data")
 LISTED = 20
 """Groups of duplicates that are printed, at the most."""

@@ -1,6 +1,5 @@
 """The commands that show what there is: list (a second time from what was kept, without torch), show and plugins."""
 
-import fnmatch
 import json
 import re
 import shutil
@@ -25,6 +24,7 @@ from aezoo.cli.app import (
     registry_of,
 )
 from aezoo.errors import AezooError, plain, reason_of
+from aezoo.registry import catalogue
 
 if TYPE_CHECKING:
     from aezoo.contract.architecture import ImageShape, Variant
@@ -39,7 +39,7 @@ def list_(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATTERN|FILE.py]...", autocompletion=complete.variants, help="such as 'conv*', ./my_model.py"
+            metavar="PATTERN|FILE.py", autocompletion=complete.variants, help="such as 'conv*', ./my_model.py"
         ),
     ] = None,
     variants: Annotated[bool, typer.Option("--variants", help="List each variant that `bench --all` runs.")] = False,
@@ -98,8 +98,6 @@ def _say_undeclared(labels: Iterable[str]) -> None:
 
 def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
     """Return a row for each thing of a kind that is installed: those that were kept, or else made and kept."""
-    from aezoo.registry import catalogue
-
     key = catalogue.key_of((kind, built), block)
     rows = catalogue.read(key)
     if rows is None:
@@ -128,7 +126,7 @@ def _matching(rows: Rows, patterns: Sequence[str], kind: str) -> Rows:
     matching = [
         row
         for row, name in zip(rows, names, strict=True)
-        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+        if any(catalogue.matching([name], pattern) for pattern in patterns)
     ]
     if not matching:
         option = "" if kind == "architectures" else f" --{kind}"
@@ -307,7 +305,8 @@ def plugins(
 def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone.
 
-    On a terminal that is too narrow for them: names and summaries alone, where there are summaries; else wrapped.
+    On a terminal that is too narrow for them: names and summaries alone, cut to a line each, where there are summaries;
+    else wrapped.
     """
     import tabulate
 
@@ -325,12 +324,15 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
         limits = [max(8, width // len(names) - 2)] * len(names)
         print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
         return
-    first = max(len(row[0]) for row in texts)
+    by_name = "variants" in names and any(row[names.index("variants")] == "0" for row in texts)
+    first = max(len(row[0]) for row in texts) + (2 if by_name else 0)
     for row in texts:
-        by_name = "variants" in names and row[names.index("variants")] == "0"
-        summary = row[names.index("summary")] + (" (by name only)" if by_name else "")
-        hang = " " * (first + 2)
-        print(textwrap.fill(f"{row[0]:<{first}}  {summary}", max(width, first + 20), subsequent_indent=hang))
+        mark = " *" if by_name and row[names.index("variants")] == "0" else ""
+        room = max(width - first - 2, 20)
+        print(f"{row[0] + mark:<{first}}  {textwrap.shorten(row[names.index('summary')], room, placeholder=' …')}")
+    if by_name:
+        print("* is not in `bench --all`: it is slow, or needs a package; bench it by name", file=sys.stderr)
+    print(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all", file=sys.stderr)
 
 
 def _default(hyperparameter: "Hyperparameter") -> str:

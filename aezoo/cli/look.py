@@ -7,22 +7,32 @@ from typing import Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, FormatOption, PluginOption, app, registry_of
+from aezoo.cli.app import BlockOption, ColumnsOption, FormatOption, PluginOption, app, listed, newest_run, registry_of
 from aezoo.errors import AezooError, plain
 
 NAMED = 3
 """So many files that are no runs are named."""
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
+    typer.Argument(metavar="RUN", autocompletion=complete.runs, help="folders that `aezoo bench` wrote"),
 ]
+SomeRuns = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="RUN", autocompletion=complete.runs,
+        help="folders that `aezoo bench` wrote; by default the newest in results/",
+    ),
+]  # fmt: skip
 
 
 @app.command()
 def table(
-    runs: RunsArgument,
+    runs: SomeRuns = None,
     fmt: FormatOption = "rich",
-    sort: Annotated[str | None, typer.Option(autocompletion=complete.columns, help="A column to sort by.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(autocompletion=complete.columns, help="A column to sort by, the best first.")
+    ] = None,
+    columns: ColumnsOption = None,
     view: Annotated[
         str | None,
         typer.Option(
@@ -38,19 +48,20 @@ def table(
 
     Example: aezoo table results/my-run --format latex
     """
-    from aezoo.cli.screen import print_leaderboard, print_run
+    from aezoo.cli.screen import Look, print_leaderboard, print_run
     from aezoo.run.store import RunDirectory
 
-    directories = [RunDirectory(path) for path in _runs_among(runs)]
+    directories = [RunDirectory(path) for path in _runs_among(runs or [newest_run()])]
+    look = Look(fmt=fmt, view=view, sort=sort, columns=listed(columns))
     if len(directories) > 1:
-        print_leaderboard(directories, fmt, sort=sort, view=view)
+        print_leaderboard(directories, look)
     else:
-        print_run(directories[0].load(), fmt, sort=sort, view=view)
+        print_run(directories[0].load(), look)
 
 
 @app.command()
 def report(
-    runs: RunsArgument,
+    runs: SomeRuns = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,7 +85,7 @@ def report(
     from aezoo.harness.report import report as write_page
     from aezoo.run.store import RunDirectory
 
-    paths = _runs_among(runs)
+    paths = _runs_among(runs or [newest_run()])
     if pictures is not None and len(paths) > 1:
         raise AezooError("--pictures are the charts of one run; give one")
     page, reason = write_page(paths, out, registry=lambda: registry_of(plugin, no_plugin), data_dir=data_dir)
@@ -92,11 +103,10 @@ def report(
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN RUN...", autocompletion=complete.runs, help="the first is what the others are held to"
-        ),
+        typer.Argument(metavar="RUN", autocompletion=complete.runs, help="the first is what the others are held to"),
     ],
     fmt: FormatOption = "rich",
+    columns: ColumnsOption = None,
     fail_on: Annotated[
         float | None,
         typer.Option(metavar="PERCENT", min=0, help="Exit status 3 where a loss is worse by more, by the evidence."),
@@ -108,7 +118,7 @@ def compare(
     """
     import pandas as pd
 
-    from aezoo.cli.screen import print_table
+    from aezoo.cli.screen import Look, print_table
     from aezoo.run.store import RunDirectory
     from aezoo.table import compare as comparison
     from aezoo.table.render import check_format
@@ -123,7 +133,7 @@ def compare(
     )
     for path, compared_run in compared.items():
         print(f"{comparison.summary(compared_run)}; b: {path}", file=sys.stderr)
-    print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), fmt)
+    print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), Look(fmt=fmt, columns=listed(columns)))
     for other in others:
         for line in comparison.notes(base, other):
             print(line, file=sys.stderr)

@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,38 @@ from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.across import leaderboard
+from aezoo.table.cells import chosen, sparkline
+from aezoo.table.layout import lay_out
 from aezoo.table.notes import notes, verdicts
 
 
-def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str | None = None) -> pd.DataFrame:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a user wants to see a table: its format, its view, what it is sorted by, and which columns."""
+
+    fmt: str = "rich"
+    view: str | None = None
+    sort: str | None = None
+    columns: Sequence[str] | None = None
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether a program reads it: one table then, with every digit."""
+        return self.fmt in render.PROGRAMS
+
+    def checked_view(self, views: Iterable[str], default: str, hint: str = "") -> str:
+        """Return the view, or the default one.
+
+        Raises:
+            AezooError: there is no such view.
+        """
+        view = self.view or default
+        if view not in views:
+            raise AezooError(f"no view {view!r}; give one of {', '.join(views)}{hint}." + did_you_mean(view, views))
+        return view
+
+
+def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
     """Print a run in one of its views, what the evidence supports, its notes beside it, and return the flat table.
 
     People get it in groups where no view is named, and programs, who read csv and json, in one table.
@@ -32,18 +61,14 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     Raises:
         AezooError: no such format, view or column; or there is no run.
     """
-    render.check_format(fmt)
-    view = view or ("flat" if fmt in ("csv", "json") else "group")
-    if view not in rows.VIEWS:
-        raise AezooError(f"no view {view!r}; give one of {', '.join(rows.VIEWS)}." + did_you_mean(view, rows.VIEWS))
+    render.check_format(look.fmt)
+    view = look.checked_view(rows.VIEWS, "flat" if look.for_programs else "group")
     table = rows.summarise(run)
     # Two of the views are made of the table that there is.
     shown = table if view == "flat" else rows.grouped(table) if view == "group" else rows.VIEWS[view](run)
-    if sort:
-        shown = _sorted(shown, sort, together=view == "group" and fmt not in ("csv", "json"))
-    print_table(shown, fmt)
+    print_table(shown, look, run=run)
     if view == "group":
-        _print_sentences(verdicts(run, table), fmt)
+        _print_sentences(verdicts(run, table), look.fmt)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
     page = run.path / REPORT
@@ -53,36 +78,19 @@ def print_run(run: RunDirectory, fmt: str, *, sort: str | None = None, view: str
     return table
 
 
-def print_leaderboard(
-    runs: Sequence[RunDirectory], fmt: str, *, sort: str | None = None, view: str | None = None
-) -> None:
+def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
     """Print how variants stand over the data sets of several runs, what that comes to, and the notes beside it.
 
     Raises:
         AezooError: no such format, view of several runs, or column; or there is no run.
     """
-    render.check_format(fmt)
-    view = view or "mse"
-    if view not in FIGURES:
-        raise AezooError(
-            f"several runs make a leaderboard over data sets, which has no view {view!r}; give one of "
-            f"{', '.join(FIGURES)}, or one run." + did_you_mean(view, FIGURES)
-        )
+    render.check_format(look.fmt)
+    view = look.checked_view(FIGURES, "mse", ", or one run")
     board = leaderboard(runs)
-    shown = board.view(view)
-    if sort:
-        shown = _sorted(shown, sort, together=fmt not in ("csv", "json"))
-    print_table(shown, fmt)
-    _print_sentences(list(board.sentences().values()), fmt)
+    print_table(board.view(view), look)
+    _print_sentences(list(board.sentences().values()), look.fmt)
     for line in board.notes(view):
         print(line, file=sys.stderr)
-
-
-def _sorted(table: pd.DataFrame, column: str, *, together: bool) -> pd.DataFrame:
-    """Return a table sorted by a column, its code groups together and in their order, or not."""
-    order = list(dict.fromkeys(table["group"])) if together else []
-    table = rows.sort(table, column)
-    return table.sort_values("group", key=lambda names: names.map(order.index), kind="stable") if together else table
 
 
 def _print_sentences(lines: Sequence[str], fmt: str) -> None:
@@ -94,27 +102,37 @@ def _print_sentences(lines: Sequence[str], fmt: str) -> None:
             console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
-def print_table(table: pd.DataFrame, fmt: str) -> None:
-    """Print a table: with colours where it is read on a terminal, and the essential columns where that is narrow."""
+def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = None) -> None:
+    """Print a table as it is wanted: with colours where it is read on a terminal, and as wide as that is.
+
+    Args:
+        table: A view of runs.
+        look: How it is wanted.
+        run: The run that it is of, which says whether more of a metric is better.
+
+    Raises:
+        AezooError: there is no such column.
+    """
+    fmt = "simple" if look.fmt == "rich" else look.fmt
+    names = None if look.columns is None else chosen(table, look.columns, for_people=not look.for_programs)
+    asked: list[str] = []
+    if look.sort is not None:
+        asked = chosen(table, [look.sort], for_people=False)[-1:]
+        groups = list(dict.fromkeys(table["group"])) if table.columns[0] == "group" and not look.for_programs else []
+        table = rows.sort(table, asked[0], run)
+        if groups:
+            table = table.sort_values("group", key=lambda some: some.map(groups.index), kind="stable")
     console = console_on(stderr=False)
-    if fmt == "rich" and table.columns[0] == "group":
-        width = console.width if console.is_terminal else None
-        for line, style in render.group_lines(table, width):
-            console.print(Text(line, style), soft_wrap=True)
-        if "mean_rank" in table and (missing := render.left_out(table, width)):
-            names = ", ".join(missing)
-            print(f"this terminal is too narrow for {names}: give --format simple", file=sys.stderr)
-    elif fmt == "rich" and console.is_terminal:
-        whole = render.rich_table(table)
-        narrow = console.measure(whole, options=console.options.update(max_width=10_000)).maximum > console.width
-        console.print(render.rich_table(table, essential=True) if narrow else whole)
-        if narrow:
-            print(
-                "this terminal is too narrow for all columns: see table.csv, or give --format simple", file=sys.stderr
-            )
-    else:
-        text = render.render(table, "simple" if fmt == "rich" else fmt)
+    if look.fmt != "rich" or not (console.is_terminal or table.columns[0] == "group"):
+        text = render.render(table, fmt, names)
         print(text, end="" if text.endswith("\n") else "\n")
+        return
+    layout = lay_out(table, console.width if console.is_terminal else None, names=names, asked=asked)
+    for line, style in layout.lines:
+        console.print(Text(line, style), soft_wrap=True)
+    if layout.left_out:
+        missing = ", ".join(layout.left_out)
+        print(f"not shown here: {missing}; a wider terminal, --columns or --format simple has them", file=sys.stderr)
 
 
 def console_on(*, stderr: bool) -> Console:
@@ -236,7 +254,7 @@ class LiveObserver(PlainObserver):
         if self.snapshot:
             self.snapshot = self.snapshot.plus(record)
             if record.curve and not record.tuning:
-                self.curves[record.variant] = render.sparkline([loss for _, loss in record.curve])
+                self.curves[record.variant] = sparkline([loss for _, loss in record.curve])
             begun = time.monotonic()
             # A table of very many takes a while: a tenth of the time goes into it, and no more.
             if begun >= self.table_due or self.done >= self.total:
@@ -249,8 +267,8 @@ class LiveObserver(PlainObserver):
         begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
         # What has not ended yet has not been interrupted either.
         begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
-        lines = render.group_lines(begun, self.console.width, self.curves)
-        self.lines = [Text(line, style) for line, style in lines]
+        layout = lay_out(begun, self.console.width, curves=self.curves)
+        self.lines = [Text(line, style) for line, style in layout.lines]
 
     def timed(self, done: int, total: int) -> None:
         self.head = Text(f"measuring throughput, one variant at a time: {done}/{total}")

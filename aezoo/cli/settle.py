@@ -17,7 +17,7 @@ from aezoo.errors import AezooError
 def settle(
     claims: Annotated[
         list[str],
-        typer.Argument(metavar="'A < B'... | RUN", help="'resnet < vit'; 'conv < mlp @16'; or a run, with --group"),
+        typer.Argument(metavar="'A < B' | RUN", help="'resnet < vit'; 'conv < mlp @16'; or a run, with --group"),
     ],
     group: Annotated[
         str | None, typer.Option(help="Settle what is undecided in this code group of RUN, such as 16.")

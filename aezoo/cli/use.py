@@ -33,7 +33,7 @@ ModelArgument = Annotated[
 ]  # fmt: skip
 RestArgument = Annotated[
     list[str],
-    typer.Argument(metavar="[VARIANT] PATH...", help="of a run, a variant first; then images, or folders of images"),
+    typer.Argument(metavar="[VARIANT] PATH", help="of a run, a variant first; then images, or folders of images"),
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of a run: from which seed; by default the first.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -160,7 +160,7 @@ def score(
     import pandas as pd
 
     from aezoo.cli.app import registry_of
-    from aezoo.cli.screen import print_table
+    from aezoo.cli.screen import Look, print_table
     from aezoo.harness import scoring
     from aezoo.run.files import write_text
     from aezoo.table.render import check_format, render
@@ -189,7 +189,7 @@ def score(
     if out is not None:
         write_text(out, render(table, "csv"))
     worst = table.sort_values("mse", ascending=False, ignore_index=True)
-    print_table(worst if fmt in ("csv", "json") else worst.head(LISTED), fmt)
+    print_table(worst if fmt in ("csv", "json") else worst.head(LISTED), Look(fmt=fmt))
     if len(worst) > LISTED and fmt not in ("csv", "json"):
         print(f"the worst {LISTED} of {len(worst)}; --out writes all of them")
     if wanted:
@@ -203,7 +203,7 @@ def score(
 @app.command()
 def export(
     model: ModelArgument,
-    variant: Annotated[str | None, typer.Argument(metavar="[VARIANT]", help="of a run")] = None,
+    variant: Annotated[str | None, typer.Argument(metavar="VARIANT", help="of a run")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder.")] = Path("model"),
     fmt: Annotated[str, typer.Option("--format", help="folder; or with graphs in it: onnx or pt2.")] = "folder",
     seed: SeedOption = None,

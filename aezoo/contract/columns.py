@@ -30,6 +30,8 @@ class Column:
         format: A number as a person reads it; programs get every digit.
         shown: Whether a person sees it; else it is for table.csv, csv and json, or a mark on another column.
         essential: Whether it is shown on a narrow terminal too.
+        header: What a person reads above it, where that is shorter than its name.
+        higher_is_better: Whether what is more is better, and stands first where a table is sorted by it.
         meaning: What it says, for the README; where that names several columns, with the first of them.
     """
 
@@ -38,6 +40,8 @@ class Column:
     format: Callable[[float], str] = _whole
     shown: bool = True
     essential: bool = False
+    header: str = ""
+    higher_is_better: bool = False
     meaning: str = ""
 
 
@@ -51,30 +55,37 @@ COLUMNS = (
         name="variant", kind="text", essential=True, meaning="architecture and hyperparameters, defaults left out",
     ),
     Column(name="objective", kind="text", meaning="what is optimised beside the harness's own MSE"),
-    Column(name="latent_size", kind="integer", essential=True, meaning="numbers in one image's latent"),
     Column(
-        name="num_params", kind="integer", essential=True, meaning="numbers in the network, fitted ones included",
+        name="latent_size", header="latent", kind="integer", essential=True,
+        meaning="numbers in one image's latent",
+    ),
+    Column(
+        name="num_params", header="params", kind="integer", essential=True,
+        meaning="numbers in the network, fitted ones included",
     ),
     Column(
         name="test_mse", format=loss, essential=True,
         meaning="mean squared error a pixel over the whole test set, clean input, pixels in [0, 1], mean over seeds",
     ),
     Column(
-        name="test_mse_low", format=loss,
+        name="test_mse_low", format=loss, shown=False,
         meaning="the lower end of its 95 % interval over seeds and test images; with one seed over the images alone",
     ),
-    Column(name="test_mse_high", format=loss, meaning="the upper end"),
+    Column(name="test_mse_high", format=loss, shown=False, meaning="the upper end"),
     Column(
         name="vs_pca", format=_in(".3f"), essential=True,
         meaning="`test_mse` over PCA's at the same latent size: below 1 is better than PCA; empty where PCA is exact, "
         "and for sparse and discrete latents, whose size says something else",
     ),
     Column(
-        name="train_images_per_s",
+        name="train_images_per_s", header="train/s", higher_is_better=True,
         meaning="throughput in training, measured alone at the end, on one machine; `~` marks an unsteady figure",
     ),
-    Column(name="infer_images_per_s", meaning="throughput of reconstruction, likewise"),
-    Column(name="peak_memory_mb", meaning="what the trial added to its process's memory, in 10⁶ bytes"),
+    Column(
+        name="infer_images_per_s", header="infer/s", higher_is_better=True,
+        meaning="throughput of reconstruction, likewise",
+    ),
+    Column(name="peak_memory_mb", header="MB", meaning="what the trial added to its process's memory, in 10⁶ bytes"),
     Column(name="seeds", kind="integer", essential=True, meaning="seeds that ended well"),
     Column(
         name="status", kind="text", essential=True,
@@ -87,16 +98,16 @@ COLUMNS = (
         meaning="what an image's code takes where it is discrete: codes times log2 K",
     ),
     Column(
-        name="coded_bits", format=_in(",.1f"),
+        name="coded_bits", header="coded", format=_in(",.1f"),
         meaning="what a test image's codes take, on average, in an ideal code for those of the training images: each "
         "by how often it was used; of a codec its file without the header",
     ),
     Column(
-        name="active_units", format=_in(",.1f"),
+        name="active_units", header="active", format=_in(",.1f"),
         meaning="how many of its numbers are not 0, on average, where it is sparse",
     ),
     Column(
-        name="support_bits", format=_in(",.1f"),
+        name="support_bits", header="support", format=_in(",.1f"),
         meaning="what tells which of its numbers these are: log2 of the ways to choose so many; the numbers themselves "
         "come on top",
     ),
@@ -109,12 +120,12 @@ COLUMNS = (
         meaning="numbers in its adversary, which are trained beside it, and through which no image goes",
     ),
     Column(
-        name="train_vs_reference", format=_in(".3g"),
+        name="train_vs_reference", higher_is_better=True, format=_in(".3g"),
         meaning="throughput in training over that of `mlp` in the same rounds, to read beside another machine's",
     ),
-    Column(name="infer_vs_reference", format=_in(".3g"), meaning="the same of reconstruction"),
+    Column(name="infer_vs_reference", higher_is_better=True, format=_in(".3g"), meaning="the same of reconstruction"),
     Column(
-        name="matmul_share", shown=False,
+        name="matmul_share", higher_is_better=True, shown=False,
         meaning="FLOPs a second of training over those of a product of two matrices in the same rounds",
     ),
     Column(
@@ -191,7 +202,7 @@ COLUMNS = (
         name="group", kind="text", shown=False,
         meaning="the size of its codes, in numbers, active units or bits: variants of one group may be compared",
     ),
-    Column(name="group_rank", kind="integer", shown=False, meaning="by `test_mse`, in its group"),
+    Column(name="group_rank", header="rank", kind="integer", shown=False, meaning="by `test_mse`, in its group"),
     Column(
         name="group_rank_low", kind="integer", shown=False,
         meaning="the best rank in its group that the evidence allows, Holm-corrected over the group's pairs",
@@ -221,7 +232,8 @@ TUNED = (
     Column(name="variant", kind="text", essential=True, meaning="as in the table"),
     Column(name="lr", format=_in("g"), essential=True, meaning="a learning rate that was tried"),
     Column(
-        name="validation_mse", format=loss, essential=True, meaning="on the images that were held out",
+        name="validation_mse", header="val_mse", format=loss, essential=True,
+        meaning="on the images that were held out",
     ),
     Column(name="chosen", kind="text", essential=True, meaning="`yes` for the rate that the scored seeds ran with"),
     Column(name="status", kind="text", essential=True, meaning="of the trial that tried it"),
@@ -235,26 +247,30 @@ COMPARED = (
         name="verdict", kind="text", essential=True,
         meaning="on b: `better`, `worse`, `not decided`, or `equal` but for rounding",
     ),
-    Column(name="test_mse_a", format=loss, essential=True, meaning="in the first run"),
-    Column(name="test_mse_b", format=loss, essential=True, meaning="in the other"),
+    Column(name="test_mse_a", header="mse a", format=loss, essential=True, meaning="in the first run"),
+    Column(name="test_mse_b", header="mse b", format=loss, essential=True, meaning="in the other"),
     Column(
-        name="change_percent", format=_in("+z.1f"), essential=True, meaning="by how much `test_mse` is higher in b",
+        name="change_percent", header="change %", format=_in("+z.1f"), essential=True,
+        meaning="by how much `test_mse` is higher in b",
     ),
-    Column(name="change_percent_low", format=_in("+z.1f"), meaning="the lower end of its 95 % interval"),
-    Column(name="change_percent_high", format=_in("+z.1f"), meaning="the upper end"),
-    Column(name="rank_a", kind="integer", meaning="the rank in the first run"),
-    Column(name="rank_b", kind="integer", meaning="in the other"),
-    Column(name="num_params_a", kind="integer", meaning="numbers in the network of the first run"),
-    Column(name="num_params_b", kind="integer", meaning="of the other"),
+    Column(name="change_percent_low", format=_in("+z.1f"), shown=False, meaning="the lower end of its 95 % interval"),
+    Column(name="change_percent_high", format=_in("+z.1f"), shown=False, meaning="the upper end"),
+    Column(name="rank_a", header="rank a", kind="integer", meaning="the rank in the first run"),
+    Column(name="rank_b", header="rank b", kind="integer", meaning="in the other"),
+    Column(name="num_params_a", header="params a", kind="integer", meaning="numbers in the network of the first run"),
+    Column(name="num_params_b", header="params b", kind="integer", meaning="of the other"),
     Column(
-        name="train_speed_ratio", format=_in(".2f"),
+        name="train_speed_ratio", header="train x", higher_is_better=True, format=_in(".2f"),
         meaning="throughput in training, b over a; relative to the reference's where the circumstances differ",
     ),
-    Column(name="infer_speed_ratio", format=_in(".2f"), meaning="the same of reconstruction"),
-    Column(name="status_a", kind="text", meaning="the status in the first run"),
-    Column(name="status_b", kind="text", meaning="in the other"),
     Column(
-        name="network", kind="text", essential=True,
+        name="infer_speed_ratio", header="infer x", higher_is_better=True, format=_in(".2f"),
+        meaning="the same of reconstruction",
+    ),
+    Column(name="status_a", header="status a", kind="text", meaning="the status in the first run"),
+    Column(name="status_b", header="status b", kind="text", meaning="in the other"),
+    Column(
+        name="network", header="another network", kind="text", essential=True,
         meaning="what makes it another network in b: a changed default, source or latent size; empty where nothing",
     ),
     Column(name="run_b", kind="text", meaning="the other run, where there are several"),
@@ -263,14 +279,15 @@ COMPARED = (
 
 LEADERS = (
     Column(
-        name="mean_rank", format=_in(".1f"), essential=True,
+        name="mean_rank", header="rank", format=_in(".1f"), essential=True,
         meaning="over the data sets of its code group, of the variants that have a loss on all of them; in brackets "
         "the means of the best and of the worst ranks that the evidence of each data set allows",
     ),
     Column(name="mean_rank_low", format=_in(".1f"), shown=False, meaning="the mean of the best ranks"),
     Column(name="mean_rank_high", format=_in(".1f"), shown=False, meaning="the mean of the worst"),
     Column(
-        name="datasets", kind="integer", essential=True, meaning="data sets on which it has a loss, in this code group",
+        name="datasets", header="sets", kind="integer", essential=True,
+        meaning="data sets on which it has a loss, in this code group",
     ),
 )  # fmt: skip
 """A leaderboard over data sets has these, and a column for each data set: the name of a figure, `_on_` and its own."""

@@ -19,6 +19,7 @@ from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.dataset import DatasetVariant, find_data_dir
 from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
+from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
@@ -325,17 +326,17 @@ def _folder_name(info: RunInfo) -> str:
     return f"{info.recipe.name}-{data[:60]}-{info.device}-{info.fingerprint}"
 
 
-def _metrics(names: Sequence[str], registry: Registry) -> dict[str, Plugin]:
-    """Return the plugin of each metric that was asked for.
+def _metrics(names: Sequence[str], registry: Registry) -> dict[str, tuple[Metric, Plugin]]:
+    """Return each metric that was asked for, and its plugin.
 
     Raises:
         AezooError: there is no such metric, or it is asked for twice.
     """
-    chosen = [(name, *registry.metric(name)) for name in names]
-    for number, (name, metric, _) in enumerate(chosen):
-        if any(metric is other for _, other, _ in chosen[:number]):
+    chosen = [(name, registry.metric(name)) for name in names]
+    for number, (name, (metric, _)) in enumerate(chosen):
+        if any(metric is other for _, (other, _) in chosen[:number]):
             raise AezooError(f"the metric {name!r} is asked for twice")
-    return {name: plugin for name, _, plugin in chosen}
+    return dict(chosen)
 
 
 def _write_page(grid: Grid, run: Snapshot) -> None:

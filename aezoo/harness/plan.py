@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from aezoo.contract.architecture import Variant
 from aezoo.contract.executor import Executor, Outcome, Status
+from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import SharedImages
 from aezoo.errors import AezooError
@@ -63,7 +64,7 @@ class Grid:
     environment: Environment
     images: ImageSource
     shared: SharedImages
-    metrics: Mapping[str, Plugin]
+    metrics: Mapping[str, tuple[Metric, Plugin]]
     executor: Executor
     jobs: int
     scratch: Path
@@ -170,7 +171,7 @@ class Grid:
         names = {
             plan.trial_id: [
                 name
-                for name, plugin in self.metrics.items()
+                for name, (_, plugin) in self.metrics.items()
                 if not is_current(measured.get((plan.trial_id, name)), plugin, self.records[plan.trial_id])
             ]
             for plan in self.plans

@@ -323,10 +323,11 @@ class Runner:
         values = outcome.value if isinstance(outcome.value, dict) else {}
         reason = record.weights_missing and f"its weights are not kept: {record.weights_missing}"
         for name in names:
+            metric, plugin = self.grid.metrics[name]
             value = values.get(name, reason or outcome.reason or "its process ended before it was computed")
             self.grid.run.write_measurement(
                 Measurement(
-                    trial_id=plan.trial_id, metric=name, plugin=self.grid.metrics[name].source,
+                    trial_id=plan.trial_id, metric=name, plugin=plugin.source, higher_is_better=metric.higher_is_better,
                     weights_sha256=record.weights_sha256, measured_at=now(),
                     **{"reason": value} if isinstance(value, str) else {"value": value},
                 )

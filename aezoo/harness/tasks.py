@@ -87,7 +87,7 @@ def trial_task(
 def measure_task(grid: Grid, plan: TrialPlan, names: Sequence[str], output: Path) -> Task:
     """Return the task that computes metrics, by their names, from the weights that a trial kept."""
     record = grid.records[plan.trial_id]
-    plugins = {name: grid.metrics[name] for name in names}
+    plugins = {name: grid.metrics[name][1] for name in names}
     work = Measure(
         record=record, origin=_origin(grid, _plugin(grid, plan)), weights=grid.run.weights_path(plan.trial_id),
         images=grid.images, versions=versions(grid),

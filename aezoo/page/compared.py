@@ -14,7 +14,7 @@ from aezoo.page.page import rendered
 from aezoo.run.files import write_text
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
-from aezoo.table import compare, render
+from aezoo.table import cells, compare
 from aezoo.table.across import Leaderboard, dataset_of, leaderboard
 
 DRAWN = 10
@@ -99,7 +99,7 @@ def _compared(base: Snapshot, other: Snapshot) -> dict[str, Any]:
             {
                 "verdict": "" if pd.isna(row["verdict"]) else str(row["verdict"]),
                 "cells": [
-                    {"text": short(render.cell(name, row[name])), "is_text": isinstance(row[name], str)}
+                    {"text": short(cells.cell(name, row[name])), "is_text": isinstance(row[name], str)}
                     for name in _SHOWN
                 ],
             }
@@ -111,8 +111,8 @@ def _compared(base: Snapshot, other: Snapshot) -> dict[str, Any]:
 def _over(board: Leaderboard) -> dict[str, Any]:
     """Return the leaderboard as the page shows it: a table of the test MSE for each code group."""
     table = board.view("mse")
-    columns, cells = render.group_cells(table)
-    rows = list(zip(table["group"], cells, strict=True))
+    columns, texts = cells.cells(table)
+    rows = list(zip(table["group"], texts, strict=True))
     drawn = 0 if board.largest is None else int(((table["group"] == board.largest) & table["mean_rank"].notna()).sum())
     return {
         "count": len(board.datasets),

@@ -18,7 +18,8 @@ from aezoo.run.again import again
 from aezoo.run.records import RunInfo, TrialRecord
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
-from aezoo.table import groups, render
+from aezoo.table import groups
+from aezoo.table.cells import HALF_WIDTH, cell, cells, records_of
 from aezoo.table.notes import headline, notes, verdicts
 from aezoo.table.rows import RANKED, records_by_variant, summarise
 
@@ -91,8 +92,8 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
     ids = {variant: number for number, variant in enumerate(table["variant"])}
     everything = records_by_variant(run)
     records = {variant: everything[variant] for variant in everything if variant in ids}
-    columns, cells, values = _cells(table)
-    rows = [_row(row, len(info.requested[row["variant"]])) for row in render.records_of(table)]
+    columns, written, values = _cells(table)
+    rows = [_row(row, len(info.requested[row["variant"]])) for row in records_of(table)]
     for number, row in enumerate(rows):
         row |= {"id": number, "values": values[number]}
     members = _members(rows)
@@ -134,7 +135,8 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
             {
                 "name": group,
                 "rows": [
-                    {"id": ids[table["variant"][place]], "cells": cells[place], "row": rows[place]} for place in places
+                    {"id": ids[table["variant"][place]], "cells": written[place], "row": rows[place]}
+                    for place in places
                 ],
             }
             for group, places in _places(table).items()
@@ -181,9 +183,9 @@ def _left_out(shown: int, count: int) -> str:
 
 def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], list[list[Any]]]:
     """Return the table's columns, its cells as texts, and what they are sorted and copied by."""
-    named, cells = render.group_cells(table)
+    named, written = cells(table[["group", *(name for name in table if name != "group")]])
     if ("status", "status") not in named:
-        named, cells = [*named, ("status", "status")], [[*row, "ok"] for row in cells]
+        named, written = [*named, ("status", "status")], [[*row, "ok"] for row in written]
     extra = [name for name in _EXTRA if table[name].notna().any() and name not in dict(named)]
     named += [(name, name) for name in extra]
     columns = [
@@ -192,21 +194,21 @@ def _cells(table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[list[str]], 
             "header": short(header),
             "text": name in _TEXTS,
             "hidden": name in (*extra, "peak_memory_mb", "objective"),
-            "meaning": short(_HALF if name == "half_width_percent" else column(name).meaning),
+            "meaning": short(_HALF if name == HALF_WIDTH else column(name).meaning),
         }
         for name, header in named
     ]
     values = []
-    for place, row in enumerate(render.records_of(table)):
-        cells[place] = [short(text) for text in cells[place]] + [render.cell(name, row[name]) for name in extra]
+    for place, row in enumerate(records_of(table)):
+        written[place] = [short(text) for text in written[place]] + [cell(name, row[name]) for name in extra]
         low, high = row["test_mse_low"], row["test_mse_high"]
         half = None if pd.isna(low) or low <= 0 else 100 * (math.sqrt(high / low) - 1)
         values.append([
-            half if name == "half_width_percent" else cells[place][number] if name == "status"
+            half if name == HALF_WIDTH else written[place][number] if name == "status"
             else short(row[name]) if isinstance(row[name], str) else _number(row[name])
             for number, (name, _) in enumerate(named)
         ])  # fmt: skip
-    return columns, cells, values
+    return columns, written, values
 
 
 def _row(row: Mapping[str, Any], requested: int) -> dict[str, Any]:

@@ -4,13 +4,14 @@ A listing is kept by the hash of every plugin's source, and by all else that it 
 importing anything: whatever cannot be found so is listed anew each time.
 """
 
+import fnmatch
 import hashlib
 import importlib.util
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -74,6 +75,11 @@ def architectures() -> list[str] | None:
         return sorted({name for source in sources().values() for name in _NAMED.findall(source)})
     rows = read(key_of(ARCHITECTURES, ()))
     return None if rows is None else [str(row["architecture"]) for row in rows]
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that a pattern such as ``conv*`` stands for, in any case."""
+    return [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
 def is_mentioned(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Discovery: every plugin is loaded, registered and asked on its own; one that fails leaves the rest standing."""
 
-import fnmatch
 import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +14,17 @@ from aezoo.contract.dataset import DatasetVariant
 from aezoo.contract.executor import Executor
 from aezoo.contract.hyperparameters import VariantText, parse_variant
 from aezoo.contract.metric import Metric
-from aezoo.errors import AezooError, ContractError, UnfitError, did_you_mean, no_architecture, no_match, reason_of
-from aezoo.registry.catalogue import BLOCKING, plugin_points, sources
+from aezoo.errors import (
+    AezooError,
+    ContractError,
+    UnfitError,
+    did_you_mean,
+    no_architecture,
+    no_match,
+    reason_of,
+    spelled,
+)
+from aezoo.registry.catalogue import BLOCKING, matching, plugin_points, sources
 from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Origin, Plugin, load, owner
 from aezoo.run.records import PluginSource
@@ -115,7 +123,7 @@ class Registry:
     def _dataset(self, text: str) -> tuple[DatasetVariant, Plugin]:
         name, settings = read_dataset(text, [dataset for dataset, _ in self.contributed("aezoo_datasets")])
         dataset, plugin = self._named("aezoo_datasets", "data set", name)
-        return DatasetVariant.of(dataset, settings, name), plugin
+        return DatasetVariant.of(dataset, settings, name[: -len(dataset.name)] + dataset.name), plugin
 
     def metric(self, name: str) -> tuple[Metric, Plugin]:
         """Return a metric, with its plugin, by name, or by ``distribution:name``.
@@ -143,10 +151,11 @@ class Registry:
         if parsed.settings is not None:
             raise AezooError(f"a {kind} has no hyperparameters, but got {name!r}; give {name.partition('[')[0]}")
         everything = self.contributed(hook)
+        wanted = spelled(parsed.name, (contribution.name for contribution, _ in everything))
         claims = [
             (contribution, plugin)
             for contribution, plugin in everything
-            if contribution.name == parsed.name and parsed.distribution in (None, plugin.distribution)
+            if contribution.name == wanted and parsed.distribution in (None, plugin.distribution)
         ]
         if not claims:
             option = hook.removeprefix("aezoo_")
@@ -191,12 +200,12 @@ class Registry:
 
     def undeclared(self, texts: Iterable[str]) -> list[str]:
         """Return the architectures that patterns match and that declare no variants, so that `select` has none."""
-        labels = (label for text in texts if is_pattern(text) for label in fnmatch.filter(self.architectures, text))
+        labels = (label for text in texts if is_pattern(text) for label in matching(self.architectures, text))
         return [label for label in dict.fromkeys(labels) if not self.architectures[label][0].variants]
 
     def _matching(self, text: str) -> Iterator[Variant]:
         if is_pattern(text):
-            labels = fnmatch.filter(self.architectures, text)
+            labels = matching(self.architectures, text)
             if not labels:
                 raise no_match(text)
             for label in labels:
@@ -221,10 +230,11 @@ class Registry:
             yield self._variant(variant.label, {**variant.hyperparameters, "latent_dim": latent_dim})
 
     def _label(self, parsed: VariantText, text: str) -> str:
+        wanted = spelled(parsed.name, (architecture.name for architecture, _ in self.architectures.values()))
         claims = [
             (label, plugin)
             for label, (architecture, plugin) in self.architectures.items()
-            if architecture.name == parsed.name and parsed.distribution in (None, plugin.distribution)
+            if architecture.name == wanted and parsed.distribution in (None, plugin.distribution)
         ]
         if not claims:
             name = f"{parsed.distribution}:{parsed.name}" if parsed.distribution else parsed.name
@@ -392,7 +402,7 @@ def _same(origin: Origin, source: PluginSource | None) -> Plugin:
 
 def list_architectures(pattern: str = "*") -> list[str]:
     """Return the names of the installed architectures that match a pattern such as ``conv*``."""
-    return fnmatch.filter(discover().architectures, pattern)
+    return matching(discover().architectures, pattern)
 
 
 def create(variant: str, *, image_shape: ImageShape) -> "nn.Module":

@@ -110,7 +110,7 @@ def find_variant(path: Path, text: str, by_variant: Mapping[str, Sequence[TrialR
         for variant, records in by_variant.items():
             own = parse_variant(variant)
             hyperparameters = records[0].hyperparameters if records else own.settings or {}
-            alike = own.name == wanted.name and (own.settings or {}).keys() <= given.keys()
+            alike = own.name.lower() == wanted.name.lower() and (own.settings or {}).keys() <= given.keys()
             if alike and all(hyperparameters.get(name) == value for name, value in given.items()):
                 return variant
     raise AezooError(

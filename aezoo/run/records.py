@@ -276,6 +276,7 @@ class Measurement(FrozenModel):
     weights_sha256: Sha256 | None
     value: float | None = None
     reason: str | None = None
+    higher_is_better: bool = False
     measured_at: str
 
     @pydantic.model_validator(mode="after")

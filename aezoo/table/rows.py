@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from aezoo.contract.columns import COLUMNS, GROUPED, TUNED, is_reserved
+from aezoo.contract.columns import COLUMNS, GROUPED, TUNED, column, is_reserved
 from aezoo.contract.executor import Status
 from aezoo.contract.hyperparameters import format_settings, parse_variant
-from aezoo.errors import AezooError, did_you_mean
+from aezoo.errors import AezooError
 from aezoo.run.records import Timing, TrialRecord
 from aezoo.run.store import RunDirectory, timing_name
 from aezoo.table import groups
@@ -289,18 +289,14 @@ def untimed(run: RunDirectory) -> dict[str, str]:
     return {variant: reason for variant, reason in reasons.items() if variant not in timed}
 
 
-def sort(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the table sorted by a column; rows without a value last.
+def sort(table: pd.DataFrame, name: str, run: RunDirectory | None = None) -> pd.DataFrame:
+    """Return the table sorted by a column, the best first; rows without a value last.
 
-    Raises:
-        AezooError: there is no such column.
+    Of a metric, the run says which end is the better one.
     """
-    if column not in table:
-        raise AezooError(
-            f"no column {column!r} to sort by; it accepts {', '.join(map(str, table))}."
-            + did_you_mean(column, map(str, table))
-        )
-    return table.sort_values(column, kind="stable", na_position="last", ignore_index=True)
+    measured = run.measurements() if run else []
+    best = any(each.metric == name and each.higher_is_better for each in measured) or column(name).higher_is_better
+    return table.sort_values(name, ascending=not best, kind="stable", na_position="last", ignore_index=True)
 
 
 def by_group(run: RunDirectory) -> pd.DataFrame:

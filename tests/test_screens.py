@@ -1,0 +1,183 @@
+"""What a terminal shows: whole figures, all that was asked for, and one line where a call is wrong."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+from made_runs import make_run, several, variant
+
+from aezoo.run.records import Measurement
+from aezoo.run.store import RunDirectory
+from aezoo.table import rows
+from aezoo.table.cells import cells, chosen
+from aezoo.table.compare import compare
+from aezoo.table.layout import lay_out
+
+WIDTHS = (80, 100, 120, 200)
+LONG = "an_architecture[a_hyperparameter=0.123456,and_another=yes]"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of many variants, one of which failed, with two metrics; of one, more is better."""
+    made = [*several(12), variant(LONG, loss=0.5), variant("broken", status="error", reason="it broke")]
+    run = make_run(tmp_path_factory.mktemp("screens") / "run", made, samples=False)
+    recipe = run.info().recipe.model_copy(update={"metrics": ("sharpness", "blur")})
+    run.request(run.info().model_copy(update={"recipe": recipe}), {})
+    for place, (trial_id, record) in enumerate(run.records().items()):
+        for name in recipe.metrics if record.status == "ok" else ():
+            run.write_measurement(
+                Measurement(
+                    trial_id=trial_id, metric=name, plugin=record.plugin, weights_sha256=None,
+                    value=place + 0.123, higher_is_better=name == "sharpness", measured_at=record.finished_at,
+                )
+            )  # fmt: skip
+    return RunDirectory(run.path)
+
+
+@pytest.fixture(scope="module")
+def views(run, tmp_path_factory):
+    other = make_run(tmp_path_factory.mktemp("screens") / "other", several(12), samples=False)
+    mses = {f"mse_{2**power}": 0.012345 for power in range(14)}
+    return {
+        "group": rows.by_group(run),
+        "flat": rows.summarise(run),
+        "rate": rows.by_group(run)[["variant"]].assign(**mses).astype(dict.fromkeys(mses, "Float64")),
+        "compared": compare(run, other).drop(columns=["network"]),
+    }
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("view", ["group", "flat", "rate", "compared"])
+def test_every_figure_that_is_shown_is_whole_and_no_line_is_wider_than_the_screen(view, width, views):
+    table = views[view]
+    layout = lay_out(table, width)
+    lines = [line for line, _ in layout.lines]
+    assert max(map(len, lines)) <= width
+    columns, texts = cells(table)
+    shown = [name for name, header in columns if header not in layout.left_out and name not in ("variant", "status")]
+    # Whoever cuts a figure, or wraps it, has fewer of one of them.
+    words = sorted(re.findall(r"~?[\d,.]+%?", "\n".join(line for line in lines if "numbers" not in line)))
+    for name in shown:
+        place = [each for each, _ in columns].index(name)
+        for text in (row[place] for row in texts):
+            assert not re.fullmatch(r"~?[\d,.]+%?", text) or text in words, (name, text)
+    assert {"group": "test_mse", "flat": "test_mse", "rate": "mse_8192", "compared": "change_percent"}[view] in shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_metrics_and_columns_that_were_asked_for_are_shown_on_any_screen(width, views, run):
+    headers = " ".join(line for line, style in lay_out(views["group"], width).lines if style == "dim").split()
+    assert {"sharpness", "blur", "test_mse", "params", "train/s"} <= set(headers)
+    wanted = ["seeds", "params", "infer/s", "support", "MB", "vs_pca", "objective", "train_spread", "test_mse_low"]
+    names = chosen(views["group"], wanted)
+    assert names[:3] == ["variant", "seeds", "num_params"]
+    layout = lay_out(views["group"], width, names=names)
+    headers = [line.split() for line, style in layout.lines if style == "dim"]
+    assert layout.left_out == []
+    assert [name for block in headers for name in block if name != "variant"] == wanted
+    assert all(block[0] == "variant" for block in headers)
+    assert (len(headers) > 1) == (width < 120)
+
+
+@pytest.mark.parametrize(
+    ("column", "falls"),
+    [("sharpness", True), ("blur", False), ("train/s", True), ("num_params", False), ("test_mse", False)],
+)
+def test_the_best_comes_first_whichever_end_that_is(column, falls, run, call):
+    _, out, _ = call("table", run.path, "--sort", column, "--format", "json")
+    name = {"train/s": "train_images_per_s"}.get(column, column)
+    values = [row[name] for row in json.loads(out) if row[name] is not None]
+    assert len(set(values)) > 1
+    assert values == sorted(values, reverse=falls)
+    _, out, _ = call("table", run.path, "--sort", column, "--columns", "seeds")
+    assert column in out.splitlines()[0].split() or {"num_params": "params"}[column] in out.splitlines()[0].split()
+
+
+def test_columns_are_chosen_for_programs_too(run, call):
+    _, out, _ = call("table", run.path, "--columns", "test_mse,params", "--format", "csv")
+    assert out.splitlines()[0] == "variant,test_mse,num_params"
+    status, out, err = call("table", run.path, "--columns", "test_mse,parms")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("error: no column 'parms'; this table has group,")
+    assert "Did you mean 'params'" in err
+
+
+def test_what_has_no_room_is_named(views):
+    layout = lay_out(views["group"], 80)
+    headers = {header for _, header in cells(views["group"])[0]}
+    shown = {word for line, style in layout.lines if style == "dim" for word in line.split()}
+    assert layout.left_out
+    assert shown | set(layout.left_out) == headers
+    assert lay_out(views["group"]).left_out == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tabel"], "No such command 'tabel'. Did you mean 'table'? `aezoo -h` lists what it takes"),
+        (["table", "--colums"], "No such option: --colums (Possible options: --columns); `aezoo table -h` lists"),
+        (["bench", "mlp", "--seeds", "many"], "Invalid value for '--seeds':"),
+        (["reproduce", "x"], "Missing argument 'TRIAL'; `aezoo reproduce -h` lists what it takes"),
+        (["data", "shwo"], "No such command 'shwo'. Did you mean 'show'? `aezoo data -h` lists what it takes"),
+        (["help", "tabel"], "No such command 'tabel'."),
+        (["compare", "a", "b", "--fail-on", "-1"], "Invalid value for '--fail-on':"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_line_too(arguments, said, call):
+    status, out, err = call(*arguments)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        ([], "Usage: aezoo [OPTIONS]"), (["help"], "Usage: aezoo [OPTIONS]"), (["-h"], "Usage: aezoo [OPTIONS]"),
+        (["help", "table"], "Usage: aezoo table "), (["table", "-h"], "Usage: aezoo table "),
+        (["data"], "Usage: aezoo data "), (["help", "data", "show"], "Usage: aezoo data show "),
+    ],
+)  # fmt: skip
+def test_help_is_where_people_look_for_it(arguments, usage, call):
+    status, out, err = call(*arguments)
+    assert (status, err) == (0, "")
+    assert out.startswith(usage)
+
+
+@pytest.mark.parametrize("command", ["table", "status", "report"])
+def test_the_newest_run_is_the_one_that_is_meant(command, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(command)
+    assert (status, err) == (2, "error: no run in results/, where `aezoo bench` writes: give the folder of a run\n")
+    for name, age in (("older", 100), ("newer", 50), ("oldest", 200)):
+        made = make_run(tmp_path / "results" / name, several(4), samples=False)
+        for each in (made.path / "run.json", made.path / "trials", made.path / "timings"):
+            os.utime(each, (time.time() - age,) * 2)
+    _, _, err = call(command)
+    assert err.splitlines()[0] == "the newest run: results/newer"
+    # A trial that ends is news of a run.
+    os.utime(tmp_path / "results" / "oldest" / "trials")
+    _, _, err = call(command)
+    assert err.splitlines()[0] == "the newest run: results/oldest"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list", "MLP"], ["list", "ML*", "--variants"], ["show", "MLP"], ["show", "Mlp[latent_dim=2]"]]
+)
+def test_capitals_in_a_name_are_no_mistake(arguments, call):
+    status, out, err = call(*arguments)
+    assert status == 0, err
+    assert "mlp" in out
+
+
+def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
+    from aezoo.registry.names import discover
+
+    registry = discover()
+    assert registry.resolve("MLP[latent_dim=2]").text == "mlp[latent_dim=2]"
+    assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
+    assert registry.dataset("Tiny").text == "tiny"
+    assert registry.dataset("MNIST-5k").text == "mnist-5k"

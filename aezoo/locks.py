@@ -71,6 +71,20 @@ def lock(file: IO[Any], *, wait: bool) -> bool:
         ) from error
 
 
+def is_locked(path: Path) -> bool:
+    """Say whether some process, this one among them, has a lock on a file; False where that cannot be seen."""
+    import fcntl
+
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def weakness(folder: Path) -> str | None:
     """Say why locks in a folder do not hold against every process that may write there; None where they do.
 

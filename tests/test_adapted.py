@@ -456,6 +456,53 @@ class FromDictionary(Tuple):
         return {"recon_x": self.inner(batch["data"])}
 
 
+class FromPixelValues(Tuple):
+    def forward(self, batch):
+        return (self.inner(batch.get("pixel_values")),)
+
+
+class ByKeyword(Tuple):
+    def forward(self, *, sample, timestep=0):
+        return {"sample": self.inner(sample) + timestep}
+
+
+class ChannelsLast(Tuple):
+    def forward(self, x):
+        return self.inner(x).permute(0, 2, 3, 1)
+
+
+class FlatOutput(nn.Module):
+    """A convolution takes images, and they come out flat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(24, 4))
+        self.decoder = nn.Linear(4, 30)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class NoChannel(FlatOutput):
+    def forward(self, x):
+        return self.decoder(self.encoder(x)).view(-1, 6, 5)
+
+
+class FlatInParts(FlatOutput):
+    """In the way of torch's example of a VAE, but for its encoder."""
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return {"recon": self.decoder(z), "mu": z}
+
+
+class OddSides(nn.Sequential):
+    """7 to 3 to 7; of 6 there come 5."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3, stride=2), nn.ConvTranspose2d(2, 1, 3, stride=2))
+
+
 class InColour(Tuple):
     def __init__(self) -> None:
         super().__init__()
@@ -463,6 +510,13 @@ class InColour(Tuple):
 
     def forward(self, x):
         return (self.inner(x),)
+
+
+class GreyOfColour(InColour):
+    """Takes colours, and gives one map, as networks of segmentation do."""
+
+    def forward(self, x):
+        return self.inner(x)[:, :1]
 
 
 class Strided(nn.Sequential):
@@ -547,8 +601,38 @@ class Conditional(Tuple):
             "aezoo.Adapted(FromDictionary(...), call=lambda module, x: module({'data': x}), reconstruct='recon_x')",
         ),
         (
+            FromPixelValues,
+            "aezoo.Adapted(FromPixelValues(...), call=lambda module, x: module({'pixel_values': x}), reconstruct=0)",
+        ),
+        (
+            ByKeyword,
+            "aezoo.Adapted(ByKeyword(...), call=lambda module, x: module(sample=x), reconstruct='sample')",
+        ),
+        (ChannelsLast, "aezoo.Adapted(ChannelsLast(...), reconstruct=lambda out: out.movedim(-1, 1))"),
+        (
+            FlatOutput,
+            "aezoo.Adapted(FlatOutput(...), reconstruct=lambda out: out.reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
+        (
+            NoChannel,
+            "aezoo.Adapted(NoChannel(...), reconstruct=lambda out: out.reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
+        (
+            FlatInParts,
+            "aezoo.Adapted(FlatInParts(...), reconstruct=lambda out: out['recon'].reshape(-1, *image_shape), "
+            'encode="encoder", decode=lambda module, z: module.decoder(z).reshape(-1, *image_shape))',
+        ),
+        (OddSides, "aezoo.Adapted(OddSides(...), image=aezoo.ImageForm(shape=image_shape, at_least=7))"),
+        (
             InColour,
             "aezoo.Adapted(InColour(...), reconstruct=0, image=aezoo.ImageForm(shape=image_shape, channels=3))",
+        ),
+        (
+            GreyOfColour,
+            "aezoo.Adapted(GreyOfColour(...), reconstruct=lambda out: out.expand(-1, 3, -1, -1), "
+            "image=aezoo.ImageForm(shape=image_shape, channels=3))",
         ),
         (Strided, "aezoo.Adapted(Strided(...), image=aezoo.ImageForm(shape=image_shape, multiple=32))"),
         (OneSize, "aezoo.Adapted(OneSize(...), image=aezoo.ImageForm(shape=image_shape, at_least=64))"),
@@ -587,6 +671,31 @@ def test_the_line_that_a_message_names_works_when_it_is_pasted(network, line):
         tried(lambda image_shape: network())
 
 
+class OfTheBatch(nn.Sequential):
+    """In evaluation too it normalises by the batch at hand, and so takes no single image."""
+
+    def __init__(self) -> None:
+        encoder, decoder = halves()
+        super().__init__(encoder, nn.BatchNorm1d(4, track_running_stats=False), decoder)
+
+
+class Shrinks(nn.Conv2d):
+    def __init__(self) -> None:
+        super().__init__(1, 1, 2)
+
+
+def test_what_no_adapter_mends_is_told_by_its_cause():
+    with pytest.raises(ContractError) as told:
+        tried(OfTheBatch)
+    assert "it takes a batch of 8 as it is, and none of 1: in evaluation it must use no statistics" in str(told.value)
+    assert "Adapted" not in str(told.value)
+    with pytest.raises(ContractError) as told:
+        tried(Shrinks)
+    assert (
+        "got (8, 1, 5, 4); its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again"
+    ) in str(told.value)
+
+
 def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():
     with pytest.raises(
         ContractError, match=re.escape("return aezoo.Adapted(module, call=lambda module, x: module(x, ...))")
@@ -606,6 +715,64 @@ def test_where_nothing_like_an_image_comes_back_the_parts_are_told_by_their_shap
         "but returned a SimpleNamespace of 3: loss (), logits (8, 30), names list; say where it is: "
         "aezoo.Adapted(module, reconstruct=lambda output: ...)"
     ) in str(told.value)
+
+
+def test_a_form_in_which_a_network_runs_is_told_with_what_it_returns_then():
+    class PatchesOfColours(InColour):
+        def forward(self, x):
+            return self.inner(x).flatten(2), x.mean()
+
+    with pytest.raises(ContractError) as told:
+        tried(PatchesOfColours)
+    assert (
+        "to have 3 channels, but got 1 channels instead; def build(image_shape): return "
+        "aezoo.Adapted(PatchesOfColours(...), reconstruct=lambda out: ..., image=aezoo.ImageForm(shape=image_shape, "
+        "channels=3)), where it returns a tuple of 2: 0 (2, 3, 30), 1 (); look at "
+    ) in str(told.value)
+
+
+def test_a_form_that_fits_by_chance_is_not_told():
+    class Pieces(nn.Module):
+        """Of 32x32 pixels, to which sides are padded in vain, it makes two rows an image."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(512, 3)
+
+        def forward(self, x):
+            return self.layer(x.view(-1, 512)), 0
+
+    with pytest.raises(ContractError, match="take the sizes from image_shape"):
+        tried(Pieces)
+
+
+def test_what_is_no_matter_of_sizes_is_not_blamed_on_them():
+    class Steps(nn.Module):
+        def forward(self, x):
+            return x.latent + self.nothing
+
+    with pytest.raises(ContractError, match="it may want something else than a batch of images") as told:
+        tried(Steps)
+    assert "image_shape" not in str(told.value)
+
+
+def test_a_hint_is_given_up_where_it_takes_long(monkeypatch):
+    class Wide(nn.Module):
+        """What takes the square of its pixels to look at."""
+
+        def forward(self, x):
+            sides.append(x.shape[2])
+            raise ValueError("no")
+
+    sides: list[int] = []
+    with pytest.raises(ContractError, match="ValueError: no"):
+        tried(Wide)
+    assert max(sides) == 256
+    sides.clear()
+    monkeypatch.setattr("aezoo.check.hints.PATIENCE", -1.0)
+    with pytest.raises(ContractError, match="ValueError: no"):
+        tried(Wide)
+    assert max(sides) == 6
 
 
 def test_a_number_that_comes_as_a_batch_of_one_is_named_for_a_penalty():

@@ -117,6 +117,21 @@ class SmallerInTraining(Good):
         return aezoo.TrainingOutput(self(x)[:, :, 1:])
 
 
+class FailsInTrainingMode(Good):
+    """Its forward, which no training calls."""
+
+    objective = "mse, sampled latent"
+
+    def forward(self, x):
+        if self.training:
+            raise KeyError("label")
+        return super().forward(x)
+
+    def training_forward(self, x):
+        z = self.encode(x)
+        return aezoo.TrainingOutput(self.decode(z + 0.1 * torch.randn_like(z)))
+
+
 class SkipThatOpens(Good):
     """A gate that starts at zero: nothing passes by it until it is trained."""
 
@@ -329,6 +344,7 @@ FAULTS = {
     OnlyWholeBatches: ("output", "expected reconstructions of shape (1, 1, 6, 5), got (1, 6, 5)"),
     RaisesInTraining: ("training", "expected a reconstruction in training, got KeyError: 'missing'; look at Raises"),
     SmallerInTraining: ("training", "in training, expected reconstructions of shape (8, 1, 6, 5), got (8, 1, 5, 5)"),
+    FailsInTrainingMode: ("training", "expected forward to work in training mode too, got KeyError: 'label': training"),
     SkipThatOpens: ("halves", "with weights a little off those that it starts from: forward is not its decoder"),
     StateThatOpens: ("bottleneck", "after it encoded other images with weights a little off"),
     ChangesItsInput: ("input", "forward changes its input in place; work on a copy: x.clone()"),
@@ -397,6 +413,31 @@ def test_each_fault_fails_its_check_and_no_other(fault):
     assert [one.check for one in findings.values() if one.status == "failed"] == [name]
     assert told in findings[name].detail
     assert "\n" not in findings[name].detail
+
+
+def test_a_forward_that_gives_no_reconstruction_in_training_mode_hides_no_noise_and_keeps_no_row_out():
+    class Unnamed(FailsInTrainingMode):
+        objective = "mse"
+
+    class Several(Good):
+        """What a network returns in training mode is its own, where training has its own pass."""
+
+        objective = "mse, sampled latent"
+
+        def forward(self, x):
+            return (super().forward(x), x) if self.training else super().forward(x)
+
+        training_forward = FailsInTrainingMode.training_forward
+
+    class UnnamedOfSeveral(Several):
+        objective = "mse"
+
+    assert found(FailsInTrainingMode)["training"].comparable
+    assert {name for name, one in found(Several).items() if one.status == "failed"} == set()
+    for network, failed in ((Unnamed, {"training", "objective"}), (UnnamedOfSeveral, {"objective"})):
+        findings = found(network)
+        assert {name for name, one in findings.items() if one.status == "failed"} == failed
+        assert "training_forward reconstructs otherwise than forward; say how" in findings["objective"].detail
 
 
 def test_every_check_has_an_architecture_that_fails_it():

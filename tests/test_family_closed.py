@@ -199,6 +199,21 @@ def test_what_is_left_out_of_the_bits_is_the_same_for_all_images(name, shape):
     assert len(set(sizes.tolist())) > 1
 
 
+@pytest.mark.parametrize(
+    ("text", "shape", "header"),
+    [
+        ("jpeg", (1, 28, 28), 330), ("jpeg", (1, 13, 9), 330), ("jpeg", (3, 64, 64), 625),
+        ("webp", (1, 28, 28), 27), ("webp", (3, 64, 64), 27),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("quality", [5, 90])
+def test_a_header_has_as_many_bytes_as_it_says(text, shape, header, quality):
+    module = fitted(f"{text}[quality={quality}]", images(8, shape))
+    for file in module.write(to_float(images(8, shape))):
+        filling = module.payload(file) % 2 == 0 if text == "webp" else 0  # 7 bytes of the frame are the header's
+        assert len(file) - module.payload(file) == header + filling
+
+
 @pytest.mark.parametrize("name", ["jpeg", "webp"])
 def test_the_files_alone_make_the_reconstruction(name):
     from PIL import Image

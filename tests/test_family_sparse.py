@@ -247,6 +247,27 @@ def test_a_unit_wins_as_often_in_evaluation_as_in_training():
     assert 0.06 < float(shares.min()) < float(shares.max()) < 0.25
 
 
+@pytest.mark.parametrize(
+    ("text", "scored"),
+    [
+        ("winner_take_all", "by thresholds"), ("batch_topk", "by a threshold"), ("matryoshka", "by a threshold"),
+        ("mae", "on whole images"), ("nested_dropout", "whole"), ("flextok", "whole"),
+    ],
+)  # fmt: skip
+def test_a_row_says_how_it_is_scored_where_training_has_a_rule_that_evaluation_has_not(text, scored):
+    module = create(text, (1, 16, 16))
+    assert module.objective.endswith(f"; scored {scored}")
+    # As the rows of a batch depend on each other, or on a draw, in training and not in evaluation.
+    x = images(8, (1, 16, 16))
+    torch.manual_seed(1)
+    whole, alone = (
+        torch.cat([module.training_forward(part).reconstruction for part in parts]) for parts in ([x], x.split(1))
+    )
+    module.eval()
+    assert not torch.allclose(whole, alone, atol=1e-4)
+    torch.testing.assert_close(module(x), torch.cat([module(part) for part in x.split(1)]), rtol=1e-4, atol=1e-5)
+
+
 # Codes by a penalty --------------------------------------------------------------------------------------------------
 
 

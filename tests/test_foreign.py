@@ -727,9 +727,13 @@ def test_a_network_may_differentiate_while_it_trains_and_is_told_how_where_it_do
         tried(DifferentiatesInForward)
     assert (
         "it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a block of "
-        "torch.enable_grad(), or score it by its halves: def build(image_shape): return aezoo.Adapted("
-        'DifferentiatesInForward(...), encode="encode", decode="decode"); look at DifferentiatesInForward.forward'
+        "torch.enable_grad(), or where it is not yours def build(image_shape): return aezoo.Adapted("
+        "DifferentiatesInForward(...), call=torch.enable_grad()(lambda module, x: module(x))), or score it by its "
+        'halves: def build(image_shape): return aezoo.Adapted(DifferentiatesInForward(...), encode="encode", '
+        'decode="decode"); look at DifferentiatesInForward.forward'
     ) in str(told.value)
+    lent = torch.enable_grad()(lambda module, x: module(x))
+    assert failures(lambda image_shape: aezoo.Adapted(DifferentiatesInForward(), call=lent)) == {}
     assert failures(MendedInForward) == {}
 
 

@@ -303,7 +303,9 @@ def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable
         if seeded:
             seed_stream(0, Stream.EVALUATION)
         with torch.no_grad():
-            return call(batch)
+            output = call(batch)
+        # A network that differentiates in its forward pass may leave its gradients on.
+        return output.detach() if isinstance(output, Tensor) and output.requires_grad else output
 
     return evaluate
 

@@ -27,8 +27,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import adaptation
-from aezoo.contract.adapted import parts_of
+from aezoo.check.hints import LENT_CALL, adaptation, in_build, what_came
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
     discrete,
@@ -45,8 +44,6 @@ from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
 from aezoo.train.build import Stream, seed_stream
 
-LISTED = 8
-"""Parts of what came in the place of an image that are named; how many more there are is said."""
 _WEIGHTS = {False: "", True: " with weights a little off those that it starts from"}
 
 
@@ -64,14 +61,14 @@ def check_output(case: Case) -> None:
     module = case.module()
     for size in (len(case.x_BCHW), 2, 1):
         x_BCHW = case.x_BCHW[:size]
+        whole = size == len(case.x_BCHW)
         try:
             output = evaluated(module)(x_BCHW)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise ContractError(
-                f"{reason_of(error)}{_hint(error, adaptation(module, case))}{look_at(module, 'forward')}"
-            ) from error
+            hint = _hint(error, module, case) if whole else _hint_of_size(case, size)
+            raise ContractError(f"{reason_of(error)}{hint}{look_at(module, 'forward')}") from error
         where = look_at(module, "forward", "decode", "decoder")
         if not isinstance(output, Tensor):
             hint = adaptation(module, case)
@@ -81,10 +78,10 @@ def check_output(case: Case) -> None:
             )
             raise ContractError(
                 f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned "
-                f"{_what(output, in_full=not hint)}{advice}{where}"
+                f"{what_came(output, in_full=not hint)}{advice}{where}"
             )
         if output.shape != x_BCHW.shape:
-            hint = adaptation(module, case)
+            hint = (adaptation(module, case) or _hint_of_sides(output, x_BCHW)) if whole else _hint_of_size(case, size)
             raise ContractError(
                 f"expected reconstructions of shape {tuple(x_BCHW.shape)}, got {tuple(output.shape)}{hint}{where}"
             )
@@ -96,42 +93,52 @@ def check_output(case: Case) -> None:
             raise ContractError(f"the untrained network's reconstruction has NaN or infinite pixels{where}")
 
 
-def _hint(error: BaseException, line: str) -> str:
+def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
     """Return what to do about an error of a network, by its cause; the line that adapts it, where one does."""
+    line = adaptation(module, case)
     if "does not require grad" in str(error):
+        lent = in_build(case, "aezoo.Adapted(", f", {LENT_CALL})")
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
-            f"block of torch.enable_grad(){line and ', or score it by its halves: '}{line.removeprefix('; ')}"
+            f"block of torch.enable_grad(), or where it is not yours {lent}"
+            f"{line and ', or score it by its halves: '}{line.removeprefix('; ')}"
         )
-    if line:
+    if line or isinstance(error, ContractError):
         return line
-    if "dtype" in str(error) or "Double" in str(error) or "Half" in str(error):
-        return "; float32 is asked for: images are float32, and so must be all layers and constants"
-    if "missing" in str(error) and "argument" in str(error):
+    text = str(error)
+    if "dtype" in text or "Double" in text or "Half" in text:
+        return "; float32 is asked for: images are float32, and so must be all layers and constants: module.float()"
+    if "missing" in text and "argument" in text:
         return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
-    if isinstance(error, ContractError):
-        return ""
+    if isinstance(error, TypeError | AttributeError | LookupError):
+        return (
+            "; it may want something else than a batch of images, (B, C, H, W): return aezoo.Adapted(module, "
+            "call=lambda module, x: module(...))"
+        )
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
 
-def _what(value: Any, *, in_full: bool) -> str:
-    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
-    sized = isinstance(value, list | tuple | dict)
-    parts = parts_of(value)
-    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
-    if not in_full or not parts:
-        return what
-    listed = [
-        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
-        for name, part in list(parts.items())[:LISTED]
-    ]
-    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
-    return f"{what}: {', '.join(listed)}{more}"
+def _hint_of_size(case: Case, size: int) -> str:
+    """Return what may be wrong with a network that took a whole batch."""
+    return (
+        f"; it takes a batch of {len(case.x_BCHW)} as it is, and none of {size}: in evaluation it must use no "
+        "statistics of the batch, and squeeze no dimension of it away"
+    )
+
+
+def _hint_of_sides(output: Tensor, x_BCHW: Tensor) -> str:
+    """Return what may be wrong where images come out of other sides than they went in with."""
+    if output.shape[:2] != x_BCHW.shape[:2] or output.ndim != x_BCHW.ndim:
+        return ""
+    return (
+        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, by "
+        "aezoo.Adapted(module, image=aezoo.ImageForm(shape=image_shape, multiple=...)), or with at_least"
+    )
 
 
 @check("a pass as in training gives reconstructions too")
 def check_training(case: Case) -> None:
-    """A pass as in training gives reconstructions of the images' shape."""
+    """A pass as in training gives reconstructions of the images' shape, and forward does not fail then."""
     module = case.module()
     where = look_at(module, "training_forward", "forward")
     try:
@@ -147,6 +154,17 @@ def check_training(case: Case) -> None:
         raise ContractError(
             f"in training, expected reconstructions of shape {tuple(case.x_BCHW.shape)}, got {got}{where}"
         )
+    if callable(getattr(module, "training_forward", None)):
+        try:
+            module(case.x_BCHW)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ConcernError(
+                f"expected forward to work in training mode too, got {reason_of(error)}: training calls "
+                "training_forward, and the score evaluates, but whoever builds the network and calls it meets this"
+                + look_at(module, "forward", "encode", "decode")
+            ) from error
 
 
 @check("leaves its input untouched")
@@ -385,7 +403,7 @@ def check_codes(case: Case) -> str:
         if parts is not None and Parts.of(latent) is None:
             raise ContractError(
                 "the latent is of several parts, and from_codes must return them as encode does, but returned "
-                f"{_what(latent, in_full=True)}" + look_at(module, "from_codes")
+                f"{what_came(latent, in_full=True)}" + look_at(module, "from_codes")
             )
         decoded = decode(latent if parts is None else parts.pack(latent))
         reconstruction = decode(encode(case.x_BCHW))

@@ -22,6 +22,7 @@ from aezoo.check.case import (
 )
 from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, num_params, training_forward
 from aezoo.errors import ConcernError, ContractError, reason_of
+from aezoo.machine import is_out_of_memory
 from aezoo.run.weights import pack, unpack
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.engine import Trainer
@@ -112,12 +113,21 @@ def _names_with_gradient(module: nn.Module, case: Case) -> set[str]:
 
 
 def _noise_in_training(case: Case, seed: int) -> float:
-    """Return by how much ``training_forward`` reconstructs otherwise than ``forward`` does, in training both."""
+    """Return by how much ``training_forward`` reconstructs otherwise than ``forward`` does, in training both.
+
+    A forward that gives no reconstruction in training mode is taken in evaluation mode: nothing hides behind that.
+    """
     module, other = case.module().train(), case.module().train()
     seed_stream(seed, Stream.TRAINING_NOISE)
-    reconstruction = training_forward(module, case.x_BCHW).reconstruction
+    reconstruction = training_forward(module, case.x_BCHW).reconstruction.detach()
     seed_stream(seed, Stream.TRAINING_NOISE)
-    return float((reconstruction - other(case.x_BCHW)).detach().abs().max())
+    try:
+        difference = reconstruction - other(case.x_BCHW).detach()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        difference = reconstruction - evaluated(other.eval())(case.x_BCHW)
+    return float(difference.abs().max())
 
 
 def _draws_in_training(case: Case) -> bool:

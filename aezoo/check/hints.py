@@ -1,5 +1,7 @@
 """What a network that somebody else wrote takes and returns, found by trying, and the line that adapts it."""
 
+import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +20,14 @@ MULTIPLE = 32
 """What sides are padded to a multiple of, as most networks that ask for such have it."""
 SIDES = (64, 128, 224, 256)
 """What sides are padded to, one after the other, for a network that takes images of one size."""
+LENT_CALL = "call=torch.enable_grad()(lambda module, x: module(x))"
+"""How a network that differentiates in its forward pass is called where that is not ours to change."""
+IMAGES = 2
+"""On so many it is tried: one would not tell whether images come out apart."""
+PATIENCE = 5.0
+"""Seconds after which no further form is tried: with attention over pixels a large one takes minutes, and gigabytes."""
+LISTED = 8
+"""Parts of what came in the place of an image that are named; how many more there are is said."""
 AGREEMENT = 0.1
 """How far, over what distinguishes images, a decoder on its encoder's latent may be from the network and still be it: a
 network may round its latent, say."""
@@ -27,41 +37,68 @@ _HALVES = (("encode", "decode"), ("encoder", "decoder"))
 def adaptation(module: nn.Module, case: Case) -> str:
     """Return the line that makes a network meet the contract's form, behind a semicolon; nothing where none is known.
 
+    Where it fails as it is called, and returns no image in another form, that form and what it returns are told.
+
     Tried are a wrapper for flat images, more channels, padded sides, a dictionary in the place of a tensor, where in
-    the output there is an image, and whether there is an encoder whose latent a decoder makes it of.
+    the output there is an image, how it is laid out there, and whether there is an encoder whose latent a decoder makes
+    it of.
     """
     module = module.module if isinstance(module, Adapted) else module
     channels, height, width = case.images_NCHW.shape[1:]
     shape = (channels, height, width)
+    x_BCHW, started = case.x_BCHW[:IMAGES], time.perf_counter()
     try:
         # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
         is_trained = not callable(getattr(module, "fit", None))
-        if is_trained and evaluated(Flat(module, shape))(case.x_BCHW).shape == case.x_BCHW.shape:
-            return f"; it works on flat images: {_in_build(case, 'aezoo.Flat(', ', image_shape)')}"
+        if is_trained and evaluated(Flat(module, shape))(x_BCHW).shape == x_BCHW.shape:
+            return f"; it works on flat images: {in_build(case, 'aezoo.Flat(', ', image_shape)')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
+    ran = ""
     for form, arguments in _forms(shape):
-        taken = form.taking(case.x_BCHW)
+        if time.perf_counter() - started > PATIENCE:
+            break
+        taken = form.taking(x_BCHW)
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
-        for call, call_argument in _CALLS:
-            output = _tried(partial(call, module), taken)
-            place = _place(output, taken)
-            if place is not None:
-                seen = output if place == "" else _part(output, place)
-                again = _tried(partial(call, module), taken, seeded=False)
-                draws = again is None or not torch.equal(seen, again if place == "" else _part(again, place))
-                halves = _halves(module, taken, seen, compares=not draws)
-                reconstruct = "" if place == "" else f"reconstruct={place!r}"
+        for call, call_argument in _calls(module, taken):
+            output = _tried(call, taken)
+            if not ran and _keeps_batch(output, taken):
+                ways = [part for part in (call_argument, image) if part]
+                line = in_build(case, "aezoo.Adapted(", f", {', '.join(['reconstruct=lambda out: ...', *ways])})")
+                ran = f"; {line}, where it returns {what_came(output, in_full=True)}" if ways else "as it is"
+            read = _image_in(output, taken, shape)
+            if read is not None:
+                seen, reconstruct = read
+                again = _image_in(_tried(call, taken, seeded=False), taken, shape)
+                draws = again is None or not torch.equal(seen, again[0])
+                halves = _halves(module, taken, seen, shape, compares=not draws)
                 given = ", ".join(part for part in (call_argument, reconstruct, halves, image) if part)
-                return f"; {_in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
-        halves = _halves(module, taken, None)
+                return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
+        halves = _halves(module, taken, None, shape)
         if halves:
             given = ", ".join(part for part in (halves, image) if part)
-            return f"; {_in_build(case, 'aezoo.Adapted(', f', {given})')}"
-    return ""
+            return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}"
+    return "" if ran == "as it is" else ran
 
 
-def _in_build(case: Case, before: str, after: str) -> str:
+def what_came(value: Any, *, in_full: bool) -> str:
+    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    sized = isinstance(value, list | tuple | dict)
+    parts = parts_of(value)
+    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
+    if not in_full or not parts:
+        return what
+    listed = [
+        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+        for name, part in list(parts.items())[:LISTED]
+    ]
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"{what}: {', '.join(listed)}{more}"
+
+
+def in_build(case: Case, before: str, after: str) -> str:
     """Return the line as it stands in a build function; with that where a class was given in its place."""
     factory = getattr(case.variant.architecture.build, "factory", None)
     if isinstance(factory, type):
@@ -72,7 +109,9 @@ def _in_build(case: Case, before: str, after: str) -> str:
 def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
     """Yield forms of images to try, each with its arguments, the plainest first."""
     widths: list[int | None] = [None, *([GREY] if shape[0] == 1 else [])]
-    sizes = [{}, {"multiple": MULTIPLE}, *({"at_least": side} for side in SIDES if side >= max(shape[1:]))]
+    # A pixel more, for odd sides where a stride leaves none over.
+    sides = (max(shape[1:]) + 1, *(side for side in SIDES if side >= max(shape[1:])))
+    sizes = [{}, {"multiple": MULTIPLE}, *({"at_least": side} for side in sides)]
     for size in sizes:
         for count in widths:
             given: dict[str, Any] = ({"channels": count} if count else {}) | size
@@ -80,10 +119,43 @@ def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
     yield ImageForm(shape=shape, flat=True), "flat=True"
 
 
-_CALLS: tuple[tuple[Callable[[nn.Module, Tensor], Any], str], ...] = (
-    (lambda module, x: module(x), ""),
-    (lambda module, x: module({"data": x}), "call=lambda module, x: module({'data': x})"),
-)
+class _Asked(dict[str, Tensor]):
+    """A dictionary that has a batch by whatever name it is asked for."""
+
+    def __init__(self, batch: Tensor) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __missing__(self, name: str) -> Tensor:
+        return self.setdefault(name, self._batch)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - it has whatever it is asked for
+        return self[name]
+
+
+def _calls(module: nn.Module, taken: Tensor) -> Iterator[tuple[Callable[[Tensor], Any], str]]:
+    """Yield ways to call a network on a batch, each with its argument: as it is, by keyword, or in a dictionary."""
+    yield module, ""
+    keyword = _only_keyword(module)
+    if keyword is not None:
+        yield lambda x: module(**{keyword: x}), f"call=lambda module, x: module({keyword}=x)"
+    asked = _Asked(taken)
+    _tried(lambda _: module(asked), taken)
+    if len(asked) == 1:
+        (name,) = asked
+        yield lambda x: module({name: x}), f"call=lambda module, x: module({{{name!r}: x}})"
+
+
+def _only_keyword(module: nn.Module) -> str | None:
+    """Return the one argument that a network must be given by name, where it takes nothing by place; or None."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # a built-in whose signature nobody can read
+        return None
+    if any(each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD) for each in parameters):
+        return None
+    names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
+    return names[0] if len(names) == 1 else None
 
 
 def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True, graded: bool = False) -> Any:
@@ -94,13 +166,52 @@ def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True,
         return None
 
 
-def _place(output: Any, taken: Tensor) -> str | int | None:
-    """Return where in its output a reconstruction is, an empty text where it is one; None where nothing is."""
+def _image_in(output: Any, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, str] | None:
+    """Return the reconstruction in a network's output, and the argument that reads it, none where it is the output."""
     if isinstance(output, Tensor):
-        return "" if output.shape == taken.shape else None
+        image, text = _laid_out(output, taken, shape)
+        return None if image is None else (image, text and f"reconstruct=lambda out: out{text}")
     # What gives the images back beside their reconstructions has them at a place of their own.
     places = image_places(output, tuple(taken.shape))
-    return next((place for place in places if not torch.equal(_part(output, place), taken)), None)
+    place = next((place for place in places if not torch.equal(_part(output, place), taken)), None)
+    if place is not None:
+        return _part(output, place), f"reconstruct={place!r}"
+    for place, part in parts_of(output).items():
+        image, text = _laid_out(part, taken, shape) if isinstance(part, Tensor) else (None, "")
+        if image is not None and not torch.equal(image, taken):
+            read = f"[{place!r}]" if isinstance(place, int) or isinstance(output, Mapping) else f".{place}"
+            return image, f"reconstruct=lambda out: out{read}{text}"
+    return None
+
+
+def _keeps_batch(output: Any, taken: Tensor) -> bool:
+    """Say whether something came back, a row of it for each image: sizes may fit by chance, of images in pieces."""
+    tensors = [output] if isinstance(output, Tensor) else [*parts_of(output).values()]
+    counts = {len(part) for part in tensors if isinstance(part, Tensor) and part.ndim > 1}
+    return output is not None and counts <= {len(taken)}
+
+
+def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor | None, str]:
+    """Return a batch as images, and the text that makes it such.
+
+    Channels may stand last, dimensions be missing, and grey come out where it was repeated.
+    """
+    if image.shape == taken.shape:
+        return image, ""
+    if taken.ndim == 4:
+        count, *form = taken.shape
+        channels, height, width = form
+        if image.shape == (count, height, width, channels):
+            return image.movedim(-1, 1), ".movedim(-1, 1)"
+        if (
+            image.shape in ((count, channels * height * width), (count, height, width))
+            and image.numel() == taken.numel()
+        ):
+            sizes = "*image_shape" if tuple(form) == shape else ", ".join(map(str, form))
+            return image.reshape(taken.shape), f".reshape(-1, {sizes})"
+        if shape[0] == 1 and image.shape == (count, 1, height, width):
+            return image.expand(taken.shape), f".expand(-1, {channels}, -1, -1)"
+    return None, ""
 
 
 def _part(output: Any, place: str | int) -> Tensor:
@@ -109,7 +220,9 @@ def _part(output: Any, place: str | int) -> Tensor:
     return part
 
 
-def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None, *, compares: bool = True) -> str:
+def _halves(
+    module: nn.Module, taken: Tensor, seen: Tensor | None, shape: tuple[int, int, int], *, compares: bool = True
+) -> str:
     """Return the arguments of two halves that make a reconstruction of these images, or nothing.
 
     They must use every parameter, or come near the network's own reconstruction, where that is `seen`: methods that are
@@ -121,9 +234,12 @@ def _halves(module: nn.Module, taken: Tensor, seen: Tensor | None, *, compares: 
         encoded = _tried(getattr(module, encoder), taken, graded=True)
         for latent, latent_text in _readings(encoded):
             decoded = _tried(getattr(module, decoder), latent, graded=True)
-            for image, image_text in _readings(decoded):
-                meant = not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen))
-                if image.shape == taken.shape and meant:
+            for part, part_text in _readings(decoded):
+                image, layout = _laid_out(part, taken, shape)
+                if image is None:
+                    continue
+                image_text = part_text + layout
+                if not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen)):
                     encode = f"lambda module, x: module.{encoder}(x){latent_text}" if latent_text else f"{encoder!r}"
                     decode = f"lambda module, z: module.{decoder}(z){image_text}" if image_text else f"{decoder!r}"
                     encode, decode = encode.replace("'", '"'), decode.replace("'", '"')

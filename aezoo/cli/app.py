@@ -135,11 +135,11 @@ def check_names(variants: Sequence[str]) -> None:
             raise no_architecture(name, labels)
 
 
-def check_request(request: "Request", fmt: str) -> None:
-    """Refuse what is surely wrong in a call, and a format that is none, before torch is imported.
+def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = None) -> None:
+    """Refuse what is surely wrong in a call, and a format or columns that are none, before torch is imported.
 
     Raises:
-        AezooError: there is nothing to bench, or no such data set, metric, executor, device or format.
+        AezooError: there is nothing to bench, or no such data set, metric, executor, device, format or column.
     """
     from aezoo.harness.local import LOCAL
     from aezoo.machine import check_device
@@ -163,6 +163,10 @@ def check_request(request: "Request", fmt: str) -> None:
     from aezoo.table.render import check_format
 
     check_format(fmt)
+    if columns is not None:
+        from aezoo.table.cells import check_columns
+
+        check_columns(columns, request.recipe.metrics)
 
 
 def image_shape_of(

@@ -103,6 +103,9 @@ def bench(
         str, typer.Option(help="Whose weights are kept: all, the best seed's of each variant (best), or none.")
     ] = "all",
     skip_bad: SkipOption = False,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep the row of an edited model beside its new one.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Measure no throughput at the end.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
@@ -143,10 +146,10 @@ def bench(
         "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
         "processes": processes_per_trial, "seeds_together": seeds_together, "graphs": not no_graphs,
         "compiled": compiled, "timeout": timeout, "checkpoint_minutes": checkpoint_minutes, "weights": weights,
-        "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "retry_failed": retry_failed,
-        "strict": strict,
+        "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "keep_old": keep_old,
+        "retry_failed": retry_failed, "strict": strict,
     })  # fmt: skip
-    check_request(request, fmt)
+    check_request(request, fmt, listed(columns))
     from aezoo.cli.screen import Look, console_on, observer_on, print_run, print_table
     from aezoo.errors import duration
     from aezoo.harness import call

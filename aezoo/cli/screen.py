@@ -23,6 +23,7 @@ from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.across import leaderboard
 from aezoo.table.cells import chosen, sparkline
+from aezoo.table.groups import UNFINISHED
 from aezoo.table.layout import lay_out
 from aezoo.table.notes import notes, verdicts
 
@@ -65,7 +66,8 @@ def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
     view = look.checked_view(rows.VIEWS, "flat" if look.for_programs else "group")
     table = rows.summarise(run)
     # Two of the views are made of the table that there is.
-    shown = table if view == "flat" else rows.grouped(table) if view == "group" else rows.VIEWS[view](run)
+    everything = () if look.for_programs and look.columns is None else list(map(str, table))
+    shown = table if view == "flat" else rows.grouped(table, everything) if view == "group" else rows.VIEWS[view](run)
     print_table(shown, look, run=run)
     if view == "group":
         _print_sentences(verdicts(run, table), look.fmt)
@@ -264,9 +266,10 @@ class LiveObserver(PlainObserver):
 
     def _draw_table(self, snapshot: Snapshot) -> None:
         table = rows.by_group(snapshot)
-        begun = table[(table["seeds"] > 0) | (table["status"] != "interrupted")]
-        # What has not ended yet has not been interrupted either.
-        begun = begun.assign(status=begun["status"].replace("interrupted", "ok"))
+        unfinished = table["status"].isin(UNFINISHED)
+        begun = table[(table["seeds"] > 0) | ~unfinished]
+        # What it says of these goes without saying while they run.
+        begun = begun.assign(status=begun["status"].mask(unfinished, "ok"))
         layout = lay_out(begun, self.console.width, curves=self.curves)
         self.lines = [Text(line, style) for line, style in layout.lines]
 

@@ -89,7 +89,9 @@ COLUMNS = (
     Column(name="seeds", kind="integer", essential=True, meaning="seeds that ended well"),
     Column(
         name="status", kind="text", essential=True,
-        meaning="`ok`, or what went wrong; `not deterministic` where one seed gives two networks; `same start` where "
+        meaning="`ok`, or what went wrong; of what has not ended `running`, `waiting` while others run, or "
+        "`interrupted`; "
+        "`not deterministic` where one seed gives two networks; `same start` where "
         "every seed starts from the same weights, so that there is no interval; `except ...` where its author declared "
         "a check as not met",
     ),

@@ -114,6 +114,11 @@ class Request(pydantic.BaseModel):
         description="Whose weights are kept in the run: of all trials; of the best seed of each variant, by its test "
         "MSE; or of none. What is not kept can be loaded, exported and measured no more.",
     )
+    keep_old: bool = pydantic.Field(
+        default=False,
+        description="Whether the rows of variants that are trained anew, since their plugins, aezoo or torch have "
+        "changed, stay in the table beside the new ones.",
+    )
     retry_failed: bool = pydantic.Field(
         default=False, description="Whether to run trials again whose records say that they failed."
     )

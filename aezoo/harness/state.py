@@ -9,6 +9,7 @@ from aezoo.errors import AezooError
 from aezoo.harness.plan import is_current
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
+from aezoo.registry.outside import VERSION
 from aezoo.run.records import Measurement, PluginSource, TrialRecord, identity
 from aezoo.run.store import RunDirectory
 
@@ -16,9 +17,10 @@ from aezoo.run.store import RunDirectory
 def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
     """Return a row for each trial that was asked for: variant, seed, state, and why it is not simply done.
 
-    The state is `done`; the status of a trial that failed; `missing`, where there is no record, or a metric that was
-    asked for is not computed; or `stale`, where the same command would now do it anew: its plugin's source, a metric's,
-    aezoo or torch are not what they were.
+    The state is `done`; the status of a trial that failed; `running`, where a living process is at it; `missing`, where
+    there is no record, or a metric that was asked for is not computed; or `stale`, where the same command would now do
+    it anew: its plugin's source, a metric's, aezoo or torch are not what they were. A plugin that is not here, such as
+    a file, is not judged.
 
     Raises:
         AezooError: there is no run, or its run.json is damaged.
@@ -32,10 +34,13 @@ def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
         latest[earlier.variant, earlier.seed] = earlier
     today = _Today(machine.capture(info.device, threads=1), registry)
     rows = []
+    running = run.running()
     for variant, trial_ids in info.requested.items():
         for seed, trial_id in enumerate(trial_ids):
             record = records.get(trial_id)
-            if record is None:
+            if trial_id in running:
+                state, why = "running", "a bench is at it"
+            elif record is None:
                 state, why = "missing", _why_missing(latest.get((variant, seed)), today)
             elif changes := today.changes(record):
                 state, why = "stale", changes
@@ -89,7 +94,7 @@ class _Today:
 
     def changes(self, record: TrialRecord) -> str:
         """Return, field by field, what makes the trial of a record another one today; empty where nothing does."""
-        source = self._source(record.variant)
+        source = self._source(record)
         if isinstance(source, str):
             return source
         today = identity(record, self._environment) | {"plugin source": source.source_sha256}
@@ -99,8 +104,13 @@ class _Today:
             if before != today[name]
         )
 
-    def _source(self, variant: str) -> PluginSource | str:
-        """Return where a variant comes from today, or why it cannot be had."""
+    def _source(self, record: TrialRecord) -> PluginSource | str:
+        """Return where the variant of a record comes from today, or why it cannot be had."""
+        variant = record.variant
+        named = {plugin.distribution for plugin in self._registry.plugins}
+        if record.plugin.version == VERSION and record.plugin.distribution not in named:
+            # A file or a module that the call does not name: it is as it was, for all that is known.
+            return record.plugin
         if variant not in self._sources:
             try:
                 self._sources[variant] = self._registry.plugin(self._registry.resolve(variant)).source

@@ -93,7 +93,7 @@ def contents(run: RunDirectory, keep: Keep | None = None) -> Contents:
     everything = records_by_variant(run)
     records = {variant: everything[variant] for variant in everything if variant in ids}
     columns, written, values = _cells(table)
-    rows = [_row(row, len(info.requested[row["variant"]])) for row in records_of(table)]
+    rows = [_row(row, len(info.rows[row["variant"]])) for row in records_of(table)]
     for number, row in enumerate(rows):
         row |= {"id": number, "values": values[number]}
     members = _members(rows)
@@ -343,7 +343,7 @@ def made(run: Snapshot) -> tuple[str, str]:
         f"{recipe.name}, fingerprint {info.fingerprint}."
     )
     records = run.records()
-    wanted = [trial for trials in info.requested.values() for trial in trials]
+    wanted = [trial for trials in info.rows.values() for trial in trials]
     ended = [records[trial] for trial in wanted if trial in records]
     counts = Counter(record.status for record in ended)
     trials = ", ".join(f"{count} {status}" for status, count in counts.most_common())
@@ -354,7 +354,7 @@ def made(run: Snapshot) -> tuple[str, str]:
     where = machines.most_common(1)[0][0] if machines else "nowhere yet"
     others = f" and {len(machines) - 1} more" if len(machines) > 1 else ""
     until = f", {max(record.finished_at for record in ended)[:10]}" if ended else ""
-    count = len(info.requested)
+    count = len(info.rows)
     return first, (
         f"{count} variant{'s' * (count != 1)}, {len(wanted)} trials: {trials or 'none ended'}"
         f"{f', {missing} not run yet' if missing else ''}; on {plain(where)}{others}{until}."
@@ -362,7 +362,7 @@ def made(run: Snapshot) -> tuple[str, str]:
 
 
 def _seeds(info: RunInfo) -> str:
-    counts = [len(trials) for trials in info.requested.values()] or [info.recipe.seeds]
+    counts = [len(trials) for trials in info.rows.values()] or [info.recipe.seeds]
     least, most = min(counts), max(counts)
     return f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
 

@@ -5,7 +5,7 @@ into the run by whoever comes first, and all follow it.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, Protocol
@@ -132,6 +132,25 @@ class KindOfClaims(FrozenModel):
                 "one; give a folder on another disk with --out"
             )
         return cls(kind="locks" if reason is None else "renames", reason=reason)
+
+
+def held(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return what living processes have, of some names of work in a run, on any machine; nothing is written.
+
+    Args:
+        folder: That of the run's claims.
+        names: As they are claimed: the ids of trials.
+    """
+    try:
+        kind = read(folder / KIND, KindOfClaims).kind
+    except FileNotFoundError:
+        kind = "locks"
+    except (OSError, DamagedFileError):
+        return set()
+    if kind == "locks":
+        return {name for name in names if locks.is_locked(folder / f"{name}{LockClaims.suffix}")}
+    claims = RenameClaims(folder)
+    return {name for name in names if claims.is_held(folder / f"{name}{RenameClaims.suffix}")}
 
 
 def open_claims(folder: Path) -> Claims:

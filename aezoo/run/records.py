@@ -289,9 +289,10 @@ class Measurement(FrozenModel):
 class RunInfo(FrozenModel):
     """A run: its settings, and the variants and seeds that were asked for, by every call that shared it.
 
-    `requested` holds, for each variant, the ids of its trials in the order of their seeds. `preprocessing` makes
-    pixels, as its networks see them, of other images; `label_names` holds what each label is called, where its number
-    does not say it.
+    `requested` holds, for each variant, the ids of its trials in the order of their seeds; `earlier` those of rows
+    whose variants have other trials now, by what tells them apart: ``mlp (2 threads)``. `preprocessing` makes pixels,
+    as its networks see them, of other images; `label_names` holds what each label is called, where its number does not
+    say it.
     """
 
     schema_version: SchemaVersion = pydantic.Field(default=SCHEMA, alias="schema")
@@ -303,7 +304,13 @@ class RunInfo(FrozenModel):
     preprocessing: Preprocessing | None = None
     label_names: list[str] = []
     requested: dict[str, list[TrialId]] = {}
+    earlier: dict[str, list[TrialId]] = {}
     created_at: str
+
+    @property
+    def rows(self) -> dict[str, list[TrialId]]:
+        """The ids of the trials of each row of its table, by what the row is called."""
+        return {**self.requested, **self.earlier}
 
 
 def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,14 @@ class RenameClaims:
         self.held.add(path.name)
         return RenameClaim(path, state, self)
 
+    def is_held(self, path: Path) -> bool:
+        """Say whether a living process, as far as is seen from here, has what a folder stands for."""
+        try:
+            state = _state(path)
+        except OSError:
+            return False
+        return state is not None and state.owner is not None and not self._is_left(path, state.owner)
+
     def _is_left(self, path: Path, owner: str) -> bool:
         """Say whether whoever owns a claim will never let go of it."""
         if self._owners.is_me(owner):

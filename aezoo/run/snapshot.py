@@ -1,6 +1,6 @@
 """A run as it was at one moment: what everything about tables is made of."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ class Snapshot(RunDirectory):
         self._index = Index(self._inside(INDEX))
         self._contents: dict[str, Any] = {}
         # What was asked for comes first: what others ask for from here on is no part of this snapshot.
-        for part in (self.info, self.records, self.measurements, self.anchors, self.timings):
+        for part in (self.info, self.records, self.measurements, self.anchors, self.timings, self.running):
             part()
         self._index.save()
 
@@ -53,6 +53,19 @@ class Snapshot(RunDirectory):
     def timings(self) -> dict[str, Timing]:
         """Return the timings of all variants on all machines, by the names of their files, as they were read."""
         return self._once("timings", super().timings)
+
+    def running(self) -> set[str]:
+        """Return the ids of the trials that living processes were at."""
+        return self._once("running", super().running)
+
+    def of(self, variants: Collection[str]) -> "Snapshot":
+        """Return this snapshot as if nothing but some of its variants had been asked for."""
+        narrowed = copy(self)
+        requested = {name: ids for name, ids in self.info().requested.items() if name in variants}
+        info = self.info().model_copy(update={"requested": requested, "earlier": {}})
+        narrowed._contents = {**self._contents, "info": info}
+        narrowed._contents.pop("by_variant", None)
+        return narrowed
 
     def read_timing(self, plan: TrialPlan, environment: Environment) -> Timing | None:
         """Return the timing of a variant as it was read."""
@@ -97,7 +110,7 @@ class Snapshot(RunDirectory):
             "by_variant",
             lambda: {
                 variant: [records[trial_id] for trial_id in trial_ids if trial_id in records]
-                for variant, trial_ids in self.info().requested.items()
+                for variant, trial_ids in self.info().rows.items()
             },
         )
 

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from aezoo.errors import AezooError, StorageError, reason_of
 from aezoo.machine import Environment
-from aezoo.run.claim import Claim, Claims, open_claims, waited
+from aezoo.run.claim import Claim, Claims, held, open_claims, waited
 from aezoo.run.files import (
     DamagedFileError,
     content_of,
@@ -88,8 +88,16 @@ class RunDirectory:
         except DamagedFileError as error:
             raise StorageError(f"{error}; restore it, or bench into another folder with --out") from error
 
-    def request(self, info: RunInfo, requested: Mapping[str, list[str]]) -> None:
+    def request(
+        self, info: RunInfo, requested: Mapping[str, list[str]], earlier: Mapping[str, list[str]] | None = None
+    ) -> None:
         """Write run.json with what a call asks for, beside what others asked for, also while it runs.
+
+        Args:
+            info: The run's settings.
+            requested: The ids of each variant's trials, in the order of their seeds.
+            earlier: Rows of earlier calls that stay beside, though their variants have other trials now, by what they
+                are called.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -97,13 +105,22 @@ class RunDirectory:
         written = False
         while not written:
             with waited(lambda: self.claim("run.json")) as claim:
-                merged = dict(self.info().requested) if self.exists else {}
-                for variant, ids in requested.items():
-                    earlier = merged.get(variant, [])
-                    # An earlier call may have asked for more seeds; one of another plugin source is another trial.
-                    merged[variant] = earlier if earlier[: len(ids)] == ids else ids
+                before = self.info() if self.exists else info
+                # An earlier call may have asked for more seeds; one of another plugin source is another trial.
+                known = [*before.rows.values()]
+                asked = {
+                    variant: max((row for row in known if row[: len(ids)] == ids), key=len, default=ids)
+                    for variant, ids in requested.items()
+                }
+                merged = {**before.requested, **asked}
+                beside = {
+                    name: ids
+                    for name, ids in {**before.earlier, **(earlier or {})}.items()
+                    if all(row[: len(ids)] != ids for row in merged.values())
+                }
                 if written := claim.holds():
-                    write_json(self._inside("run.json"), info.model_copy(update={"requested": merged}))
+                    both = {"requested": merged, "earlier": beside}
+                    write_json(self._inside("run.json"), info.model_copy(update=both))
 
     def load(self) -> "Snapshot":
         """Read the run, as it is now.
@@ -243,7 +260,7 @@ class RunDirectory:
             return read_trials(
                 index,
                 self._inside("trials"),
-                self.info().requested if self.exists else {},
+                self.info().rows if self.exists else {},
                 beside=lambda name: f"{self.path}/artifacts/{name.removesuffix('.json')}/{TEST_ERRORS}",
                 read=self._read_trial,
             )
@@ -287,6 +304,13 @@ class RunDirectory:
             StorageError: the folder cannot be written.
         """
         return self.claims.claim(self._inside("claims", f"{name}{self.claims.suffix}"))
+
+    def running(self) -> set[str]:
+        """Return the ids of trials without a record that living processes are at, on any machine."""
+        if not self.exists:
+            return set()
+        ids = {trial_id for trial_ids in self.info().requested.values() for trial_id in trial_ids}
+        return held(self._inside("claims"), ids - self.records().keys())
 
     @property
     def claims(self) -> Claims:

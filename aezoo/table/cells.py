@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from aezoo.contract.columns import LEADERS, column, is_reserved
+from aezoo.contract.columns import COLUMNS, LEADERS, column, is_reserved
 from aezoo.errors import AezooError, did_you_mean, plain
 from aezoo.table.rows import UNSTEADY
 
@@ -82,6 +82,15 @@ def chosen(table: pd.DataFrame, names: Sequence[str], *, for_people: bool = True
             )
     label = label_of(table)
     return list(dict.fromkeys(picked if label in picked else [label, *picked]))
+
+
+def check_columns(names: Sequence[str], metrics: Sequence[str]) -> None:
+    """Check columns that a run's table is to show, before there is one.
+
+    Raises:
+        AezooError: it will have no such column.
+    """
+    chosen(pd.DataFrame(columns=[*(column.name for column in COLUMNS), *metrics]), names)
 
 
 def label_of(table: pd.DataFrame) -> str:

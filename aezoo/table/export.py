@@ -124,7 +124,7 @@ def _trials(run: Snapshot) -> pd.DataFrame:
 
 def _rows_of_trials(run: Snapshot) -> Iterator[dict[str, Any]]:
     records = run.records()
-    for variant, trial_ids in run.info().requested.items():
+    for variant, trial_ids in run.info().rows.items():
         for seed, trial_id in enumerate(trial_ids):
             if trial_id in records:
                 yield _row(records[trial_id])

@@ -12,6 +12,8 @@ from aezoo.table.statistics import Errors
 
 NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
 LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
+UNFINISHED = ("interrupted", "running", "waiting")
+"""Variants of which some trials have not ended: nothing is at them, or a bench is, or it is at others."""
 _NAMED = 2
 """So many of the best are named in a sentence, where they are not told apart."""
 
@@ -22,8 +24,9 @@ def group_of(row: Mapping[str, Any], kind: str | None) -> str:
     Continuous latents go by their numbers, sparse ones by their active units, discrete ones by their bits, the latter
     two rounded to a power of 2.
     """
-    if row["status"] not in ("ok", "interrupted") or row["test_mse"] is None:
-        return NOT_YET if row["status"] in ("ok", "interrupted") else FAILED
+    failed = row["status"] not in ("ok", *UNFINISHED)
+    if failed or row["test_mse"] is None:
+        return FAILED if failed else NOT_YET
     if kind == "continuous" and row["latent_size"] is not None:
         return f"{row['latent_size']} number{'' if row['latent_size'] == 1 else 's'}"
     for name, what in (("active_units", "active units"), ("bits", "bits")):

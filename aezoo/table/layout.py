@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from aezoo.contract.columns import column
 from aezoo.table.cells import cells, is_metric, label_of
-from aezoo.table.rows import WORST_FIRST
+from aezoo.table.groups import UNFINISHED
 
 LEFT = ("group", "variant", "status", "objective", "training", "verdict", "network", "why", "state")
 """Columns of texts."""
@@ -153,9 +153,9 @@ def _lines(
         # A leaderboard has no statuses.
         statuses = members["status"] if "status" in members else [None] * len(members)
         for status, texts in zip(statuses, rows[place : place + len(members)], strict=True):
-            failed = status in WORST_FIRST[:-1]
+            style = "" if status in (None, "ok") else "yellow" if status in UNFINISHED else "red"
             pca = any(name == label and text.startswith("> ") for name, text in zip(names, texts, strict=True))
-            yield line(texts), "red" if failed else "cyan" if pca else ""
+            yield line(texts), style or ("cyan" if pca else "")
         place += len(members)
 
 

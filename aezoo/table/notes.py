@@ -85,7 +85,7 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if len(unsteady):
         lines.append(f"~ the rounds of this speed spread over more than {UNSTEADY:.0%} of it: do not lean on it")
     records = run.records()
-    requested = [trial_id for trial_ids in info.requested.values() for trial_id in trial_ids]
+    requested = [trial_id for trial_ids in info.rows.values() for trial_id in trial_ids]
     ended = [records[trial_id] for trial_id in requested if trial_id in records]
     lines += _few([
         f"{record.status}: {record.label}: {record.reason}"
@@ -93,7 +93,9 @@ def notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
         if record.status not in ("ok", "interrupted")
     ])  # fmt: skip
     left = sum(trial_id not in records or records[trial_id].status == "interrupted" for trial_id in requested)
-    if left:
+    if running := len(run.running()):
+        lines.append(f"running: {running} trials; {left - running} more have not ended")
+    elif left:
         lines.append(f"interrupted: {left} trials have not ended; the same command goes on with them")
     return [plain(line) for line in lines]
 

@@ -1,9 +1,9 @@
 """Derive the table of a run from its records. It runs nothing, writes nothing, and needs no torch."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,10 +19,10 @@ from aezoo.table.priors import calibration_of
 from aezoo.table.statistics import CONFIDENCE, Errors, holm, paired_ratio, spread
 
 _DTYPES = {"text": "object", "integer": "Int64", "number": "Float64"}
-WORST_FIRST: tuple[Status, ...] = (
-    "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "ok",
+WORST_FIRST: tuple[Status | Literal["running", "waiting"], ...] = (
+    "invalid", "error", "out_of_memory", "timeout", "diverged", "interrupted", "running", "waiting", "ok",
 )  # fmt: skip
-RANKED = ("ok", "interrupted")
+RANKED = ("ok", *groups.UNFINISHED)
 _RATES = ("coded_bits", "active_units", "support_bits")
 """What was measured of an image's code, by its name in a record and in a row."""
 _MEMORY = {
@@ -46,7 +46,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
         AezooError: there is no run, or its run.json is damaged.
     """
     run = run.load()
-    requested = run.info().requested
+    requested = run.info().rows
     by_variant = records_by_variant(run)
     losses, exact = pca_losses(run)
     pca = {size: loss for size, loss in losses.items() if size not in exact}
@@ -60,7 +60,7 @@ def summarise(run: RunDirectory) -> pd.DataFrame:
             variant,
             records,
             errors[variant],
-            num_seeds=len(requested[variant]),
+            missing=_missing(run, requested[variant]),
             pca=pca,
             timing=timings.get(variant),
             metrics=metrics,
@@ -108,13 +108,13 @@ def _row(
     records: Sequence[TrialRecord],
     errors: Errors | None,
     *,
-    num_seeds: int,
+    missing: Sequence[str],
     pca: Mapping[int, float],
     timing: Timing | None,
     metrics: Mapping[str, Mapping[str, float | None]],
 ) -> dict[str, Any]:
     ok = [record for record in records if record.status == "ok"]
-    statuses = [record.status for record in records] + ["interrupted"] * (num_seeds - len(records))
+    statuses = [*(record.status for record in records), *missing]
     built = next((record for record in records if record.num_params is not None), None)
     row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
     row |= {
@@ -159,6 +159,13 @@ def _row(
     if timing:
         row |= _speeds(timing, row["train_flops_per_image"])
     return row
+
+
+def _missing(run: RunDirectory, trial_ids: Sequence[str]) -> list[str]:
+    """Return what each trial without a record is up to."""
+    records, running = run.records(), run.running()
+    left = [trial_id for trial_id in trial_ids if trial_id not in records]
+    return ["running" if trial_id in running else "waiting" if running else "interrupted" for trial_id in left]
 
 
 def _speeds(timing: Timing, train_flops_per_image: int | None) -> dict[str, float | None]:
@@ -227,10 +234,10 @@ class ErrorsByVariant(Mapping[str, Errors | None]):
         return self._taken[variant]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._run.info().requested)
+        return iter(self._run.info().rows)
 
     def __len__(self) -> int:
-        return len(self._run.info().requested)
+        return len(self._run.info().rows)
 
 
 def starts_the_same(records: Sequence[TrialRecord]) -> bool:
@@ -304,14 +311,15 @@ def by_group(run: RunDirectory) -> pd.DataFrame:
     return grouped(summarise(run))
 
 
-def grouped(table: pd.DataFrame) -> pd.DataFrame:
+def grouped(table: pd.DataFrame, beside: Collection[str] = ()) -> pd.DataFrame:
     """Return the rows of a table group by group, the best of a group first.
 
-    What has no latent, has not run yet, or failed, comes last.
+    What has no latent, has not run yet, or failed, comes last. Its columns are those of GROUPED, the metrics, and those
+    of the table that stand `beside`.
     """
     table = table.iloc[groups.order(table)].reset_index(drop=True)
-    metrics = [name for name in table if not is_reserved(str(name))]
-    return table[[*(column.name for column in GROUPED), *metrics]]
+    own = [column.name for column in GROUPED]
+    return table[own + [name for name in table if name not in own and (not is_reserved(str(name)) or name in beside)]]
 
 
 def rate_distortion(run: RunDirectory) -> pd.DataFrame:
@@ -327,9 +335,11 @@ def rate_distortion(run: RunDirectory) -> pd.DataFrame:
         hyperparameters = records[0].hyperparameters if records else {}
         latent_dim = hyperparameters.get("latent_dim")
         if isinstance(latent_dim, int) and any(record.status == "ok" for record in records):
+            text = records[0].variant
+            apart = variant.removeprefix(text)
             # A width that was chosen for each size makes no other variant, unless one size has several.
-            losses_of.setdefault((_without(variant, "latent_dim", "width"), latent_dim), []).append(
-                (_without(variant, "latent_dim"), hyperparameters.get("width"), _test_mse(records))
+            losses_of.setdefault((_without(text, "latent_dim", "width") + apart, latent_dim), []).append(
+                (_without(text, "latent_dim") + apart, hyperparameters.get("width"), _test_mse(records))
             )
     ambiguous = {label for (label, _), several in losses_of.items() if len(several) > 1}
     widths: dict[str, list[Any]] = {}

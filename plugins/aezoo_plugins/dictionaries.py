@@ -151,7 +151,7 @@ class BatchTopK(Dictionary):
     positive number that training kept.
     """
 
-    objective = "mse + dead units' mse, top-k of the batch"
+    objective = "mse + dead units' mse, top-k of the batch; scored by a threshold"
 
     def __init__(self, image_shape: ImageShape, width: int, k: int, aux: AuxK) -> None:
         super().__init__(image_shape, width, nn.ReLU())

@@ -35,7 +35,7 @@ class FlexTok(aezoo.Autoencoder):
         heads: Of each layer.
     """
 
-    objective = "mse, truncated latent"
+    objective = "mse, truncated latent; scored whole"
 
     def __init__(
         self,

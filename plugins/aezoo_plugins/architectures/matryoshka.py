@@ -27,7 +27,7 @@ class Matryoshka(BatchTopK):
         aux: What revives units.
     """
 
-    objective = "mse + prefixes' mse + dead units' mse, top-k of the batch"
+    objective = "mse + prefixes' mse + dead units' mse, top-k of the batch; scored by a threshold"
 
     def __init__(self, image_shape: aezoo.ImageShape, width: int, k: int, sizes: list[int], aux: AuxK) -> None:
         super().__init__(image_shape, width, k, aux)

@@ -17,7 +17,7 @@ class NestedDropout(aezoo.Autoencoder):
         rate: The chance that a code ends at each of its numbers, of those that come to it: the lengths are geometric.
     """
 
-    objective = "mse, truncated latent"
+    objective = "mse, truncated latent; scored whole"
 
     def __init__(self, body: aezoo.Autoencoder, rate: float) -> None:
         super().__init__(body.encoder, body.decoder)

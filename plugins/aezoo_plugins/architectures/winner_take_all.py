@@ -24,7 +24,7 @@ class WinnerTakeAll(Dictionary):
         rate: The share of a batch's images that a unit keeps, at least one.
     """
 
-    objective = "mse, each unit's winners of the batch"
+    objective = "mse, each unit's winners of the batch; scored by thresholds"
 
     def __init__(self, image_shape: aezoo.ImageShape, width: int, rate: float) -> None:
         super().__init__(image_shape, width, nn.ReLU())

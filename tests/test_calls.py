@@ -1,0 +1,153 @@
+"""Several calls into one folder: whose rows a call speaks of, what it supersedes, and what is running meanwhile."""
+
+import textwrap
+
+import pytest
+
+import aezoo
+from aezoo.contract.recipe import Recipe
+from aezoo.harness.observer import Observer
+from aezoo.harness.state import status
+from aezoo.registry.names import discover
+from aezoo.run.store import RunDirectory
+from aezoo.table import rows
+
+MODEL = """
+    from torch import nn
+
+    class Model(nn.Sequential):
+        def __init__(self, image_shape):
+            super().__init__(nn.Flatten(), nn.Linear(36, {width}), nn.Linear({width}, 36), nn.Unflatten(1, image_shape))
+"""
+
+
+class Heard(Observer):
+    def __init__(self):
+        self.lines = []
+
+    def chosen(self, lines):
+        self.lines += lines
+
+
+@pytest.fixture
+def bench(tiny, tmp_path):
+    """Return a function that benches into one folder and returns the run and what was told beside it."""
+
+    def call(variants, **settings):
+        heard = Heard()
+        recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=settings.pop("seeds", 1))
+        settings = {"timing": False, "device": "cpu", "jobs": 1, "out": tmp_path / "run", **settings}
+        return aezoo.bench(variants, recipe=recipe, observer=heard, **settings), heard.lines
+
+    return call
+
+
+def seeds(run):
+    table = run.table()
+    return dict(zip(table["variant"], table["seeds"], strict=True))
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Return a function that writes a model's file, which has another source for each width."""
+
+    def write(width):
+        path = tmp_path / "mine.py"
+        path.write_text(textwrap.dedent(MODEL.format(width=width)))
+        return str(path)
+
+    return write
+
+
+def test_a_run_speaks_of_its_call_and_whole_of_the_folder(bench, tmp_path):
+    first, _ = bench(["linear[latent_dim=2]", "linear[latent_dim=4]"])
+    assert not first.failed
+    broken = tmp_path / "broken.py"
+    broken.write_text("from torch import nn\ndef build(image_shape):\n    raise RuntimeError('no such luck')\n")
+    bad, _ = bench([f"{broken}"])
+    assert set(bad.table()["variant"]) == {"broken", "mean"}
+    assert bad.failed
+    later, _ = bench(["linear[latent_dim=2]"])
+    assert set(later.table()["variant"]) == {"linear[latent_dim=2]", "pca[latent_dim=2]", "mean"}
+    assert not later.failed
+    assert {record.variant for record in later.records()} == set(later.table()["variant"])
+    assert set(later.curves()["variant"]) == {"linear[latent_dim=2]"}
+    assert "latent_dim=4" not in later._repr_html_()
+    assert later.whole.failed
+    assert len(later.whole.table()) == len(RunDirectory(later.path).load().info().rows) == 6
+    assert later.table().set_index("variant")["group_rank"].max() == 2
+
+
+def test_a_row_of_other_threads_stays_told_apart_and_comes_back_under_its_own_name(bench):
+    variant = "linear[latent_dim=2]"
+    bench([variant], seeds=3)
+    run, told = bench([variant], seeds=2, threads=2)
+    assert told == [f"made anew; in the table the row of before stays beside, as {variant} (1 thread)"]
+    table = run.whole.table().set_index("variant")
+    assert table.loc[[variant, f"{variant} (1 thread)"], "threads"].tolist() == [2, 1]
+    assert table.loc[[variant, f"{variant} (1 thread)"], "seeds"].tolist() == [2, 3]
+    assert table.index.tolist().count("pca[latent_dim=2]") == len([name for name in table.index if "pca" in name]) == 1
+    # Fewer seeds of what is there: nothing is trained, and none of its seeds is lost.
+    run, _ = bench([variant], seeds=1)
+    assert run.trials == 0
+    assert seeds(run.whole) == {variant: 3, f"{variant} (2 threads)": 2, "pca[latent_dim=2]": 2, "mean": 2} | {
+        name: seeds(run.whole)[name] for name in ("pca[latent_dim=2]", "mean")
+    }
+    assert f"{variant} (1 thread)" not in run.whole.table()["variant"].tolist()
+
+
+def test_an_edited_model_gives_its_place_up_aloud_or_stays_where_that_is_asked_for(bench, model):
+    bench([model(2)], seeds=2)
+    run, told = bench([model(3)])
+    assert told == [
+        "made anew, since its source has changed, in the place of the row of before (--keep-old keeps it): mine"
+    ]
+    assert seeds(run.whole)["mine"] == 1
+    latest = max((each for each in run.records() if each.variant == "mine"), key=lambda each: each.finished_at)
+    source = latest.plugin.source_sha256[:7]
+    run, told = bench([model(4)], keep_old=True)
+    assert told == [f"made anew; in the table the row of before stays beside, as mine (source {source})"]
+    assert {f"mine (source {source})", "mine"} <= set(run.whole.table()["variant"])
+    assert set(run.table()["variant"]) & {f"mine (source {source})", "mine"} == {"mine"}
+    # A later call that asks for nothing of it leaves it where it is.
+    run, told = bench(["linear[latent_dim=2]"])
+    assert f"mine (source {source})" in set(run.whole.table()["variant"])
+    assert told == []
+
+
+def test_metrics_of_an_earlier_call_stay_in_the_table(tiny, tmp_path):
+    settings = {"timing": False, "device": "cpu", "out": tmp_path / "run"}
+    recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=1)
+    aezoo.bench(["linear[latent_dim=2]"], recipe=recipe.change(metrics=["psnr"]), **settings)
+    run = aezoo.bench(["linear[latent_dim=2]"], recipe=recipe, **settings)
+    assert run.table().set_index("variant").loc["linear[latent_dim=2]", "psnr"] > 0
+
+
+@pytest.mark.parametrize("kind", ["locks", "renames"])
+def test_what_a_living_process_is_at_is_running(kind, bench, monkeypatch):
+    if kind == "renames":
+        monkeypatch.setattr("aezoo.locks.weakness", lambda folder: "it is a made one")
+    run, _ = bench(["linear[latent_dim=2]", "linear[latent_dim=4]"])
+    directory = RunDirectory(run.path)
+    ids = {name: ids[0] for name, ids in directory.info().requested.items()}
+    for name in ("linear[latent_dim=2]", "linear[latent_dim=4]"):
+        directory.trial_path(ids[name]).unlink()
+
+    def states():
+        whole = rows.summarise(RunDirectory(run.path).load()).set_index("variant")["status"]
+        each = status(RunDirectory(run.path), discover()).set_index("variant")["state"]
+        return [(whole[name], each[name]) for name in ("linear[latent_dim=2]", "linear[latent_dim=4]", "mean")]
+
+    assert states() == [("interrupted", "missing"), ("interrupted", "missing"), ("ok", "done")]
+    claim = directory.claim(ids["linear[latent_dim=2]"])
+    assert states() == [("running", "running"), ("waiting", "missing"), ("ok", "done")]
+    claim.release()
+    assert states() == [("interrupted", "missing"), ("interrupted", "missing"), ("ok", "done")]
+
+
+def test_trials_of_a_file_are_not_stale_because_the_file_is_not_named(bench, model, call):
+    run, _ = bench([model(2)])
+    _, out, _ = call("status", run.path, "--all", "--format", "csv")
+    assert "mine,0,done," in out
+    _, out, _ = call("status", run.path, "--format", "csv", "--plugin", model(3))
+    assert "mine,0,stale,plugin source changed" in out

@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aezoo.contract.adapted import Adapted, ImageForm
+    from aezoo.contract.adapted import Adapted
     from aezoo.contract.architecture import Architecture, ImageShape, Variant
     from aezoo.contract.arrays import Arranged
     from aezoo.contract.dataset import Dataset
     from aezoo.contract.encoded import Background, ImageHead, list_image_files, open_image, read_head
     from aezoo.contract.executor import Executor, Needs, Outcome, Progress, Site, Task, Work
+    from aezoo.contract.form import ImageForm
     from aezoo.contract.hooks import API_VERSION, hookimpl
     from aezoo.contract.images import Images, Part, part_of
     from aezoo.contract.levels import AxisOrder, Range
@@ -50,7 +51,7 @@ _HOME = {
     "Fit": "contract.preprocessing",
     "Flat": "contract.network",
     "GatheredPixels": "contract.pixels",
-    "ImageForm": "contract.adapted",
+    "ImageForm": "contract.form",
     "ImageHead": "contract.encoded",
     "ImageShape": "contract.architecture",
     "Images": "contract.images",

@@ -32,7 +32,8 @@ from aezoo.errors import AezooError
 from aezoo.harness.call import Run
 from aezoo.harness.timing import ROUND_SECONDS, calls_per_s
 from aezoo.machine import capture, check_precision, choose_device, configured
-from aezoo.run.records import Timing, TrialRecord, repeated
+from aezoo.run.records import Timing, TrialRecord
+from aezoo.run.repetition import repeated
 from aezoo.run.store import RunDirectory
 from aezoo.train.engine import arithmetic
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aezoo.run.records import Repetition, Timing, TrialRecord
+from aezoo.run.records import Timing, TrialRecord
+from aezoo.run.repetition import Repetition
 from aezoo.table.statistics import spread
 
 LOSSES = {"closed forms": 1e-3, "trained": 0.01, "trained with noise": 0.05, "discrete codes": 0.2}

@@ -20,6 +20,7 @@ from aezoo.harness import call
 from aezoo.harness import preflight as preflights
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
+from aezoo.harness.tasks import trial_task
 from aezoo.harness.timing import train_images_per_s
 from aezoo.run.store import SAMPLES, TEST_ERRORS, WEIGHTS
 from aezoo.table.rows import summarise
@@ -248,7 +249,7 @@ def test_a_task_of_seeds_trains_them_side_by_side_and_has_the_records_of_trials_
     request = call.Request.of({"variants": ["mlp[]"], "out": tmp_path / "together", "seeds_together": 3, **settings})
     reports = []
     with call._grid(request, Observer()) as grid:
-        work = grid.trial_task([plan for plan in grid.missing() if plan.variant == "mlp"]).work
+        work = trial_task(grid, [plan for plan in grid.missing() if plan.variant == "mlp"]).work
         preflight = work.preflight.model_copy(update={"graph_steps": GRAPH_STEPS})
         with machine.configured(1):
             results = replace(work, preflight=preflight).run(reports.append)

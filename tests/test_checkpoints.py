@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 import aezoo
 from aezoo.check.resume import resumption_fault
-from aezoo.contract.executor import Outcome
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
 from aezoo.harness import call
 from aezoo.harness.observer import Observer, Trackers
+from aezoo.harness.plan import Failure
 from aezoo.harness.runner import Runner
-from aezoo.harness.trial import TrialResult
 from aezoo.registry.names import discover
 from aezoo.run.checkpoint import CHECKPOINT, Checkpoint, pack_checkpoint, read_checkpoint, unpack_checkpoint
 from aezoo.run.files import DamagedFileError
@@ -329,8 +328,7 @@ def test_a_checkpoint_is_kept_of_what_may_still_end_well(status, kept, kinds, tm
         (plan,) = (plan for plan in grid.plans if plan.architecture == "mlp")
         assert runner._claim(plan)
         runner._keep(plan.trial_id, b"mine", 50)
-        outcome = Outcome(task=grid.trial_task([plan]), status=status, reason="late")
-        runner._end(TrialResult(record=runner._failure(plan, outcome, "2026")))
+        runner._fail(plan, Failure(status=status, reason="late"), "2026")
         assert grid.run.artifact(plan.trial_id, CHECKPOINT).exists() == kept
 
 

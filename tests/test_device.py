@@ -19,7 +19,8 @@ from aezoo.contract.architecture import Variant
 from aezoo.contract.network import is_closed_form, to_float, training_forward
 from aezoo.contract.recipe import Recipe
 from aezoo.registry.names import discover
-from aezoo.run.records import Repetition, TrialRecord
+from aezoo.run.records import TrialRecord
+from aezoo.run.repetition import Repetition
 
 BENCHMARKS = Path(aezoo.__file__).parent.parent / "benchmarks"
 

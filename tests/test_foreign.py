@@ -15,9 +15,10 @@ from torch import nn
 
 import aezoo
 from aezoo.check.case import Case
+from aezoo.check.notes import notes_of
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Variant
-from aezoo.contract.network import halves, notes_of, to_float, training_forward
+from aezoo.contract.network import halves, to_float, training_forward
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.observer import Observer

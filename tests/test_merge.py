@@ -30,8 +30,8 @@ from aezoo.run.records import (
     TrialPlan,
     TrialRecord,
     identity,
-    repeated,
 )
+from aezoo.run.repetition import repeated
 from aezoo.run.samples import TestImages
 from aezoo.run.store import TEST_ERRORS, WEIGHTS, RunDirectory, pack_test_errors
 from aezoo.table import compare

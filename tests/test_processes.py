@@ -17,6 +17,7 @@ from aezoo.harness import call
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
+from aezoo.harness.tasks import trial_task
 from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory
 from aezoo.train.parallel import Share
@@ -182,7 +183,7 @@ def test_another_plugin_here_is_a_fault_of_the_machine_and_not_of_the_trial(part
     request = Request.of({"variants": ["parts[part=conv]"], "recipe": RECIPE, "processes": 2, "out": tmp_path / "run"})
     with call._open(request, Observer()) as (grid, (variant,)):
         plan = grid.plan(variant, 0)
-        task = grid.trial_task([plan])
+        task = trial_task(grid, [plan])
         other = plan.model_copy(update={"plugin": plan.plugin.model_copy(update={"version": "9"})})
         (outcome,) = LOCAL.outcomes([replace(task, work=replace(task.work, plans=(other,)))], 1)
     assert (task.processes, outcome.status, outcome.unfit) == (2, "error", True)

@@ -26,7 +26,7 @@ import ray
 from ray.cluster_utils import Cluster
 from works import Dies, Look, Starves, Waits
 
-from aezoo_plugins import cluster, node
+from aezoo_plugins import cluster, node, placement
 from aezoo_plugins.executors.ray import RAY, connect
 
 STORE = 80 * 2**20
@@ -270,10 +270,10 @@ def test_a_file_that_a_node_does_not_see_is_carried_to_it_and_removed(nodes, uns
 
 def test_a_clock_has_the_files_that_its_machine_does_not_see(nodes, unseen, monkeypatch):
     # The nodes share this machine's address, and so none would be had alone; nor is it the cluster's whole.
-    of = node.Machine.of
+    of = placement.Machine.of
     at_home = {"NodeManagerAddress": "127.0.0.1"}
     monkeypatch.setattr(
-        node.Machine, "of", lambda facts: of(facts | (at_home if facts["Resources"].get("GPU") else {}))
+        placement.Machine, "of", lambda facts: of(facts | (at_home if facts["Resources"].get("GPU") else {}))
     )
     with RAY.connected(aezoo.Site(address=nodes.address, device="cpu")) as executor:
         assert executor.alone is not None
@@ -347,7 +347,7 @@ def test_tasks_wait_for_another_node_when_all_that_could_run_them_are_gone(nodes
     [(None, 8e9, 1), (1e9, None, 1), (1e9, 80e9, 0.05), (6e9, 80e9, 0.11), (3e9, 8e9, 1), (2e9, 8e9, 0.4)],
 )
 def test_a_trial_takes_the_share_of_a_gpu_that_its_preflight_measured(peak, total, share):
-    assert cluster.share_of(peak, total) == share
+    assert placement.share_of(peak, total) == share
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import Try
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
+from aezoo.harness.tasks import trial_task
 from aezoo.harness.trial import TrialResult
 from aezoo.run import index
 from aezoo.run.store import TEST_ERRORS, RunDirectory
@@ -158,24 +159,23 @@ def grid_of(out, variants=VARIANTS, **settings):
 
 def test_what_travels_to_another_process_is_no_more_than_names_numbers_and_plans(tiny, tmp_path):
     with grid_of(tmp_path / "run") as grid:
-        task = grid.trial_task(grid.missing()[:1])
+        task = trial_task(grid, grid.missing()[:1])
         grid.images = None
         assert len(pickle.dumps(task)) < 20_000
 
 
-def test_seeds_of_one_variant_may_be_trained_in_one_task_and_come_to_the_same(tiny, tmp_path):
+def test_seeds_of_one_variant_may_be_trained_in_one_task_and_come_to_the_same(tiny, tmp_path, monkeypatch):
     recipe = RECIPE.change(steps=30)
     apart = bench(tmp_path / "apart", recipe=recipe)
     with grid_of(tmp_path / "together", seeds_together=2, recipe=recipe) as grid:
         runner = Runner(grid=grid, trackers=call.Trackers([], grid.observer))
         sizes = []
-        real = grid.trial_task
 
-        def trial_task(plans, output=None, layout=None):
+        def counted(grid, plans, *arguments):
             sizes.append(len(plans))
-            return real(plans, output, layout)
+            return trial_task(grid, plans, *arguments)
 
-        grid.trial_task = trial_task
+        monkeypatch.setattr("aezoo.harness.runner.trial_task", counted)
         # As on a device on which a graph takes the steps of each.
         grid.preflights = {
             name: each if each.closed_form else each.model_copy(update={"graph_steps": 10, "room": 8})
@@ -269,7 +269,7 @@ def test_an_executor_that_returns_something_else_leaves_a_row_that_says_so(tiny,
 
 def test_a_work_on_another_machine_must_have_the_same_aezoo_and_torch(tiny, tmp_path):
     with grid_of(tmp_path / "run") as grid:
-        task = grid.trial_task(grid.missing()[:1])
+        task = trial_task(grid, grid.missing()[:1])
     other = replace(task.work, versions=("0.0", "0.0"))
     outcome = Task(id="a", work=other).run(lambda _: None)
     assert isinstance(outcome, Outcome)

@@ -18,7 +18,8 @@ import aezoo
 from aezoo.errors import StorageError
 from aezoo.run.card import Card
 from aezoo.run.files import checksum
-from aezoo.run.records import SCHEMA, Measurement, Repetition, RunInfo, Timing, TrialRecord
+from aezoo.run.records import SCHEMA, Measurement, RunInfo, Timing, TrialRecord
+from aezoo.run.repetition import Repetition
 from aezoo.run.store import RunDirectory
 from aezoo.table import render, rows
 

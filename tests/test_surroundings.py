@@ -27,6 +27,7 @@ from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import Try
 from aezoo.harness.request import Request
+from aezoo.harness.tasks import task
 from aezoo.run.files import slug
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
@@ -157,7 +158,7 @@ def test_two_variants_whose_names_are_alike_are_tried_apart(tiny, tmp_path):
             compiled=False,
         )  # fmt: skip
         texts = [f"{LONG}1]", f"{LONG}2]", "net[sizes=(1,2)]", "net[sizes=[1,2]]"]
-        assert len({grid.task(text, work).output for text in texts}) == 4
+        assert len({task(grid, text, work).output for text in texts}) == 4
 
 
 @pytest.mark.parametrize(

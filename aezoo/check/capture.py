@@ -5,6 +5,8 @@ network's attributes, random streams, losses and tensors, over a few steps. What
 in a global variable or a closure, nobody sees, unless a loss or a tensor of these steps depends on it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,6 @@ def draws_when_captured(variant: Variant, images_NCHW: Tensor, recipe: Recipe, l
     Raises:
         CaptureError: a graph would not come to the same, bit by bit, or cannot be made.
     """
-    device = images_NCHW.device.type
     numbers = torch.arange(recipe.batch_size, device=images_NCHW.device)
     # Each batch has its images in another order.
     batches = [images_NCHW[(numbers + step) % len(images_NCHW)] for step in range((1 + REPLAYS) * GRAPH_STEPS)]
@@ -52,21 +53,7 @@ def draws_when_captured(variant: Variant, images_NCHW: Tensor, recipe: Recipe, l
         seed_stream(0, Stream.TRAINING_NOISE)
         return made
 
-    single = trainer()
-    before, streams = random_tensors(device), random_streams()
-    first = [single.step(to_float(pixels_BCHW)) for pixels_BCHW in batches[:GRAPH_STEPS]]
-    held = attributes(single.module)
-    losses = torch.stack(first + [single.step(to_float(pixels_BCHW)) for pixels_BCHW in batches[GRAPH_STEPS:]])
-    now = attributes(single.module)
-    for name in {**held, **now}:
-        if held.get(name) != now.get(name):
-            raise CaptureError(f"{name} changes as it trains, and is no buffer (register_buffer)")
-    after = random_tensors(device)
-    drawn = {name for name, state in before.items() if not torch.equal(state, after[name])}
-    if random_streams() != streams or (device != "cpu" and "random/cpu" in drawn):
-        raise CaptureError("it draws random numbers on the host, where a step has them from once and for all")
-    tensors = single.tensors()
-    del single
+    losses, tensors, draws = _take_singly(trainer(), batches)
     try:
         graphed = trainer()
         replayed = GraphedSteps(graphed).take(batches)
@@ -82,4 +69,26 @@ def draws_when_captured(variant: Variant, images_NCHW: Tensor, recipe: Recipe, l
     for name, tensor in tensors.items():
         if not same_bytes(tensor, others[name]):
             raise CaptureError(f"{name.partition('/')[2]} is not as after steps that are taken one by one")
-    return bool(drawn)
+    return draws
+
+
+def _take_singly(trainer: Trainer, batches: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor], bool]:
+    """Take a step on each batch; return the losses, (steps,), all tensors after them, and whether the device drew.
+
+    Raises:
+        CaptureError: a step counts or draws something on the host.
+    """
+    device = batches[0].device.type
+    before, streams = random_tensors(device), random_streams()
+    first = [trainer.step(to_float(pixels_BCHW)) for pixels_BCHW in batches[:GRAPH_STEPS]]
+    held = attributes(trainer.module)
+    losses = torch.stack(first + [trainer.step(to_float(pixels_BCHW)) for pixels_BCHW in batches[GRAPH_STEPS:]])
+    now = attributes(trainer.module)
+    for name in {**held, **now}:
+        if held.get(name) != now.get(name):
+            raise CaptureError(f"{name} changes as it trains, and is no buffer (register_buffer)")
+    after = random_tensors(device)
+    drawn = {name for name, state in before.items() if not torch.equal(state, after[name])}
+    if random_streams() != streams or (device != "cpu" and "random/cpu" in drawn):
+        raise CaptureError("it draws random numbers on the host, where a step has them from once and for all")
+    return losses, trainer.tensors(), bool(drawn)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import (
-    Flat,
     TrainingOutput,
     bits_of,
     discrete,
@@ -21,6 +20,7 @@ from aezoo.contract.network import (
     halves,
     is_closed_form,
     is_declared,
+    own_module,
     to_float,
     training_forward,
 )
@@ -312,7 +312,7 @@ def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable
 
 def look_at(module: nn.Module, *names: str) -> str:
     """Return where to look: the first of these methods that the module's own class, not torch's, defines."""
-    inner = module.module if isinstance(module, Flat) else module
+    inner = own_module(module)
     for owner in (inner, *inner.children()):
         for name in names:
             method = getattr(type(owner), name, None)

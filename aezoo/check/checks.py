@@ -30,7 +30,6 @@ from aezoo.check.case import (
 from aezoo.check.hints import LENT_CALL, adaptation, in_build, what_came
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
-    Flat,
     discrete,
     guessed_halves,
     halves,
@@ -233,7 +232,7 @@ def check_latent(case: Case) -> str:
     shape = latent_shape(module, case.x_BCHW)
     assert shape is not None
     size, where = math.prod(shape), look_at(module, "encode", "encoder")
-    declared = getattr(module.module if isinstance(module, Flat) else module, "latent_size", None)
+    declared = getattr(own_module(module), "latent_size", None)
     if type(declared) is int and declared != size and is_declared(module):
         raise ContractError(f"latent_size={declared}, but the encoder's latent has {size} numbers an image{where}")
     for name in ("latent_dim", "latent_size"):
@@ -331,7 +330,7 @@ def _check_guess(module: nn.Module, case: Case, weights: str) -> None:
     behind its halves.
     """
     guess = guessed_halves(module)
-    encoder = getattr(module.module if isinstance(module, Flat) else module, "encoder", None)
+    encoder = getattr(own_module(module), "encoder", None)
     if guess is None or halves(module, case.x_BCHW) is not None or not isinstance(encoder, nn.Module):
         return
     recorded: list[Any] = []

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.check.case import Case, evaluated
-from aezoo.contract.adapted import GREY, Adapted, ImageForm, image_places, parts_of
+from aezoo.contract.adapted import Adapted, image_places, parts_of
+from aezoo.contract.form import ImageForm
 from aezoo.contract.network import Flat
 
+GREY = 3
+"""The channels that grey images are repeated to."""
 MULTIPLE = 32
 """What sides are padded to a multiple of, as most networks that ask for such have it."""
 SIDES = (64, 128, 224, 256)

@@ -4,18 +4,14 @@ Nothing is adapted in silence: `Adapted.adaptations` says what was, and the row 
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from types import FunctionType, MethodType
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aezoo.contract.architecture import ImageShape
+from aezoo.contract.form import ImageForm
 from aezoo.contract.network import TrainingOutput
 from aezoo.errors import AezooError, ContractError
 
@@ -23,110 +19,6 @@ Read = Callable[[Any], Tensor] | str | int
 """What of a network's output is meant: a function of it, or a name or a number of its parts."""
 Call = Callable[[Any, Any], Any] | str
 """A function of the module and a batch, or the name of one of the module's methods or children."""
-GREY = 3
-"""The channels that grey images are repeated to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageForm:
-    """The form in which a network takes and gives images, where that is not the harness's.
-
-    Args:
-        shape: The harness's images, (channels, height, width): what the build function is given.
-        range: What pixels go from and to, in place of [0, 1].
-        logits: Whether its output is logits, and a sigmoid makes pixels of them.
-        multiple: Sides are padded to a multiple of this, on the right and below, with what is 0 to the harness;
-            reconstructions are cropped again.
-        at_least: Sides are padded to this, likewise.
-        channels: Grey images are repeated to so many channels, and their reconstructions averaged over them.
-        flat: Whether it works on flat images, (B, channels · height · width).
-    """
-
-    shape: ImageShape
-    range: tuple[float, float] = (0.0, 1.0)
-    logits: bool = False
-    multiple: int = 1
-    at_least: int = 1
-    channels: int | None = None
-    flat: bool = False
-
-    def __post_init__(self) -> None:
-        low, high = self.range
-        if not low < high:
-            raise AezooError(f"range must be the least and the greatest pixel, such as (-1, 1), but is {self.range}")
-        if self.logits and self.range != (0.0, 1.0):
-            raise AezooError(f"logits are of pixels in [0, 1], but range is {self.range}")
-        for name in ("multiple", "at_least"):
-            if getattr(self, name) < 1:
-                raise AezooError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        if self.channels not in (None, self.shape[0]) and self.shape[0] != 1:
-            raise AezooError(
-                f"it takes images of {self.channels} channels, but these have {self.shape[0]}: grey ones are repeated "
-                "to them, and no others"
-            )
-
-    @property
-    def taken(self) -> ImageShape:
-        """The images that the network gets, (channels, height, width)."""
-        _, height, width = self.shape
-        sides = (math.ceil(max(side, self.at_least) / self.multiple) * self.multiple for side in (height, width))
-        return (self.channels or self.shape[0], *sides)  # type: ignore[return-value]
-
-    @property
-    def repeats(self) -> int:
-        """How often a grey image stands in what the network gets: 3 where it is repeated to three channels."""
-        return self.taken[0] // self.shape[0]
-
-    @property
-    def span(self) -> float:
-        """From its least to its greatest pixel: 2 in [-1, 1]."""
-        return self.range[1] - self.range[0]
-
-    @property
-    def told(self) -> list[str]:
-        """What it does to images, a line each."""
-        (channels, *sides), (own_channels, *own_sides) = self.shape, self.taken
-        told = []
-        if own_channels != channels:
-            told.append(f"grey is repeated to {own_channels} channels, and averaged back")
-        if own_sides != sides:
-            size, own = ("x".join(map(str, each)) for each in (sides, own_sides))
-            told.append(f"images are padded with 0 from {size} to {own}, and cropped again")
-        if self.range != (0.0, 1.0):
-            told.append(f"pixels are in [{self.range[0]:g}, {self.range[1]:g}] inside")
-        if self.logits:
-            told.append("a sigmoid makes pixels of its output")
-        if self.flat:
-            told.append("images are flat inside")
-        return told
-
-    def taking(self, x_BCHW: Tensor) -> Tensor:
-        """Return the harness's images as the network takes them."""
-        channels, height, width = self.taken
-        x_BCHW = x_BCHW.expand(-1, channels, -1, -1)
-        x_BCHW = F.pad(x_BCHW, (0, width - x_BCHW.shape[3], 0, height - x_BCHW.shape[2]))
-        if self.range != (0.0, 1.0):
-            x_BCHW = self.range[0] + self.span * x_BCHW
-        return x_BCHW.flatten(1) if self.flat else x_BCHW
-
-    def giving(self, y: Tensor) -> Tensor:
-        """Return what the network gives as the harness's images.
-
-        Raises:
-            ContractError: it is of another shape.
-        """
-        expected = (math.prod(self.taken),) if self.flat else self.taken
-        if not isinstance(y, Tensor) or tuple(y.shape[1:]) != expected:
-            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ContractError(f"expected reconstructions of shape (B, {', '.join(map(str, expected))}), got {got}")
-        y = y.reshape(len(y), *self.taken)
-        channels, height, width = self.shape
-        y = y[..., :height, :width]
-        if y.shape[1] != channels:
-            y = y.mean(1, keepdim=True)
-        if self.logits:
-            return torch.sigmoid(y)
-        return y if self.range == (0.0, 1.0) else (y - self.range[0]) / self.span
 
 
 class Adapted(nn.Module):
@@ -229,9 +121,9 @@ class Adapted(nn.Module):
     @property
     def adaptations(self) -> list[str]:
         """What is done to images and penalty that the network itself does not do, a line each."""
-        told = [] if self.image is None else self.image.told
+        lines = [] if self.image is None else self.image.adaptations
         if "penalty" not in self._reads:
-            return told
+            return lines
         parts = ["divided by the pixels of an image" if self._per == "image" else "taken beside a mean over pixels"]
         if self.image is not None and self._per == "image" and self.image.repeats > 1:
             parts.append(f"divided by the {self.image.repeats} channels of grey")
@@ -239,7 +131,7 @@ class Adapted(nn.Module):
             parts.append(f"divided by {self.image.span**2:g}, the square of its pixels' range")
         if self._penalty_weight != 1:
             parts.append(f"times {self._penalty_weight:g}")
-        return [*told, f"its penalty is {', '.join(parts)}"]
+        return [*lines, f"its penalty is {', '.join(parts)}"]
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct images (B, C, H, W)."""

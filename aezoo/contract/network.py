@@ -1,4 +1,4 @@
-"""The network side of the contract: what a build function may return, and how the harness finds its two halves.
+"""The network side of the contract: what a build function may return, and how the harness reads it.
 
 Shapes: x is (B, C, H, W), float32, pixels in [0, 1]; a latent is (B, ...).
 """
@@ -108,6 +108,24 @@ class Flat(nn.Module):
                 f"got {tuple(flat.shape)}"
             )
         return flat.reshape(len(flat), *self.image_shape)
+
+
+class Called(nn.Module):
+    """A function of a network as a module, whose parameters are the network's: for what takes modules alone.
+
+    Args:
+        module: The network.
+        function: Of a batch, (B, ...); it calls the network, or a part of it.
+    """
+
+    def __init__(self, module: nn.Module, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.module = module
+        self._function = function
+
+    def forward(self, batch: Tensor) -> Any:
+        """Call it."""
+        return self._function(batch)
 
 
 def _html(network: nn.Module, parts: Mapping[str, nn.Module]) -> str:
@@ -302,55 +320,6 @@ def discrete(module: nn.Module) -> Discrete | None:
     if inner is not module:
         return Discrete(lambda x: codes(x.flatten(1)), from_codes, codebook_size)
     return Discrete(codes, from_codes, codebook_size)
-
-
-def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
-    """Return what looks like a part of the contract by its name, and is none: a line each, with the remedy."""
-    inner = own_module(module)
-    notes = []
-    if guessed_halves(module) is not None and halves(module, x_BCHW) is None:
-        passed, pixels = _numbers_encoded(module, x_BCHW), x_BCHW[0].numel()
-        notes.append(
-            "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods "
-            "encode and decode, or by aezoo.Autoencoder"
-            if passed is None or passed < pixels
-            else f"its encoder gives its decoder {passed:,} numbers of an image of {pixels:,} pixels, so that nothing "
-            "keeps it from copying: it has no bottleneck, and its loss stands beside none that has one"
-        )
-    if callable(getattr(inner, "fit", None)) and not is_closed_form(module):
-        notes.append("its fit asks for more than images, so that it is trained as any network")
-    objective = getattr(inner, "objective", "mse")
-    if not isinstance(objective, str):
-        notes.append("its attribute objective is no text, and taken for none: it is trained on the MSE")
-    elif not objective.startswith("mse") and not is_declared(module):
-        notes.append(f"its attribute objective, {objective!r}, is taken for none: it is trained on the MSE")
-    size = getattr(inner, "latent_size", None)
-    pair = None if is_declared(module) else halves(module, x_BCHW)
-    if type(size) is int and pair is not None:
-        with torch.no_grad():
-            count = pair[0](x_BCHW[:1].clone()).numel()
-        if count != size:
-            notes.append(f"its attribute latent_size={size} is taken for none: its encoder returns {count} numbers")
-    if hasattr(inner, "progress") and progress_of(module) is None:
-        notes.append(
-            "its progress is no float32 scalar, and taken for none; to be told how much of the training is done, "
-            "declare self.register_buffer('progress', torch.zeros(()))"
-        )
-    if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
-        notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")
-    return notes
-
-
-def _numbers_encoded(module: nn.Module, x_BCHW: Tensor) -> int | None:
-    """Count the numbers that a module's child ``encoder`` makes of an image, in all tensors that it gives, or None."""
-    encoder = getattr(own_module(module), "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        return None
-    outputs: list[Any] = []
-    with torch.no_grad(), encoder.register_forward_hook(lambda _module, _given, output: outputs.append(output)):
-        module(x_BCHW[:1].clone())
-    tensors = [each for output in outputs for each in (output if isinstance(output, list | tuple) else [output])]
-    return sum(each.numel() for each in tensors if isinstance(each, Tensor)) or None
 
 
 def own_module(module: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aezoo import machine
-from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.dataset import DatasetVariant, find_data_dir
 from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
@@ -33,6 +33,7 @@ from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
 from aezoo.harness.runner import Runner
+from aezoo.harness.tasks import try_variants
 from aezoo.harness.throughput import measure_throughput
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
@@ -40,7 +41,8 @@ from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin
-from aezoo.run.records import DatasetInfo, Repetition, RunInfo, TrialRecord, now, repeated
+from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
+from aezoo.run.repetition import Repetition, repeated
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
 from aezoo.table import frames, render, rows
@@ -226,8 +228,7 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         AezooError: the call was wrong: among others, a variant was named that its own build function refuses.
     """
     with _open(request, observer) as (grid, selected):
-        grid.fits = fits
-        grid.add(selected)
+        try_variants(grid, selected, fits=fits)
         refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape
@@ -293,17 +294,8 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         observer.chosen(data.lines)
         for line in data.facts.warnings:
             observer.warn(line)
-        matches = {variant.text: variant for variant in selected}
-        if request.match_params is not None:
-            matched = matching.match_params(selected, request.match_params, data.image_shape)
-            observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matched])
-            matches = {variant.text: match.chosen for variant, match in zip(selected, matched, strict=True)}
-        info = _info(recipe, dataset, data, device)
-        run = RunDirectory(request.out or Path("results") / _folder_name(info))
-        if run.path.exists() and not run.path.is_dir():
-            raise AezooError(f"{run.path} is a file; give a folder with --out")
-        if run.exists:
-            info = _same_run(run, info)
+        matches = _matched(request, selected, data.image_shape, observer)
+        run, info = _run_of(request, _info(recipe, dataset, data, device))
         images: ImageSource = data.shared
         if not (executor.shares_files or executor.carries_files):
             images = DatasetImages(
@@ -321,6 +313,29 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
             named={text: [matches[variant.text].text for variant in some] for text, some in named.items()},
         )  # fmt: skip
         yield grid, list({variant.text: variant for variant in matches.values()}.values())
+
+
+def _matched(
+    request: Request, selected: Sequence[Variant], image_shape: ImageShape, observer: Observer
+) -> dict[str, Variant]:
+    """Return what is benched for each variant, by its text: itself, or one of as many parameters as were asked for."""
+    if request.match_params is None:
+        return {variant.text: variant for variant in selected}
+    matches = matching.match_params(selected, request.match_params, image_shape)
+    observer.chosen([f"{request.match_params:,} parameters wanted: {match.reason}" for match in matches])
+    return {variant.text: match.chosen for variant, match in zip(selected, matches, strict=True)}
+
+
+def _run_of(request: Request, info: RunInfo) -> tuple[RunDirectory, RunInfo]:
+    """Return the run that a call goes into, and what it is: that which is there is gone on with.
+
+    Raises:
+        AezooError: there is a file, or a run of another recipe.
+    """
+    run = RunDirectory(request.out or Path("results") / _folder_name(info))
+    if run.path.exists() and not run.path.is_dir():
+        raise AezooError(f"{run.path} is a file; give a folder with --out")
+    return run, _same_run(run, info) if run.exists else info
 
 
 def _preloaded(request: Request) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aezoo.contract.network import Half, halves, to_float
+from aezoo.contract.network import Called, Half, halves, to_float
 from aezoo.errors import AezooError, plain, reason_of
 from aezoo.harness.model import Model
 from aezoo.run.model import GRAPHS
@@ -46,47 +46,29 @@ class Graphs:
     reason: str | None = None
 
 
-class FromBytes(nn.Module):
-    """A network, or a half of it, that takes images as bytes, (B, C, H, W), uint8: the scaling is in it."""
-
-    def __init__(self, module: nn.Module, call: Half) -> None:
-        super().__init__()
-        self.module = module
-        self._call = call
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return what is computed of images, uint8."""
-        return self._call(pixels.to(torch.float32) / 255)
-
-
-class FromLatents(nn.Module):
-    """The decoder of a network, that takes latents, (B, ...)."""
-
-    def __init__(self, module: nn.Module, call: Half) -> None:
-        super().__init__()
-        self.module = module
-        self._call = call
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Return images, float32."""
-        return self._call(latents)
-
-
 def graphs(model: Model) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Return what of a network is exported, by name, each with an input: the whole, and its two halves where it has."""
+    """Return what of a network is exported, by name, each with an input: the whole, and its two halves where it has.
+
+    Images go in as bytes, (B, C, H, W), uint8: the scaling is part of what is exported.
+    """
     channels, height, width = model.config.image_shape
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (max(BATCHES), channels, height, width), generator=generator, dtype=torch.uint8)
     module = copy.deepcopy(model.module).cpu().eval()
     whole, encoder, decoder = GRAPHS
-    exported: dict[str, tuple[nn.Module, Tensor]] = {whole: (FromBytes(module, module), pixels)}
+    exported: dict[str, tuple[nn.Module, Tensor]] = {whole: (Called(module, _of_bytes(module)), pixels)}
     pair = halves(module, to_float(pixels[:2]))
     if pair is not None:
         with torch.no_grad():
             latents = pair[0](to_float(pixels))
-        exported[encoder] = (FromBytes(module, pair[0]), pixels)
-        exported[decoder] = (FromLatents(module, pair[1]), latents)
+        exported[encoder] = (Called(module, _of_bytes(pair[0])), pixels)
+        exported[decoder] = (Called(module, pair[1]), latents)
     return exported
+
+
+def _of_bytes(call: Half) -> Half:
+    """Return a network, or its encoder, that takes images as bytes."""
+    return lambda pixels: call(pixels.to(torch.float32) / 255)
 
 
 def export(model: Model, kind: Kind) -> Graphs:

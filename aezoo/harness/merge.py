@@ -16,7 +16,8 @@ from aezoo.errors import AezooError, ComparisonRefusedError, counted, plain, rea
 from aezoo.page import page
 from aezoo.run.again import again
 from aezoo.run.files import DamagedFileError, new_files, write_text
-from aezoo.run.records import Repetition, RunInfo, TrialRecord, identity, repeated
+from aezoo.run.records import RunInfo, TrialRecord, identity
+from aezoo.run.repetition import Repetition, repeated
 from aezoo.run.samples import TestImages
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import ARTIFACTS, TEST_ERRORS, RunDirectory

@@ -3,28 +3,25 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from aezoo.contract.architecture import Variant
-from aezoo.contract.executor import Executor, Needs, Outcome, Task, Work
+from aezoo.contract.executor import Executor, Outcome, Status
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import SharedImages
 from aezoo.errors import AezooError
-from aezoo.harness.images import ImageSource, ImagesWork, choose_images
+from aezoo.harness.images import ImageSource, choose_images
 from aezoo.harness.observer import Observer
-from aezoo.harness.preflight import Try
 from aezoo.harness.preview import Preview, PreviewRow
 from aezoo.harness.request import Request
-from aezoo.harness.timing import ROUND_SECONDS, TimeVariant, visits
-from aezoo.harness.trial import TrainAndScore
+from aezoo.harness.timing import ROUND_SECONDS, visits
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
-from aezoo.registry.outside import carried
-from aezoo.registry.plugin import Origin, Plugin
+from aezoo.registry.plugin import Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Measurement, Preflight, RunInfo, TrialPlan, TrialRecord, identity
 from aezoo.run.samples import Choice
@@ -37,13 +34,27 @@ START_SECONDS = 0.3
 """What a trial costs beside its steps: a process, its evaluation, its record. For estimates only."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a trial has no result: how it ended, and what was said of it."""
+
+    status: Status
+    reason: str | None
+    traceback: str | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Failure":
+        """Return what an outcome says, of a task that came to no result."""
+        return cls(status=outcome.status, reason=outcome.reason, traceback=outcome.traceback)
+
+
 @dataclass(kw_only=True)
 class Grid:
     """The trials of one call: which there are, which are missing, and what is known of them.
 
     `images` is where a trial has its images from, `shared` where a process of this machine has them from. `scratch` is
     a folder for what is printed before there is a run, and by the clocks. `named` holds the variants of each text of
-    the call that names some, and is no pattern. `fits` says whether trying a closed form fits it.
+    the call that names some, and is no pattern.
     """
 
     request: Request
@@ -59,17 +70,35 @@ class Grid:
     scratch: Path
     observer: Observer
     named: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    fits: bool = False
     plans: list[TrialPlan] = field(default_factory=list)
     tries: list[TrialPlan] = field(default_factory=list)
     records: dict[str, TrialRecord] = field(default_factory=dict)
     preflights: dict[str, Preflight | Outcome] = field(default_factory=dict)
 
-    def add(self, variants: Sequence[Variant]) -> None:
-        """Plan the trials of variants and of their baselines, and try each variant that has some to run."""
-        self.records = self.reading(self.run.records)
-        self._add(variants)
-        self._add(self._baselines())
+    def add(self, variants: Iterable[Variant]) -> list[Variant]:
+        """Plan the trials of variants, unless they are planned; return those of them that have a trial to run."""
+        planned = {plan.variant for plan in self.plans}
+        new = [variant for variant in variants if variant.text not in planned]
+        plans = [self.plan(variant, seed) for variant in new for seed in range(self.info.recipe.seeds)]
+        self.plans += plans
+        missing = {plan.variant for plan in plans if self.is_missing(plan)}
+        return [variant for variant in new if variant.text in missing]
+
+    def baselines(self) -> list[Variant]:
+        """Return the mean image, and PCA at each latent size of the variants: every table carries them."""
+        sizes = {size for plan in self.plans if (size := self._latent_size(plan))}
+        channels, height, width = self.info.dataset.image_shape
+        possible = {size for size in sizes if size <= channels * height * width}
+        for size in sorted(sizes - possible):
+            self.observer.warn(f"no PCA at latent size {size}: an image has only {channels * height * width} pixels")
+        baselines = []
+        for kind, settings in (("mean", [""]), ("pca", [f"[latent_dim={size}]" for size in sorted(possible)])):
+            label = self.registry.baseline(kind)
+            if label is None:
+                self.observer.warn(f"no plugin contributes the baseline {kind!r}: the table goes without it")
+            else:
+                baselines += [self.registry.resolve(label + text) for text in settings]
+        return baselines
 
     def refusal(self, variants: Iterable[str]) -> str:
         """Return what the build functions of variants said, each line once, where all of them refused; else nothing."""
@@ -96,16 +125,16 @@ class Grid:
         variants = {plan.variant: self.registry.resolve(plan.variant) for plan in self.plans}
         self.plans = [self.plan(variants[plan.variant], plan.seed) for plan in self.plans]
 
-    def failure(self, plan: TrialPlan) -> Outcome | None:
+    def failure(self, plan: TrialPlan) -> Failure | None:
         """Return why a trial cannot run: its preflight failed, or no learning rate came to a loss; else None."""
         preflight = self.preflights[plan.variant]
         if isinstance(preflight, Outcome):
-            return preflight
+            return Failure.of(preflight)
         if not self.info.recipe.rates or plan.lr is not None or preflight.closed_form:
             return None
         tries = ", ".join(f"{rate:g}" for rate in self.info.recipe.rates)
         reason = f"none of the learning rates {tries} came to a loss on the validation images"
-        return Outcome(task=self.task(plan.trial_id, self.clock(plan)), status="diverged", reason=reason)
+        return Failure(status="diverged", reason=reason)
 
     def is_missing(self, plan: TrialPlan) -> bool:
         """Say whether a trial is to run: it has no record, or one that the call wants anew."""
@@ -231,77 +260,12 @@ class Grid:
         ended = all(record is not None and record.status != "interrupted" for record in records)
         return min(losses, key=lambda rate: losses[rate] or 0.0) if losses and ended else None
 
-    def task(
-        self,
-        task_id: str,
-        work: Work,
-        output: Path | None = None,
-        *,
-        processes: int = 1,
-        software: str = "",
-        needs: Needs | None = None,
-    ) -> Task:
-        """Return a task of this call; what it prints goes into the scratch folder, or into `output`."""
-        output = output or self.scratch / f"{slug(task_id)}-{digest(task_id)}" / "output.txt"
-        return Task(
-            id=task_id, work=work, threads=self.request.threads, processes=processes, output=output.absolute(),
-            timeout=self.request.timeout, files=work.files if isinstance(work, ImagesWork) else (), software=software,
-            needs=needs or Needs(device=self.info.device),
-        )  # fmt: skip
-
-    @property
-    def versions(self) -> tuple[str, str]:
-        """The versions of aezoo and torch that this call is made with."""
-        return self.environment.aezoo, self.environment.torch
-
-    def needs(self, plan: TrialPlan, trials: int = 1) -> Needs:
-        """Return what so many trials side by side take of a machine, by what their preflight measured."""
-        preflight = self.preflights.get(plan.variant)
-        if not isinstance(preflight, Preflight):
-            return Needs(device=self.info.device)
-        return Needs(
-            device=self.info.device, memory_bytes=preflight.peak_memory_bytes,
-            device_memory_bytes=preflight.peak_device_memory_bytes and trials * preflight.peak_device_memory_bytes,
-        )  # fmt: skip
-
-    def trial_task(self, plans: Sequence[TrialPlan], output: Path | None = None, layout: Layout | None = None) -> Task:
-        """Return the task that trains and scores one variant, from the seed of each plan.
-
-        Its network lies in memory as the preflight found, where there was one, or as `layout` says.
-        """
-        preflight = self.preflights.get(plans[0].variant)
-        work = TrainAndScore(
-            plans=tuple(plans),
-            origin=self.origin(plans[0]),
-            preflight=preflight if isinstance(preflight, Preflight) else None,
-            layout=layout or self._layout(plans[0]),
-            images=self.images,
-            choice=self.choice,
-            environment=self.environment if self.executor.shares_files else None,
-            versions=self.versions,
-            # Metrics are computed from them: what is not wanted is dropped when that is done.
-            keeps_weights=self.request.weights != "none" or bool(self.metrics),
-            checkpoint_seconds=self._checkpoint_seconds(plans, preflight),
-        )
-        plugin = self.registry.plugin(self.registry.resolve(plans[0].variant))
-        task = self.task(
-            plans[0].trial_id, work, output, processes=work.processes, software=str(plugin),
-            needs=self.needs(plans[0], len(plans)),
-        )  # fmt: skip
-        return replace(task, timeout=task.timeout and len(plans) * task.timeout)
-
     def seeds_together(self, plan: TrialPlan) -> int:
         """Return how many seeds of a plan's variant one task trains side by side."""
         preflight = self.preflights.get(plan.variant)
         if plan.tuning or not isinstance(preflight, Preflight) or preflight.graph_steps is None:
             return 1
         return min(self.request.seeds_together, preflight.room)
-
-    def _checkpoint_seconds(self, plans: Sequence[TrialPlan], preflight: Preflight | Outcome | None) -> float | None:
-        """Return how often a task of trials makes checkpoints; None where it has several, or cannot be resumed."""
-        if not isinstance(preflight, Preflight) or preflight.resumable is not True or len(plans) > 1:
-            return None
-        return self.request.checkpoint_minutes and 60 * self.request.checkpoint_minutes
 
     def weights_bytes(self) -> int:
         """Return about how many bytes the weights take that this call adds to the run, by the preflights."""
@@ -329,13 +293,15 @@ class Grid:
                 best[record.variant] = record
         return [record for record in kept if record.trial_id in ended and best.get(record.variant) is not record]
 
-    def clock(self, plan: TrialPlan) -> TimeVariant:
-        """Return the work that times the variant of a plan."""
-        facts = self._facts(plan)
-        return TimeVariant(
-            plan=plan, layout=self._layout(plan), origin=self.origin(plan), images=self.images,
-            graphed=plan.graphs and facts is not None and facts.graph_steps is not None,
-        )  # fmt: skip
+    def layout(self, plan: TrialPlan) -> Layout:
+        """Return how a network lies in memory, by its preflight, or as it lay when its trial was recorded."""
+        facts = self.facts(plan)
+        return (facts and facts.layout) or "contiguous"
+
+    def facts(self, plan: TrialPlan) -> Preflight | TrialRecord | None:
+        """Return what is known of a plan's variant, by its preflight or by its record."""
+        preflight = self.preflights.get(plan.variant)
+        return preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
 
     @cached_property
     def choice(self) -> Choice:
@@ -344,14 +310,6 @@ class Grid:
         if kept is None:
             self.observer.stage("choosing the test images that every trial shows")
         return kept.choice if kept else choose_images(self.shared)
-
-    def origin(self, plan: TrialPlan) -> Origin:
-        """Return where the plugin of a plan is had from."""
-        return self.origin_of(self.registry.plugin(self.registry.resolve(plan.variant)))
-
-    def origin_of(self, plugin: Plugin) -> Origin:
-        """Return where a task has a plugin from, wherever it runs."""
-        return plugin.origin if self.executor.shares_files else carried(plugin.origin)
 
     def reading(self, read: Callable[[], T]) -> T:
         """Read something from the run, and pass on what is said of damaged files."""
@@ -362,67 +320,10 @@ class Grid:
             self.observer.warn(str(warning.message))
         return content
 
-    def _add(self, variants: Iterable[Variant]) -> None:
-        planned = {plan.variant for plan in self.plans}
-        new = [variant for variant in variants if variant.text not in planned]
-        plans = [self.plan(variant, seed) for variant in new for seed in range(self.info.recipe.seeds)]
-        self.plans += plans
-        missing = {plan.variant for plan in plans if self.is_missing(plan)}
-        tasks = [
-            self.task(
-                variant.text,
-                Try(
-                    variant=variant.text, origin=self.origin_of(plugin), source=plugin.source, versions=self.versions,
-                    recipe=self.info.recipe, images=self.images, device=self.info.device,
-                    compiled=self.request.compiled, fits=self.fits,
-                    resumes=self.request.checkpoint_minutes is not None, processes=self.request.processes,
-                    graphed=self.request.graphs,
-                ),
-                software=str(plugin), needs=Needs(device=self.info.device),
-            )
-            for variant in new
-            if variant.text in missing
-            for plugin in [self.registry.plugin(variant)]
-        ]  # fmt: skip
-        if tasks:
-            self.observer.stage(f"trying {len(tasks)} variant{'s' * (len(tasks) > 1)} before the bench")
-        for outcome in self.executor.outcomes(tasks, self.jobs):
-            self.preflights[outcome.task.id] = outcome.value if isinstance(outcome.value, Preflight) else outcome
-        for variant in new:
-            preflight = self.preflights.get(variant.text)
-            if isinstance(preflight, Preflight) and not preflight.closed_form:
-                self.tries += self.plan_tries(variant)
-
-    def _baselines(self) -> list[Variant]:
-        """Return the mean image, and PCA at each latent size of the variants: every table carries them."""
-        sizes = {size for plan in self.plans if (size := self._latent_size(plan))}
-        channels, height, width = self.info.dataset.image_shape
-        possible = {size for size in sizes if size <= channels * height * width}
-        for size in sorted(sizes - possible):
-            self.observer.warn(f"no PCA at latent size {size}: an image has only {channels * height * width} pixels")
-        baselines = []
-        for kind, settings in (("mean", [""]), ("pca", [f"[latent_dim={size}]" for size in sorted(possible)])):
-            label = self.registry.baseline(kind)
-            if label is None:
-                self.observer.warn(f"no plugin contributes the baseline {kind!r}: the table goes without it")
-            else:
-                baselines += [self.registry.resolve(label + text) for text in settings]
-        return baselines
-
     def _latent_size(self, plan: TrialPlan) -> int | None:
         """Return the numbers of a continuous latent; a sparse or discrete one is not held against PCA."""
-        facts = self._facts(plan)
+        facts = self.facts(plan)
         return facts.latent_size if facts and facts.latent_kind == "continuous" else None
-
-    def _layout(self, plan: TrialPlan) -> Layout:
-        """Return how a network lies in memory, by its preflight, or as it lay when its trial was recorded."""
-        facts = self._facts(plan)
-        return (facts and facts.layout) or "contiguous"
-
-    def _facts(self, plan: TrialPlan) -> Preflight | TrialRecord | None:
-        """Return what is known of a plan's variant, by its preflight or by its record."""
-        preflight = self.preflights.get(plan.variant)
-        return preflight if isinstance(preflight, Preflight) else self.records.get(plan.trial_id)
 
     def _untimed(self, plans: Iterable[TrialPlan]) -> list[TrialPlan]:
         timings = self.reading(self.run.timings)

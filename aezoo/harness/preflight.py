@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aezoo import machine
 from aezoo.check.capture import CaptureError, draws_when_captured
 from aezoo.check.case import BATCH, Case, is_deterministic, latent_bits, latent_shape, objective, starts_the_same
+from aezoo.check.notes import notes_of
 from aezoo.check.resume import resumption_fault
 from aezoo.check.shares import share_notes
 from aezoo.check.suite import Finding, case_images, examine, first_failure, sample_images
@@ -22,7 +23,6 @@ from aezoo.contract.network import (
     is_closed_form,
     is_sparse,
     latent_parts,
-    notes_of,
     num_adversary_params,
     num_params,
     progress_of,

@@ -5,19 +5,21 @@ Several processes, on several machines, may run one grid: whoever has a trial's 
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from aezoo.contract.executor import Outcome, Progress, Task
 from aezoo.errors import StorageError
 from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
-from aezoo.harness.plan import Grid, by_variant
+from aezoo.harness.plan import Failure, Grid, by_variant
 from aezoo.harness.superseding import superseded
+from aezoo.harness.tasks import measure_task, trial_task
 from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
 from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
 from aezoo.run.claim import Claim
-from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of, repeated
+from aezoo.run.records import Measurement, Preflight, TrialPlan, TrialRecord, now, record_of
+from aezoo.run.repetition import repeated
 
 TOLD_BYTES = 2**26
 """Weights that take more than this are told of before."""
@@ -105,9 +107,9 @@ class Runner:
         """Run a recorded trial again by a plan of today, and return its new record; it is not written."""
         grid, started_at = self.grid, now()
         grid.observer.stage(f"training {plan.label} again")
-        (outcome,) = grid.executor.outcomes([grid.trial_task([plan], layout=record.layout)], 1)
+        (outcome,) = grid.executor.outcomes([trial_task(grid, [plan], layout=record.layout)], 1)
         results = _results(outcome)
-        return results[0].record if results else self._failure(plan, outcome, started_at)
+        return results[0].record if results else self._failed(plan, Failure.of(outcome), started_at)
 
     def _request(self) -> None:
         """Write into run.json what this call asks for."""
@@ -122,11 +124,14 @@ class Runner:
     def _run(self, plans: Sequence[TrialPlan]) -> list[TrialPlan]:
         """Run those trials that no other process has; return those that one has, and has not ended."""
         grid = self.grid
+        fit = []
         for plan in plans:
             failure = grid.failure(plan)
-            if failure is not None and self._claim(plan):
-                self._end(TrialResult(record=self._failure(plan, failure, now())))
-        groups = self._groups([plan for plan in plans if grid.failure(plan) is None])
+            if failure is None:
+                fit.append(plan)
+            elif self._claim(plan):
+                self._fail(plan, failure, now())
+        groups = self._groups(fit)
         started: dict[str, str] = {}
         steps_done: dict[str, int] = {}
 
@@ -144,7 +149,7 @@ class Runner:
                     steps_done[plan.trial_id] = done
                     grid.observer.stepped(plan, done)
 
-        tasks = [grid.trial_task(group, self._output(group[0].trial_id)) for group in groups.values()]
+        tasks = [trial_task(grid, group, self._output(group[0].trial_id)) for group in groups.values()]
 
         def may_start(task: Task) -> Task | None:
             return self._resumed(task) if self._claim(*groups[task.id]) else None
@@ -156,7 +161,7 @@ class Runner:
                     self._end(result)
                 for plan in groups[outcome.task.id]:
                     if plan.trial_id not in self.ended:
-                        self._end(TrialResult(record=self._failure(plan, outcome, started[plan.trial_id])))
+                        self._fail(plan, Failure.of(outcome), started[plan.trial_id])
         except KeyboardInterrupt:
             # It takes what still runs down with it.
             outcomes.close()
@@ -165,8 +170,7 @@ class Runner:
                     reason = f"stopped (Ctrl-C or SIGTERM) after {steps_done.get(plan.trial_id, 0)} steps or more"
                     if kept := self.checkpoints.get(plan.trial_id):
                         reason += f"; it goes on from step {kept}"
-                    stopped = Outcome(task=tasks[0], status="interrupted", reason=reason)
-                    self._end(TrialResult(record=self._failure(plan, stopped, started[plan.trial_id])))
+                    self._fail(plan, Failure(status="interrupted", reason=reason), started[plan.trial_id])
             raise
         return [plan for plan in plans if plan.trial_id not in self.ended]
 
@@ -235,14 +239,18 @@ class Runner:
         record = self.grid.reading(lambda: self.grid.run.read_record(trial_id))
         return None if record == self.grid.records.get(trial_id) else record
 
-    def _failure(self, plan: TrialPlan, outcome: Outcome, started_at: str) -> TrialRecord:
+    def _failed(self, plan: TrialPlan, failure: Failure, started_at: str) -> TrialRecord:
         """Return the record of a trial whose process, or the one that tried its variant, came to no result."""
         preflight = self.grid.preflights.get(plan.variant)
-        facts = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
-        if outcome.status == "ok":
-            facts |= {"status": "error", "reason": f"the executor {self.grid.executor.name} returned no trial's result"}
+        if failure.status == "ok":
+            reason = f"the executor {self.grid.executor.name} returned no trial's result"
+            failure = replace(failure, status="error", reason=reason)
         tried = preflight if isinstance(preflight, Preflight) else None
-        return record_of(plan, tried, self.grid.environment, started_at, **facts)
+        return record_of(plan, tried, self.grid.environment, started_at, **asdict(failure))
+
+    def _fail(self, plan: TrialPlan, failure: Failure, started_at: str) -> None:
+        """Write that a trial came to no result, and why."""
+        self._end(TrialResult(record=self._failed(plan, failure, started_at)))
 
     def _end(self, result: TrialResult) -> None:
         """Write what became of a trial, if this process still has its claim."""
@@ -291,7 +299,10 @@ class Runner:
     def _measure(self, unmeasured: Mapping[str, list[str]], measured: set[str]) -> None:
         """Compute those metrics that no other process does, and add the ids of their trials to `measured`."""
         plans = {plan.trial_id: plan for plan in self.grid.plans if plan.trial_id in unmeasured}
-        tasks = [self._measure_task(plan, unmeasured[trial_id]) for trial_id, plan in plans.items()]
+        tasks = [
+            measure_task(self.grid, plan, unmeasured[trial_id], self._output(f"{trial_id}--metrics"))
+            for trial_id, plan in plans.items()
+        ]
 
         def may_start(task: Task) -> Task | None:
             return self._with_weights(task) if self._claim_name(f"metrics-{task.id}") else None
@@ -303,19 +314,6 @@ class Runner:
             self._keep_metrics(plan, unmeasured[outcome.task.id], outcome)
             measured.add(outcome.task.id)
             self.grid.observer.measured(len(measured), len(tasks))
-
-    def _measure_task(self, plan: TrialPlan, names: Sequence[str]) -> Task:
-        grid = self.grid
-        record = grid.records[plan.trial_id]
-        plugins = {name: grid.metrics[name][1] for name in names}
-        work = Measure(
-            record=record, origin=grid.origin(plan), weights=grid.run.weights_path(plan.trial_id), images=grid.images,
-            versions=grid.versions,
-            metrics={name: (grid.origin_of(plugin), plugin.source) for name, plugin in plugins.items()},
-        )  # fmt: skip
-        output = self._output(f"{plan.trial_id}--metrics")
-        software = ", ".join(dict.fromkeys([record.plugin.distribution, *map(str, plugins.values())]))
-        return grid.task(plan.trial_id, work, output, software=software, needs=grid.needs(plan))
 
     def _with_weights(self, task: Task) -> Task:
         """Return a task of metrics with what it reads, where no folder is shared: read when its turn has come."""

@@ -8,9 +8,11 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from aezoo.harness import timing
 from aezoo.harness.plan import Grid
+from aezoo.harness.tasks import clock, task, versions
 from aezoo.run.claim import Claim
 from aezoo.run.files import slug
 from aezoo.run.records import Timing, TrialPlan, now
@@ -42,10 +44,10 @@ def _measure_here(grid: Grid, claim: Claim) -> None:
         return
     grid.observer.stage("measuring throughput, one variant at a time")
     for plan, measured in timing.measure(
-        {plan.variant: grid.clock(plan) for plan in waiting},
+        {plan.variant: clock(grid, plan) for plan in waiting},
         _reference(grid),
         grid.environment,
-        task=grid.task,
+        task=partial(task, grid),
         on_visit=grid.observer.timed,
         warn=grid.observer.warn,
     ):
@@ -64,10 +66,10 @@ def _measure_elsewhere(grid: Grid, claim: Claim) -> None:
     if grid.executor.alone is not None:
         grid.observer.stage("measuring throughput, on a machine that does nothing else")
         work = timing.TimeAlone(
-            works={plan.variant: grid.clock(plan) for plan in trained}, reference=_reference(grid),
-            timed=frozenset(timed), threads=grid.request.threads, versions=grid.versions,
+            works={plan.variant: clock(grid, plan) for plan in trained}, reference=_reference(grid),
+            timed=frozenset(timed), threads=grid.request.threads, versions=versions(grid),
         )  # fmt: skip
-        outcome = grid.executor.alone(replace(grid.task("throughput", work), timeout=None, files=work.files))
+        outcome = grid.executor.alone(replace(task(grid, "throughput", work), timeout=None, files=work.files))
         if isinstance(outcome.value, timing.Timed):
             for line in outcome.value.warnings:
                 grid.observer.warn(line)
@@ -108,4 +110,4 @@ def _reference(grid: Grid) -> timing.TimeVariant | None:
         grid.observer.warn("no plugin contributes the reference for speeds: the table has no relative ones")
         return None
     # Never compiled, and by no graph: it is the same reference for all.
-    return grid.clock(grid.plan(reference, seed=0).model_copy(update={"compiled": False, "graphs": False}))
+    return clock(grid, grid.plan(reference, seed=0).model_copy(update={"compiled": False, "graphs": False}))

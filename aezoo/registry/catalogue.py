@@ -51,10 +51,11 @@ def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
     """
     facts: list[Any] = [FORMAT, sys.version, list(what), sorted(block), os.environ.get(BLOCKING, "")]
     facts += [_version(name) for name in ("aezoo", "torch")]
-    for point in sorted(plugin_points(), key=lambda point: (point.name, point.value)):
-        files = _files_of(point.value.partition(":")[0])
-        if not files:
+    points = sorted(plugin_points(), key=lambda point: (point.name, point.value))
+    for point, (path, package_roots) in zip(points, _places_of(points), strict=True):
+        if path is None:
             return None
+        files = source_files(_module_of(point), path, package_roots=package_roots)
         distribution = name_and_version(point.dist) if point.dist else None
         facts.append([point.name, point.value, distribution, source_sha256(files)])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
@@ -88,12 +89,10 @@ def is_mentioned(name: str) -> bool:
 
 def sources() -> dict[str, str]:
     """Return the sources of plugins' own modules, by where they are; empty where one is not found, or is no text."""
-    modules = {point.value: point.value.partition(":")[0] for point in plugin_points()}
-    roots = {name: _roots_of(name)[0] for name in {module.partition(".")[0] for module in modules.values()}}
-    paths = {value: _first_file(module, roots[module.partition(".")[0]]) for value, module in modules.items()}
+    points = plugin_points()
     return {
-        value: path.read_text(encoding="utf-8", errors="replace") if path and path.suffix == ".py" else ""
-        for value, path in paths.items()
+        point.value: path.read_text(encoding="utf-8", errors="replace") if path and path.suffix == ".py" else ""
+        for point, (path, _) in zip(points, _places_of(points), strict=True)
     }
 
 
@@ -134,20 +133,21 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _files_of(module: str) -> dict[str, Path]:
-    """Return the source files of a module that is not imported, and of what it imports of its own package."""
-    path, package_roots = _place_of(module)
-    return {} if path is None else source_files(module, path, package_roots=package_roots)
+def _module_of(point: metadata.EntryPoint) -> str:
+    return point.value.partition(":")[0]
 
 
-def _place_of(module: str) -> tuple[Path | None, list[Path]]:
-    """Return the file of a module that is not imported, and the folders that hold its package."""
-    roots, is_package = _roots_of(module.partition(".")[0])
-    return _first_file(module, roots), roots if is_package else []
-
-
-def _first_file(module: str, roots: Sequence[Path]) -> Path | None:
-    return next((path for root in roots if (path := file_of(module, root)) is not None), None)
+def _places_of(points: Sequence[metadata.EntryPoint]) -> list[tuple[Path | None, list[Path]]]:
+    """Return for each plugin the file of its module, which is not imported, and the folders that hold its package."""
+    modules = [_module_of(point) for point in points]
+    # Most plugins share a package: it is looked for once.
+    roots_by_name = {name: _roots_of(name) for name in {module.partition(".")[0] for module in modules}}
+    places = []
+    for module in modules:
+        roots, is_package = roots_by_name[module.partition(".")[0]]
+        path = next((path for root in roots if (path := file_of(module, root)) is not None), None)
+        places.append((path, roots if is_package else []))
+    return places
 
 
 def _roots_of(name: str) -> tuple[list[Path], bool]:

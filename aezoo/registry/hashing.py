@@ -51,6 +51,9 @@ def source_sha256(files: dict[str, Path]) -> str:
 def file_of(name: str, root: Path) -> Path | None:
     """Return the file of a module in a folder, or None where it has none there."""
     place = root.joinpath(*name.split("."))
+    # Most names that may be modules are what a module defines.
+    if not place.parent.is_dir():
+        return None
     candidates = [place / "__init__.py", *(place.with_name(place.name + suffix) for suffix in _SUFFIXES)]
     return next((path for path in candidates if path.is_file()), None)
 

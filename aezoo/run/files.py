@@ -142,12 +142,6 @@ def content_of(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {system_reason(error)}") from error
 
 
-def json_files(folder: Path) -> Iterator[Path]:
-    """Yield the JSON files of a folder that are written whole, by name; none where there is no folder."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.glob("*.json") if not path.name.startswith(TEMPORARY))
-
-
 def checksum(content: dict[str, Any]) -> str:
     """Return the SHA-256 of a file's content, 64 hex digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -30,7 +30,8 @@ from aezoo import machine
 from aezoo.errors import StorageError
 from aezoo.run.files import TEMPORARY
 from aezoo.run.means import Means
-from aezoo.run.records import Measurement, Repetition, Timing, TrialRecord
+from aezoo.run.records import Measurement, Timing, TrialRecord
+from aezoo.run.repetition import Repetition
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 SETTLED_NS = 2_000_000_000

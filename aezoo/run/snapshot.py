@@ -10,7 +10,8 @@ from aezoo.errors import StorageError
 from aezoo.machine import Environment
 from aezoo.run.index import Index
 from aezoo.run.means import Means
-from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.records import Measurement, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.repetition import Repetition
 from aezoo.run.store import INDEX, RunDirectory, timing_name
 from aezoo.run.trials import hashes_of, scored_of
 

@@ -29,7 +29,8 @@ from aezoo.run.files import (
 )
 from aezoo.run.index import Index, M
 from aezoo.run.means import Vector
-from aezoo.run.records import Measurement, Repetition, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.records import Measurement, RunInfo, Timing, TrialPlan, TrialRecord
+from aezoo.run.repetition import Repetition
 from aezoo.run.samples import Samples, TestImages, pack_images, unpack_images, unpack_samples
 from aezoo.run.trials import read_trials
 

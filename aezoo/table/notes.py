@@ -8,7 +8,8 @@ import pandas as pd
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import plain
-from aezoo.run.records import DatasetInfo, Repetition
+from aezoo.run.records import DatasetInfo
+from aezoo.run.repetition import Repetition
 from aezoo.run.store import RunDirectory
 from aezoo.table import groups
 from aezoo.table.pairs import MOST

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from aezoo.contract.network import TrainingOutput
+from aezoo.contract.network import Called, TrainingOutput
 
 Forward = Callable[[nn.Module, Tensor], TrainingOutput]
 _NEVER = timedelta(days=365)
@@ -97,20 +97,9 @@ class Share:
         if on_gpu:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         # A step may leave parameters out, and not the same ones in each process.
-        wrapped = nn.parallel.DistributedDataParallel(_Called(module, forward), find_unused_parameters=True)
+        called = Called(module, functools.partial(forward, module))
+        wrapped = nn.parallel.DistributedDataParallel(called, find_unused_parameters=True)
         return lambda x_BCHW: TrainingOutput(*wrapped(x_BCHW))
 
 
 WHOLE = Share()
-
-
-class _Called(nn.Module):
-    """A module whose ``forward``, which DistributedDataParallel calls, is another function of the network."""
-
-    def __init__(self, module: nn.Module, function: Forward) -> None:
-        super().__init__()
-        self.module = module
-        self._function = function
-
-    def forward(self, x_BCHW: Tensor) -> TrainingOutput:
-        return self._function(self.module, x_BCHW)

@@ -27,12 +27,10 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import Tensor, nn
 from torch.distributions import Normal
-from trained import built, images_of, learn
+from trained import built, images_of, learn, learn_theirs
 
 import aezoo
 from aezoo.contract.network import to_float
-from aezoo.train.build import Stream, seed_stream
-from aezoo.train.loop import batch_indices
 from aezoo.train.score import image_errors
 
 SHAPE = (1, 28, 28)
@@ -199,19 +197,17 @@ def train_theirs(
     optimizer = torch.optim.Adam(
         [
             {"params": model.encoder.parameters()},
-            {"params": [one for one in model.decoder.parameters() if one.ndim > 1], "weight_decay": decay / scale},
-            {"params": [one for one in model.decoder.parameters() if one.ndim == 1]},
+            {"params": [each for each in model.decoder.parameters() if each.ndim > 1], "weight_decay": decay / scale},
+            {"params": [each for each in model.decoder.parameters() if each.ndim == 1]},
         ],
         lr=recipe.rate,
     )
-    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
-    seed_stream(seed, Stream.TRAINING_NOISE)
-    for _ in range(recipe.num_steps(len(images_NCHW))):
-        optimizer.zero_grad()
-        output = model({"data": to_float(images_NCHW[next(batches)])})
-        loss = output.loss / scale
-        if is_optimal:
-            mse = output.recon_loss / scale
-            loss = mse + mse.detach() * output.reg_loss / scale
-        loss.backward()
-        optimizer.step()
+
+    def loss_of(x_BCHW: Tensor) -> Any:
+        output = model({"data": x_BCHW})
+        if not is_optimal:
+            return output.loss / scale
+        mse = output.recon_loss / scale
+        return mse + mse.detach() * output.reg_loss / scale
+
+    learn_theirs(loss_of, optimizer, images_NCHW, recipe, seed)

@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from titok_pytorch import TiTokTokenizer
 from torch import Tensor, nn
-from trained import built, images_of, learn
+from trained import built, images_of, learn, learn_theirs
 
 import aezoo
-from aezoo.contract.network import to_float
 from aezoo.train.build import Stream, seed_stream
-from aezoo.train.loop import batch_indices
 from aezoo.train.score import image_errors
 
 WIDTH, PATCH, HEADS = 32, 7, 2
@@ -61,10 +59,5 @@ def theirs(row: dict[str, Any], module: Any, images_NCHW: Tensor, recipe: aezoo.
         **halves,
     ).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
-    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
-    seed_stream(seed, Stream.TRAINING_NOISE)
-    for _ in range(recipe.num_steps(len(images_NCHW))):
-        optimizer.zero_grad()
-        model(to_float(images_NCHW[next(batches)])).backward()
-        optimizer.step()
+    learn_theirs(model, optimizer, images_NCHW, recipe, seed)
     return Reconstructed(model).eval()

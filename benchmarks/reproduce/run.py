@@ -61,31 +61,10 @@ def measure(path: Path, results: Path, data_dir: Path | None, jobs: int | None) 
     protocol = tomllib.loads(path.read_text(encoding="utf-8"))
     recipe = aezoo.Recipe(name=path.stem, **protocol["recipe"])
     if "program" in protocol:
-        compare = import_module(protocol["program"]).compare
-        for row in protocol["rows"]:
-            ours, theirs = compare(row, recipe, data_dir)
-            row.update(spread(ours))
-            if theirs:
-                row.update(published=median(theirs), low=min(theirs), high=max(theirs))
+        measure_by_program(protocol, recipe, data_dir)
     else:
-        run = aezoo.bench(
-            dict.fromkeys(row["variant"] for row in protocol["rows"]),
-            plugins=[HERE / "networks.py"],
-            recipe=recipe,
-            out=results / f"reproduce-{path.stem}",
-            data_dir=data_dir,
-            device="cpu",
-            jobs=jobs,
-            timing=False,
-        )
-        # The folder may hold trials of another source or torch too: only those that this call asked for count.
-        records = {one.trial_id: one for one in run.records()}
-        requested = RunDirectory(run.path).info().requested
-        for row in protocol["rows"]:
-            asked = [records[trial_id] for trial_id in requested[aezoo_text(row["variant"])]]
-            for failed in (one for one in asked if one.status != "ok"):
-                raise SystemExit(f"{failed.trial_id}: {failed.status}: {failed.reason}; nothing was written")
-            row.update(spread([figure(one, row, protocol) for one in asked]))
+        out = results / f"reproduce-{path.stem}"
+        measure_by_bench(protocol, recipe, out=out, data_dir=data_dir, jobs=jobs)
     environment = capture("cpu", 1)
     protocol["measured"] = {
         "aezoo": environment.aezoo,
@@ -94,6 +73,40 @@ def measure(path: Path, results: Path, data_dir: Path | None, jobs: int | None) 
         "device": environment.device_name,
     }
     path.write_text(tomli_w.dumps(protocol), encoding="utf-8")
+
+
+def measure_by_program(protocol: dict[str, Any], recipe: aezoo.Recipe, data_dir: Path | None) -> None:
+    """Have the protocol's program measure each row: ours, and somebody else's where it runs that too."""
+    compare = import_module(protocol["program"]).compare
+    for row in protocol["rows"]:
+        ours, theirs = compare(row, recipe, data_dir)
+        row.update(spread(ours))
+        if theirs:
+            row.update(published=median(theirs), low=min(theirs), high=max(theirs))
+
+
+def measure_by_bench(
+    protocol: dict[str, Any], recipe: aezoo.Recipe, *, out: Path, data_dir: Path | None, jobs: int | None
+) -> None:
+    """Bench the variants of all rows in one run, and take each row's figures from its trials."""
+    run = aezoo.bench(
+        dict.fromkeys(row["variant"] for row in protocol["rows"]),
+        plugins=[HERE / "networks.py"],
+        recipe=recipe,
+        out=out,
+        data_dir=data_dir,
+        device="cpu",
+        jobs=jobs,
+        timing=False,
+    )
+    # The folder may hold trials of another source or torch too: only those that this call requested count.
+    records = {record.trial_id: record for record in run.records()}
+    requested = RunDirectory(run.path).info().requested
+    for row in protocol["rows"]:
+        trials = [records[trial_id] for trial_id in requested[aezoo_text(row["variant"])]]
+        for failed in (record for record in trials if record.status != "ok"):
+            raise SystemExit(f"{failed.trial_id}: {failed.status}: {failed.reason}; nothing was written")
+        row.update(spread([figure(record, row, protocol) for record in trials]))
 
 
 def aezoo_text(variant: str) -> str:

@@ -1,5 +1,6 @@
 """What the programs of this folder share that train beside somebody else's: images, a network of ours, its training."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 
 import aezoo
+from aezoo.contract.network import to_float
 from aezoo.registry.names import discover
 from aezoo.train.build import Stream, seed_stream
-from aezoo.train.loop import fit, train
+from aezoo.train.loop import batch_indices, fit, train
 
 
 def images_of(recipe: aezoo.Recipe, data_dir: Path | None) -> tuple[Tensor, Tensor]:
@@ -32,3 +34,19 @@ def learn(module: Any, images_NCHW: Tensor, recipe: aezoo.Recipe, seed: int) -> 
     else:
         train(module, images_NCHW, recipe, seed, lambda _: None)
     module.eval()
+
+
+def learn_theirs(
+    loss_of: Callable[[Tensor], Any],
+    optimizer: torch.optim.Optimizer,
+    images_NCHW: Tensor,
+    recipe: aezoo.Recipe,
+    seed: int,
+) -> None:
+    """Lower somebody else's loss of a batch (B, C, H, W), float32 in [0, 1], on the batches that a trial has."""
+    batches = batch_indices(len(images_NCHW), recipe.batch_size, seed)
+    seed_stream(seed, Stream.TRAINING_NOISE)
+    for _ in range(recipe.num_steps(len(images_NCHW))):
+        optimizer.zero_grad()
+        loss_of(to_float(images_NCHW[next(batches)])).backward()
+        optimizer.step()

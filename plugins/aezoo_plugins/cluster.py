@@ -1,7 +1,8 @@
-"""The machines of a Ray cluster, as one bench uses them: what goes where, what is heard of it, and what is tried again.
+"""A Ray cluster, as one bench uses it: what is handed to it, what is heard of it, and what is tried again.
 
 Ray finds a task its machine, and is told to repeat nothing: what is lost with a machine is tried again from here, a
-stated number of times, and told. What happens on a machine is `aezoo_plugins.node`'s.
+stated number of times, and told. Which machines can have it is `aezoo_plugins.placement`'s, and what happens on one
+`aezoo_plugins.node`'s.
 """
 
 import contextlib
@@ -10,16 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import aezoo
 from aezoo_plugins import node
-from aezoo_plugins.node import Carried, Machine
+from aezoo_plugins.node import Carried
+from aezoo_plugins.placement import Machine, Placement, bound_to, call_on
 
 TRIES = 3
 """How often a task is tried whose machine is lost, or short of memory; what a network itself does wrong is final."""
@@ -29,11 +29,7 @@ ALONE_SECONDS = 600.0
 """How long the clocks wait for a machine of their own."""
 COME_BACK_SECONDS = 300.0
 """How long a task waits for a machine in the place of all those that could run it, and are gone."""
-MARGIN, CONTEXT_BYTES, LEAST_SHARE = 1.3, 600e6, 0.05
-"""What a trial takes of a GPU: the preflight's peak with a margin, what CUDA holds in every process; this at least."""
-PROCESS_BYTES = 500e6
-"""What a process with torch holds before a trial adds to it."""
-POLL_SECONDS, ANSWER_SECONDS = 0.5, 20.0
+POLL_SECONDS = 0.5
 OnReport = Callable[[aezoo.Task, aezoo.Progress], None]
 
 
@@ -77,35 +73,10 @@ class Cluster:
 
     def __init__(self, site: aezoo.Site) -> None:
         self._site = site
+        self.placement = Placement(site)
         self._token = os.urandom(8).hex()
         self._files: dict[Path, Carried] = {}
-        self._unfit: dict[str, dict[str, str]] = {}
         self._used: set[str] = set()
-        self._looked: tuple[float, dict[str, Machine]] = (-1.0, {})
-        self._seen: dict[str, Machine] = {}
-        self.device = self._choose(site.device)
-
-    def machines(self) -> dict[str, Machine]:
-        """Return the machines that are alive, by their ids."""
-        if time.monotonic() - self._looked[0] > 1:
-            alive = [Machine.of(facts) for facts in ray.nodes() if facts["Alive"]]
-            self._looked = time.monotonic(), {machine.id: machine for machine in alive}
-            self._seen |= self._looked[1]
-        return self._looked[1]
-
-    def most(self, task: aezoo.Task | None = None) -> int:
-        """Return how many tasks like this one, or of one core, are handed to Ray at once.
-
-        They are as many as machines that are fit for them hold; or as the call says, as a cluster may grow for them.
-        """
-        if self._site.jobs is not None:
-            return self._site.jobs
-        if task is None:
-            room = sum(machine.gpus if self.device == "cuda" else machine.cpus for machine in self.machines().values())
-        else:
-            room = sum(self._holds(machine, task) for machine in self._fit(task).values())
-        # One that fits nowhere is to be told of.
-        return max(1, room)
 
     def run(
         self,
@@ -120,7 +91,7 @@ class Cluster:
         running: dict[Any, Attempt] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.most(waiting[0].task) and not self._waits(waiting[0]):
+                while waiting and len(running) < self.placement.most(waiting[0].task) and not self._waits(waiting[0]):
                     attempt = waiting.popleft()
                     # One that is tried again goes on from its last checkpoint.
                     ready = may_start(attempt.task)
@@ -129,7 +100,7 @@ class Cluster:
                     attempt.task = ready
                     if not attempt.tries:
                         on_start(ready)
-                    nowhere = self._nowhere(attempt.task)
+                    nowhere = self.placement.nowhere(attempt.task)
                     if nowhere is not None:
                         yield nowhere
                     else:
@@ -148,8 +119,8 @@ class Cluster:
 
     def alone(self, task: aezoo.Task) -> aezoo.Outcome:
         """Run a task on a machine that runs nothing else of this cluster, or say in its outcome why there is none."""
-        addresses = [machine.address for machine in self.machines().values()]
-        fit = [machine for machine in self._fit(task).values() if self._holds(machine, task)]
+        addresses = [machine.address for machine in self.placement.machines().values()]
+        fit = list(self.placement.fitting(task).values())
         own = [machine for machine in fit if addresses.count(machine.address) == 1]
         attempt = Attempt(task=task)
         if not own:
@@ -171,60 +142,12 @@ class Cluster:
 
     def close(self) -> None:
         """Remove what was carried to the machines."""
-        self._call(node.forget, [(machine, self._token) for machine in self._used & self.machines().keys()])
-
-    def _choose(self, device: str) -> str:
-        """Return the device of the tasks."""
-        gpus = sum(machine.gpus for machine in self.machines().values())
-        if device == "auto":
-            return "cuda" if gpus else "cpu"
-        if device not in ("cpu", "cuda"):
-            raise aezoo.AezooError(f"no device {device!r} on a Ray cluster; give auto, cpu or cuda")
-        if device == "cuda" and not gpus:
-            raise aezoo.AezooError("device 'cuda' is on no node of the Ray cluster; use auto")
-        return device
-
-    def _fit(self, task: aezoo.Task) -> dict[str, Machine]:
-        """Return the machines that have the software of a task, as far as is known."""
-        unfit = self._unfit.get(task.software, {})
-        return {name: machine for name, machine in self.machines().items() if name not in unfit}
-
-    def _holds(self, machine: Machine, task: aezoo.Task) -> int:
-        """Return how many tasks like this one a machine holds side by side."""
-        counts = [machine.cpus / cores_of(task)]
-        if task.needs.device == "cuda":
-            gpus = self._gpus(task)
-            counts.append(machine.gpus // gpus if gpus >= 1 else machine.gpus * int(1 / gpus))
-        if memory := memory_of(task):
-            counts.append(machine.memory / memory)
-        return int(min(counts))
-
-    def _fitting(self, task: aezoo.Task, among: Mapping[str, Machine]) -> dict[str, Machine]:
-        """Return those of some machines on which a task fits, and which have its software as far as is known."""
-        unfit = self._unfit.get(task.software, {})
-        return {name: each for name, each in among.items() if name not in unfit and self._holds(each, task)}
-
-    def _gpus(self, task: aezoo.Task) -> float:
-        """Return how many GPUs a task takes: each of several processes has one, and a single one may share one."""
-        return task.processes if task.processes > 1 else share_of(task.needs.device_memory_bytes, self._gpu_bytes)
-
-    @cached_property
-    def _gpu_bytes(self) -> int | None:
-        """The memory of the smallest GPU of the cluster; None where not every machine that has one says."""
-        machines = [name for name, machine in self.machines().items() if machine.gpus]
-        sizes = [size for size in self._call(node.gpu_bytes, [(name,) for name in machines], gpu=0.01) if size]
-        if len(sizes) < len(machines):
-            silent = len(machines) - len(sizes)
-            self._site.tell(
-                f"{silent} of {len(machines)} nodes do not say what their GPUs hold: a trial has a whole one"
-            )
-            return None
-        return min(sizes, default=None)
+        call_on(node.forget, [(machine, self._token) for machine in self._used & self.placement.machines().keys()])
 
     def _waits(self, attempt: Attempt) -> bool:
         """Say whether a task waits for another machine, as all those are gone that could run it; not for ever."""
         task = attempt.task
-        if self._fitting(task, self.machines()) or not self._fitting(task, self._seen):
+        if self.placement.fitting(task) or not self.placement.fitted(task):
             attempt.waits_until = None
             return False
         if attempt.waits_until is None:
@@ -234,40 +157,16 @@ class Cluster:
             )
         return time.monotonic() < attempt.waits_until
 
-    def _nowhere(self, task: aezoo.Task) -> aezoo.Outcome | None:
-        """Return the outcome of a task that no machine takes; None where one does."""
-        fit = self._fit(task)
-        if any(self._holds(machine, task) for machine in fit.values()):
-            return None
-        if not fit:
-            reasons = [*self._unfit.get(task.software, {}).values(), "there is none"]
-            reason = f"no node of the Ray cluster is fit for it: {reasons[0]}"
-            return aezoo.Outcome(task=task, status="error", reason=reason)
-        unbounded = replace(task, needs=replace(task.needs, memory_bytes=None))
-        if any(self._holds(machine, unbounded) for machine in fit.values()):
-            needed, most = memory_of(task) or 0, max(machine.memory for machine in fit.values())
-            reason = f"it needs {needed / 1e9:.1f} GB, but the largest node of the Ray cluster has {most / 1e9:.1f} GB"
-            return aezoo.Outcome(task=task, status="out_of_memory", reason=reason)
-        gpu = " and a GPU" if task.needs.device == "cuda" else ""
-        reason = f"it needs {cores_of(task)} cores{gpu} of one node, which no node of the Ray cluster has"
-        return aezoo.Outcome(task=task, status="error", reason=reason)
-
     def _submit(self, attempt: Attempt, *, alone: Machine | None = None) -> None:
         """Hand a task to Ray; where it is to be alone, with all that a machine has."""
         task = attempt.task
-        needs: dict[str, Any] = {"num_cpus": cores_of(task)}
-        if task.needs.device == "cuda":
-            needs["num_gpus"] = self._gpus(task)
-        if memory := memory_of(task):
-            needs["memory"] = memory
-        unfit = self._unfit.get(task.software, {}).keys()
-        # Another machine than those that failed, where there is one that holds it.
-        others = self._fitting(task, self.machines()).keys() - set(attempt.failed)
-        avoided = [name for name in self.machines() if name in unfit or (others and name in attempt.failed)]
+        avoided = self.placement.avoided(task, attempt.failed)
         if alone is not None:
-            needs = {**_at(alone.id), "num_cpus": alone.cpus, "num_gpus": alone.gpus}
-        elif avoided:
-            needs["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
+            needs = {**bound_to(alone.id), "num_cpus": alone.cpus, "num_gpus": alone.gpus}
+        else:
+            needs = self.placement.needs(task)
+            if avoided:
+                needs["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
         # What Ray sets on its workers, trials have as the bench has it: sums in another order are other sums.
         variables = {name: os.environ.get(name) for name in node.INHERITED}
         whole = alone is not None and alone.address != "127.0.0.1"
@@ -299,7 +198,7 @@ class Cluster:
         over = {attempt.messages for attempt, _ in ended}
         for attempt in [each for each in running.values() if each.messages not in over]:
             if attempt.machine is None:
-                places = self._fitting(attempt.task, self.machines()).keys() - set(attempt.avoided)
+                places = self.placement.fitting(attempt.task).keys() - set(attempt.avoided)
                 reason = None if places else "the nodes that could run it are gone"
             else:
                 silent = time.monotonic() - attempt.heard > SILENT_SECONDS
@@ -340,19 +239,16 @@ class Cluster:
 
     def _again(self, attempt: Attempt, outcome: aezoo.Outcome) -> bool:
         """Say whether a task is to be tried again, and tell why."""
-        machine = self._looked[1].get(attempt.machine or "")
-        where = f"node {machine.address} ({machine.id[:8]})" if machine else "a node that is gone"
+        where = self.placement.name_of(attempt.machine)
         if isinstance(outcome, Wanted):
             attempt.tries -= 1
             return True
         if outcome.unfit and attempt.machine:
-            unfit = self._unfit.setdefault(attempt.task.software, {})
-            if attempt.machine not in unfit:
-                unfit[attempt.machine] = f"{where}: {outcome.reason}"
+            if self.placement.leave_out(attempt.machine, attempt.task, f"{where}: {outcome.reason}"):
                 self._site.tell(f"{attempt.task.software or 'this bench'} does not run on {where}: {outcome.reason}")
             attempt.tries -= 1
             return True
-        others = self._fitting(attempt.task, self.machines()).keys() - {attempt.machine}
+        others = self.placement.fitting(attempt.task).keys() - {attempt.machine}
         short = bool(others) and (outcome.short or outcome.status == "out_of_memory")
         if attempt.tries >= TRIES or not (isinstance(outcome, Lost) or short):
             return False
@@ -368,53 +264,12 @@ class Cluster:
             with contextlib.suppress(Exception):
                 ray.cancel(attempt.messages, force=True)
         # A worker that is stopped hears nothing: it is killed from beside it.
-        alive = self.machines()
-        self._call(node.end, [(attempt.machine, attempt.pid) for attempt in attempts if attempt.machine in alive])
-
-    def _call(self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], gpu: float = 0) -> list[Any]:
-        """Call a function on machines, each with its arguments; return what it returned where the answer came soon."""
-        answers = [
-            ray.remote(max_retries=0)(function).options(**_at(machine), num_cpus=0, num_gpus=gpu).remote(*arguments)
-            for machine, *arguments in calls
-        ]
-        values = []
-        for answer in ray.wait(answers, num_returns=len(answers), timeout=ANSWER_SECONDS)[0] if answers else ():
-            with contextlib.suppress(ray.exceptions.RayError):
-                values.append(ray.get(answer))
-        return values
-
-
-def cores_of(task: aezoo.Task) -> int:
-    """Return how many cores of one machine a task takes."""
-    return task.threads * task.processes
-
-
-def memory_of(task: aezoo.Task) -> int | None:
-    """Return the bytes of a machine's memory that a task takes; None where nothing was measured."""
-    return int(task.processes * (MARGIN * task.needs.memory_bytes + PROCESS_BYTES)) if task.needs.memory_bytes else None
-
-
-def share_of(device_memory_bytes: int | None, gpu_bytes: int | None) -> float:
-    """Return the share of a GPU that a trial takes, in hundredths; a whole one where one of the sizes is unknown.
-
-    Args:
-        device_memory_bytes: The peak that its preflight measured.
-        gpu_bytes: The memory of the smallest GPU.
-    """
-    if not device_memory_bytes or not gpu_bytes:
-        return 1.0
-    share = (MARGIN * device_memory_bytes + CONTEXT_BYTES) / gpu_bytes
-    # More than half of one is a whole one: no other trial of the kind has room beside it.
-    return 1.0 if share > 0.5 else max(LEAST_SHARE, -(-share * 100 // 1) / 100)
+        alive = self.placement.machines()
+        call_on(node.end, [(attempt.machine, attempt.pid) for attempt in attempts if attempt.machine in alive])
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-
-
-def _at(machine: str) -> dict[str, Any]:
-    """Return the options that bind a task to a machine."""
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=machine, soft=False)}
 
 
 def _write(output: Path | None, printed: bytes) -> None:

@@ -46,26 +46,6 @@ class _WantedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
-    """A node of the cluster: its id and address, and all that it has, whoever uses it now."""
-
-    id: str
-    address: str
-    cpus: int
-    gpus: int
-    memory: int
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "Machine":
-        """Return what Ray says of a node."""
-        has = facts["Resources"]
-        return cls(
-            id=facts["NodeID"], address=facts["NodeManagerAddress"], cpus=int(has.get("CPU", 0)),
-            gpus=int(has.get("GPU", 0)), memory=int(has.get("memory", 0)),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
 class Carried:
     """A file that a task reads: what tells a machine whether it sees the same one.
 

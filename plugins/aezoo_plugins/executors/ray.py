@@ -1,6 +1,7 @@
 """ray: tasks of Ray Core, on a cluster that is there, or on this machine alone.
 
-Here a bench is connected; `aezoo_plugins.cluster` has the bench's side of it, `aezoo_plugins.node` a machine's.
+Here a bench is connected; `aezoo_plugins.cluster` has the bench's side of it, `aezoo_plugins.placement` the machines,
+and `aezoo_plugins.node` what happens on one.
 """
 
 import contextlib
@@ -40,7 +41,8 @@ def connect(site: aezoo.Site) -> Iterator[aezoo.Executor]:
             stack.callback(ray.shutdown)
         cluster = Cluster(site)
         stack.callback(cluster.close)
-        yield replace(RAY, run=cluster.run, alone=cluster.alone, device=cluster.device, jobs=cluster.most())
+        placement = cluster.placement
+        yield replace(RAY, run=cluster.run, alone=cluster.alone, device=placement.device, jobs=placement.most())
 
 
 def _initialise(address: str) -> None:

@@ -257,7 +257,7 @@ def test_a_second_call_trains_nothing_again_and_adds_what_is_new(tiny, tmp_path)
     run, log = bench(["mlp[latent_dim=2]"], tmp_path / "run", recipe=RECIPE.change(seeds=1))
     assert log.order == [(0, "mlp[latent_dim=2]")]
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert row(run, "linear[latent_dim=2]")["seeds"] == 2
+    assert row(run.whole, "linear[latent_dim=2]")["seeds"] == 2
     assert row(run, "mlp[latent_dim=2]")["seeds"] == 1
 
 

@@ -310,7 +310,8 @@ class RunDirectory:
         if not self.exists:
             return set()
         ids = {trial_id for trial_ids in self.info().requested.values() for trial_id in trial_ids}
-        return held(self._inside("claims"), ids - self.records().keys())
+        left = ids - self.records().keys()
+        return held(self._inside("claims"), left) if left else set()
 
     @property
     def claims(self) -> Claims:

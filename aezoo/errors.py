@@ -4,7 +4,7 @@ import difflib
 import errno
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -84,6 +84,20 @@ def spelled(name: str, names: Iterable[str]) -> str:
 def no_architecture(name: str, labels: Iterable[str]) -> AezooError:
     """Return the error of a name that no architecture has, with the closest of those that there are."""
     return AezooError(f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, labels))
+
+
+def no_hyperparameter(owner: str, name: str, declared: Sequence[str]) -> AezooError:
+    """Return the error of a hyperparameter that is not among those that its owner declares."""
+    accepted = ", ".join(declared) or "no hyperparameters"
+    return AezooError(f"{owner}: no hyperparameter {name!r}; it accepts {accepted}." + did_you_mean(name, declared))
+
+
+def is_dataset(name: str) -> AezooError:
+    """Return the error of an architecture's name that is a data set's."""
+    return AezooError(
+        f"{name!r} is a data set, and no architecture: bench architectures on it by --dataset {name}; "
+        f"`aezoo data check {name}` looks at it"
+    )
 
 
 def nothing_to_bench() -> AezooError:

@@ -16,7 +16,7 @@ from conftest import hear_ctrl_c
 
 import aezoo
 from aezoo.cli import complete, screen
-from aezoo.cli.app import check_names
+from aezoo.cli.checks import check_names
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local, observer
 from aezoo.registry import catalogue
@@ -231,7 +231,11 @@ def test_a_shell_completes_what_there_is(function, incomplete, expected):
 
 def test_a_data_set_that_is_taken_for_an_architecture_is_told(call):
     code, _, err = call("show", "photo-patches")
-    assert (code, "'photo-patches' is a data set, and no architecture: `aezoo data check photo-patches`" in err) == (
+    assert (
+        code,
+        "'photo-patches' is a data set, and no architecture: bench architectures on it by --dataset photo-patches"
+        in err,
+    ) == (
         2,
         True,
     )

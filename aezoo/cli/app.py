@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.errors import AezooError, no_architecture, no_match, nothing_to_bench, spelled
-from aezoo.registry import catalogue
+from aezoo.errors import AezooError
 
 if TYPE_CHECKING:
     from aezoo.contract.architecture import ImageShape
-    from aezoo.harness.request import Request
     from aezoo.registry.names import Registry
 
 app = typer.Typer(
@@ -111,62 +108,6 @@ def newest_run() -> Path:
 def _kept_in(info: Path) -> list[Path]:
     """Return what changes whenever a bench writes to the run of a run.json."""
     return [info, *filter(Path.is_dir, [info.with_name("trials"), info.with_name("timings")])]
-
-
-def check_names(variants: Sequence[str]) -> None:
-    """Refuse variants of architectures that nobody has before any plugin, and torch with it, is imported.
-
-    Only a name that is surely wrong is refused: all others are their plugins' to judge.
-
-    Raises:
-        AezooError: an architecture is not there, or a pattern matches none.
-    """
-    labels = catalogue.architectures()
-    if labels is None:
-        return
-    names = {label.rpartition(":")[2] for label in labels}
-    # Files, modules and distributions are looked for where they are.
-    for text in [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
-        name = text.partition("[")[0]
-        if name == text and re.search("[*?]", name):
-            if not catalogue.matching(labels, name):
-                raise no_match(text)
-        elif not (spelled(name, names) in names or name.endswith(".py") or catalogue.is_mentioned(name)):
-            raise no_architecture(name, labels)
-
-
-def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = None) -> None:
-    """Refuse what is surely wrong in a call, and a format or columns that are none, before torch is imported.
-
-    Raises:
-        AezooError: there is nothing to bench, or no such data set, metric, executor, device, format or column.
-    """
-    from aezoo.harness.local import LOCAL
-    from aezoo.machine import check_device
-    from aezoo.registry.names import discover_data
-
-    if not (request.variants or request.every):
-        raise nothing_to_bench()
-    try:
-        registry = discover_data(*request.block)
-        registry.dataset(request.recipe.dataset)
-        for metric in request.recipe.metrics:
-            registry.metric(metric)
-        if request.executor != LOCAL.name:
-            registry.executor(request.executor)
-    except AezooError:
-        # Another plugin may have it, and not say so in its own module.
-        if catalogue.only_own() and not request.plugins:
-            raise
-    if request.executor == LOCAL.name:
-        check_device(request.device)
-    from aezoo.table.render import check_format
-
-    check_format(fmt)
-    if columns is not None:
-        from aezoo.table.cells import check_columns
-
-        check_columns(columns, request.recipe.metrics)
 
 
 def image_shape_of(

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +20,11 @@ from aezoo.cli.app import (
     PluginOption,
     SkipOption,
     app,
-    check_names,
-    check_request,
     listed,
     newest_run,
     registry_of,
 )
+from aezoo.cli.checks import check_names, check_request
 from aezoo.errors import AezooError
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def bench(
         "retry_failed": retry_failed, "strict": strict,
     })  # fmt: skip
     check_request(request, fmt, listed(columns))
+    print(f"aezoo {version('aezoo')}: recipe {chosen.name}, {request.dataset or chosen.dataset}", file=sys.stderr)
+    from aezoo.cli.listing import installed
     from aezoo.cli.screen import Look, console_on, observer_on, print_run, print_table
     from aezoo.errors import duration
     from aezoo.harness import call
@@ -181,6 +183,8 @@ def bench(
         # A program that reads one table does not expect another one behind it.
         print()
         print_table(rate_distortion(snapshot), Look(fmt=fmt))
+    # The next call checks its hyperparameters against it before it imports anything.
+    installed("architectures")
     mine = table[table["variant"].isin(observer.variants)]
     if interrupted or (mine["status"] != "ok").any():
         raise typer.Exit(1)
@@ -273,7 +277,7 @@ def status(
     from aezoo.cli.screen import Look, print_table
     from aezoo.harness.state import status as status_of
     from aezoo.run.store import RunDirectory
-    from aezoo.table.render import check_format
+    from aezoo.table.formats import check_format
 
     check_format(fmt)
     states = status_of(RunDirectory(run or newest_run()), registry_of(plugin, no_plugin))

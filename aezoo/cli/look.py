@@ -121,7 +121,7 @@ def compare(
     from aezoo.cli.screen import Look, print_table
     from aezoo.run.store import RunDirectory
     from aezoo.table import compare as comparison
-    from aezoo.table.render import check_format
+    from aezoo.table.formats import check_format
 
     check_format(fmt)
     if len(runs) < 2:

@@ -23,6 +23,7 @@ from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows
 from aezoo.table.across import leaderboard
 from aezoo.table.cells import chosen, sparkline
+from aezoo.table.formats import PROGRAMS, check_format
 from aezoo.table.groups import UNFINISHED
 from aezoo.table.layout import lay_out
 from aezoo.table.notes import notes, verdicts
@@ -40,7 +41,7 @@ class Look:
     @property
     def for_programs(self) -> bool:
         """Whether a program reads it: one table then, with every digit."""
-        return self.fmt in render.PROGRAMS
+        return self.fmt in PROGRAMS
 
     def checked_view(self, views: Iterable[str], default: str, hint: str = "") -> str:
         """Return the view, or the default one.
@@ -62,7 +63,7 @@ def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
     Raises:
         AezooError: no such format, view or column; or there is no run.
     """
-    render.check_format(look.fmt)
+    check_format(look.fmt)
     view = look.checked_view(rows.VIEWS, "flat" if look.for_programs else "group")
     table = rows.summarise(run)
     # Two of the views are made of the table that there is.
@@ -86,7 +87,7 @@ def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
     Raises:
         AezooError: no such format, view of several runs, or column; or there is no run.
     """
-    render.check_format(look.fmt)
+    check_format(look.fmt)
     view = look.checked_view(FIGURES, "mse", ", or one run")
     board = leaderboard(runs)
     print_table(board.view(view), look)

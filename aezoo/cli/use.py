@@ -163,7 +163,8 @@ def score(
     from aezoo.cli.screen import Look, print_table
     from aezoo.harness import scoring
     from aezoo.run.files import write_text
-    from aezoo.table.render import check_format, render
+    from aezoo.table.formats import check_format
+    from aezoo.table.render import render
 
     check_format(fmt)
     network, places = _open(model, rest, seed, device, any_source, plugin, no_plugin)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from aezoo.errors import AezooError, ContractError, did_you_mean
+from aezoo.errors import AezooError, ContractError, did_you_mean, no_hyperparameter
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?", re.IGNORECASE)
 _VARIANT = re.compile(
@@ -163,10 +163,7 @@ def complete(declared: Mapping[str, Hyperparameter], settings: Mapping[str, Any]
     """
     for name in settings:
         if name not in declared:
-            accepted = ", ".join(declared) or "no hyperparameters"
-            raise AezooError(
-                f"{owner}: no hyperparameter {name!r}; it accepts {accepted}." + did_you_mean(name, declared)
-            )
+            raise no_hyperparameter(owner, name, list(declared))
     missing = [name for name, parameter in declared.items() if parameter.required and name not in settings]
     if missing:
         raise AezooError(

@@ -19,6 +19,7 @@ from aezoo.errors import (
     ContractError,
     UnfitError,
     did_you_mean,
+    is_dataset,
     no_architecture,
     no_match,
     reason_of,
@@ -242,7 +243,7 @@ class Registry:
             if left_out:
                 raise AezooError(f"no architecture {name!r}: {left_out[0]}")
             if any(dataset.name == name for dataset, _ in self.contributed("aezoo_datasets")):
-                raise AezooError(f"{name!r} is a data set, and no architecture: `aezoo data check {name}` looks at it")
+                raise is_dataset(name)
             raise no_architecture(name, self.architectures)
         return _only(claims, "architecture", text)[0]
 

@@ -9,17 +9,14 @@ import numpy as np
 import pandas as pd
 import tabulate
 
-from aezoo.errors import AezooError, did_you_mean, plain
+from aezoo.errors import plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
 from aezoo.table.cells import Named, cells, records_of
+from aezoo.table.formats import PROGRAMS, check_format
 from aezoo.table.layout import LEFT, lay_out
 from aezoo.table.notes import notes, verdicts
 from aezoo.table.rows import grouped, is_swept, rate_distortion, summarise
-
-FORMATS = ("rich", "csv", "json", *sorted(set(tabulate.tabulate_formats) - {"rich", "colon_grid"}))
-PROGRAMS = ("csv", "json")
-"""The formats that programs read."""
 
 
 def write(run: RunDirectory) -> pd.DataFrame:
@@ -87,12 +84,6 @@ def _tabulated(columns: Named, rows: list[list[str]], fmt: str, left: Sequence[s
         headers, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
     aligned = ["left" if name in left else "right" for name, _ in columns]
     return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
-
-
-def check_format(fmt: str) -> None:
-    """Raise AezooError where `fmt` is not among FORMATS."""
-    if fmt not in FORMATS:
-        raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
 
 
 def plain_value(value: Any) -> Any:

@@ -1,0 +1,87 @@
+"""What is surely wrong in a call, refused before torch, which takes seconds, is imported."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aezoo.errors import AezooError, is_dataset, no_architecture, no_hyperparameter, no_match, nothing_to_bench, spelled
+from aezoo.registry import catalogue
+
+if TYPE_CHECKING:
+    from aezoo.harness.request import Request
+
+
+def check_names(variants: Sequence[str]) -> None:
+    """Refuse variants of architectures, and of hyperparameters, that nobody has.
+
+    Only what is surely wrong is refused: all else is its plugin's to judge.
+
+    Raises:
+        AezooError: an architecture or a hyperparameter is not there, or a pattern matches none.
+    """
+    labels = catalogue.architectures()
+    if labels is None:
+        return
+    names = {label.rpartition(":")[2] for label in labels}
+    # Files, modules and distributions are looked for where they are.
+    for text in [text for text in variants if re.fullmatch(r"[\w.*?-]+(\[.*)?", text)]:
+        name = text.partition("[")[0]
+        if name == text and re.search("[*?]", name):
+            if not catalogue.matching(labels, name):
+                raise no_match(text)
+        elif spelled(name, names) in names:
+            _check_hyperparameters(spelled(name, names), text)
+        elif not name.endswith(".py"):
+            if not catalogue.is_mentioned(name):
+                raise no_architecture(name, labels)
+            from aezoo.registry.names import discover_data
+
+            if any(name == dataset.name for dataset, _ in discover_data().contributed("aezoo_datasets")):
+                raise is_dataset(name)
+
+
+def _check_hyperparameters(name: str, text: str) -> None:
+    """Refuse a hyperparameter that an architecture has not, where the kept listing of all of them says so."""
+    from aezoo.contract.hyperparameters import parse_variant
+
+    given = parse_variant(text).settings
+    rows = catalogue.read(catalogue.key_of(catalogue.ARCHITECTURES, ())) if given else None
+    for row in [row for row in rows or [] if row["architecture"] == name]:
+        declared = re.findall(r"(?:^|, )([A-Za-z_]\w*)=", row["hyperparameters"])
+        for each in given or ():
+            if each not in declared:
+                raise no_hyperparameter(name, each, declared)
+
+
+def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = None) -> None:
+    """Refuse what is surely wrong in a call, and a format or columns that are none, before torch is imported.
+
+    Raises:
+        AezooError: there is nothing to bench, or no such data set, metric, executor, device, format or column.
+    """
+    from aezoo.harness.local import LOCAL
+    from aezoo.machine import check_device
+    from aezoo.registry.names import discover_data
+
+    if not (request.variants or request.every):
+        raise nothing_to_bench()
+    try:
+        registry = discover_data(*request.block)
+        registry.dataset(request.recipe.dataset)
+        for metric in request.recipe.metrics:
+            registry.metric(metric)
+        if request.executor != LOCAL.name:
+            registry.executor(request.executor)
+    except AezooError:
+        # Another plugin may have it, and not say so in its own module.
+        if catalogue.only_own() and not request.plugins:
+            raise
+    if request.executor == LOCAL.name:
+        check_device(request.device)
+    from aezoo.table.formats import check_format
+
+    check_format(fmt)
+    if columns is not None:
+        from aezoo.table.cells import check_columns
+
+        check_columns(columns, request.recipe.metrics)

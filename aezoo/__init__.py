@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from aezoo.contract.shared import chunks
     from aezoo.contract.split import pixel_hash
     from aezoo.errors import AezooError, DamagedDataError, Interrupted
-    from aezoo.harness.call import Run, bench
+    from aezoo.harness.call import bench
     from aezoo.harness.local import TaskProcess
     from aezoo.harness.model import Model, load
     from aezoo.harness.observer import Observer
     from aezoo.harness.request import Request
+    from aezoo.harness.run import Run
     from aezoo.harness.settle import settle
     from aezoo.registry.names import create, list_architectures
     from aezoo.run.records import TrialRecord
@@ -67,7 +68,7 @@ _HOME = {
     "Range": "contract.levels",
     "Recipe": "contract.recipe",
     "Request": "harness.request",
-    "Run": "harness.call",
+    "Run": "harness.run",
     "Site": "contract.executor",
     "Subset": "contract.pixels",
     "Task": "contract.executor",

@@ -29,7 +29,7 @@ import aezoo
 from aezoo.contract.network import training_forward
 from aezoo.contract.recipe import Precision, Recipe, read_recipe
 from aezoo.errors import AezooError
-from aezoo.harness.call import Run
+from aezoo.harness.run import Run
 from aezoo.harness.timing import ROUND_SECONDS, calls_per_s
 from aezoo.machine import capture, check_precision, choose_device, configured
 from aezoo.run.records import Timing, TrialRecord

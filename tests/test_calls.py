@@ -2,6 +2,7 @@
 
 import textwrap
 
+import numpy as np
 import pytest
 
 import aezoo
@@ -151,3 +152,87 @@ def test_trials_of_a_file_are_not_stale_because_the_file_is_not_named(bench, mod
     assert "mine,0,done," in out
     _, out, _ = call("status", run.path, "--format", "csv", "--plugin", model(3))
     assert "mine,0,stale,plugin source changed" in out
+
+
+def test_whom_the_sizes_of_a_latent_do_not_reach_is_told(tiny, tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text(textwrap.dedent(MODEL.format(width=2)).replace("image_shape)", "image_shape, latent=2)", 1))
+
+    class Warned(Heard):
+        def warn(self, text):
+            self.lines.append(text)
+
+    heard = Warned()
+    settings = {"recipe": Recipe(name="t", dataset="tiny", steps=5, seeds=1), "timing": False, "device": "cpu"}
+    aezoo.bench([str(path), "linear"], latent_dims=[2], observer=heard, out=tmp_path / "run", **settings)
+    assert heard.lines[0] == (
+        "--latent-dim 2 does not reach theirs: no hyperparameter latent_dim; theirs has latent: call it latent_dim, or "
+        "write 'theirs[latent=...]'"
+    )
+
+
+def test_a_sweep_whose_every_network_fails_keeps_its_table_and_the_reasons(tiny, tmp_path, call):
+    path = tmp_path / "bad.py"
+    path.write_text("def build(image_shape, latent_dim=4):\n    raise RuntimeError('no such luck')\n")
+    status, out, err = call(
+        "bench", path, "--latent-dim", "2,3", "--dataset", "tiny", "--steps", "5", "--seeds", "1", "--no-timing",
+        "--device", "cpu", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert status == 1
+    assert out.count("bad[latent_dim=") == 2
+    assert "error: bad[latent_dim=2] seed 0: RuntimeError: no such luck" in err
+    assert aezoo.Run(path=tmp_path / "run").table().set_index("variant").loc["bad[latent_dim=3]", "reason"] == (
+        "RuntimeError: no such luck"
+    )
+    assert call("bench", "mlp", "--latent-dim", "0")[2].startswith("error: --latent-dim takes whole numbers from 1 on")
+
+
+def test_a_call_from_python_takes_settings_of_a_recipe_a_dataset_and_arrays_and_says_where_it_is(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 1, 6, 6), dtype=np.uint8)
+    mine = aezoo.Dataset(
+        name="mine", summary="mine", reference="me",
+        load=lambda data_dir: aezoo.Images(train=pixels[:40], test=pixels[40:]),
+    )  # fmt: skip
+    settings = {"seeds": 1, "timing": False, "report": False, "device": "cpu"}
+    for number, dataset in enumerate([pixels, mine]):
+        run = aezoo.bench(["linear[latent_dim=2]"], dataset=dataset, steps=4, out=tmp_path / f"{number}", **settings)
+        assert {record.recipe.steps for record in run.records()} == {4}
+        err = capsys.readouterr().err
+        assert "40 images of 1x6x6 to train on, 20 that test" in err or number == 0
+        assert "[3/3] " in err
+    run = aezoo.bench(["linear[latent_dim=2]"], dataset=pixels, quick=True, out=tmp_path / "quick", **settings)
+    assert {record.recipe.name for record in run.records()} == {"quick"}
+    with pytest.raises(aezoo.AezooError, match="no setting 'stepz'.* Did you mean 'steps'"):
+        aezoo.bench(["linear"], stepz=4)
+    with pytest.raises(aezoo.AezooError, match="quick is a recipe of its own"):
+        aezoo.bench(["linear"], quick=True, recipe="tuned")
+
+
+def test_after_an_interrupt_the_run_is_at_hand(tiny, tmp_path, monkeypatch):
+    class Stops(Observer):
+        def ended(self, record):
+            if record.variant == "mean":
+                raise KeyboardInterrupt
+
+    settings = {
+        "recipe": Recipe(name="t", dataset="tiny", steps=5, seeds=1),
+        "timing": False,
+        "device": "cpu",
+        "jobs": 1,
+    }
+    with pytest.raises(aezoo.Interrupted, match=r"has what ended: aezoo\.Run\(path='.*run'\)") as stopped:
+        aezoo.bench(["linear[latent_dim=2]"], observer=Stops(), out=tmp_path / "run", **settings)
+    table = stopped.value.run.table().set_index("variant")
+    assert table.loc["mean", "status"] == "ok"
+    assert table.loc["linear[latent_dim=2]", "status"] == "interrupted"
+
+
+def test_a_data_folder_that_is_not_used_is_said_to_be_none_of_it(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pics").mkdir()
+    _, _, err = call("bench", "mean", "--dataset", "digits", "--data-dir", "pics", "--steps", "2", "--no-timing")
+    assert (
+        "warning: --data-dir pics is not used: digits comes with a package, or is made; --dataset ./pics takes images "
+        "of yours" in err
+    )
+    assert "1,433 images of 1x8x8 to train on, 364 that test" in err

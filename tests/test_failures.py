@@ -26,7 +26,7 @@ import aezoo
 from aezoo import machine
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
-from aezoo.harness.call import Run
+from aezoo.harness.run import Run
 from aezoo.run import files, store
 from aezoo.run.store import RunDirectory
 from aezoo.table.cells import cells

@@ -282,7 +282,7 @@ def test_two_benches_on_one_run_without_locks_run_each_trial_once_also_when_one_
         out=tmp_path / "alone", device="cpu", timing=False,
     )  # fmt: skip
     columns = ["variant", "test_mse", "test_mse_low", "test_mse_high", "seeds", "status", "rank"]
-    assert calls.Run(path=run).table()[columns].equals(alone.table()[columns])
+    assert aezoo.Run(path=run).table()[columns].equals(alone.table()[columns])
     # What is left: a folder and a file for each of what was claimed.
     assert not list(run.rglob("*.lock"))
     assert all(len(list(path.iterdir())) == 1 for path in run.glob("claims/*.claim"))

@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from made_runs import make_run, several, variant
@@ -15,6 +18,7 @@ from aezoo.table.cells import cells, chosen
 from aezoo.table.compare import compare
 from aezoo.table.layout import lay_out
 
+AEZOO = str(Path(sys.executable).with_name("aezoo"))
 WIDTHS = (80, 100, 120, 200)
 LONG = "an_architecture[a_hyperparameter=0.123456,and_another=yes]"
 
@@ -181,3 +185,48 @@ def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
     assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
     assert registry.dataset("Tiny").text == "tiny"
     assert registry.dataset("MNIST-5k").text == "mnist-5k"
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is full")
+@pytest.mark.parametrize("arguments", [["list"], ["table"], ["table", "--format", "csv"], ["--version"]])
+def test_what_cannot_be_printed_is_one_line(arguments, run, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "one").symlink_to(run.path)
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [AEZOO, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: what was asked for cannot be printed: the disk is full"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_of_another_time_shows_what_it_can(encoding, run):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for arguments in (["table", str(run.path)], ["show", str(run.path), "pca[latent_dim=16]"]):
+        done = subprocess.run([AEZOO, *arguments], capture_output=True, env=environment, check=False)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+        assert b"pca[latent_dim=16]" in done.stdout
+        done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("out", "status", "said"),
+    [
+        ("/proc/nowhere/run", 1, "cannot write into /proc/nowhere/run: /proc: "), ("a_file", 2, "a_file is a file; "),
+        ("a_file/run", 2, "/a_file is a file; "),
+    ],
+)  # fmt: skip
+def test_a_folder_that_takes_nothing_is_refused_before_anything_runs(out, status, said, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setattr("aezoo.harness.call.bench", lambda *_, **__: pytest.fail("it began"))
+    told = call("bench", "mlp", "--out", out)
+    assert (*told[:2], len(told[2].splitlines())) == (status, "", 1)
+    assert said in told[2]
+    assert "folder with --out" in told[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["a_file"]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import aezoo
 from aezoo.contract.recipe import Recipe
-from aezoo.harness.call import Run
+from aezoo.harness.run import Run
 from aezoo.run.store import RunDirectory
 
 COUNTED = """

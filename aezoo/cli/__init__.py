@@ -1,5 +1,7 @@
 """The command line: parse, call, print; nothing else lives here. `main` runs it."""
 
+import errno
+import io
 import os
 import sys
 import warnings
@@ -9,11 +11,14 @@ import typer
 # Each of these adds its commands, in the order in which the help lists them.
 from aezoo.cli import bench, settle, listing, look, data, use, author  # isort: skip
 from aezoo.cli.app import app
-from aezoo.errors import AezooError, plain
+from aezoo.errors import AezooError, plain, system_reason
 from aezoo.locks import require_posix
 
 _UsageError: type[Exception] = typer.BadParameter.__base__ or Exception
 """What the parser raises: typer exports no more of this family."""
+
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a system says that cannot take what is printed."""
 
 __all__ = ["app", "author", "bench", "data", "listing", "look", "main", "settle", "use"]
 
@@ -25,8 +30,13 @@ def main() -> None:
         sys.argv.remove("--debug")
     warnings.showwarning = _show_warning
     try:
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal of another time lacks some characters: it shows a ? in their place.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         require_posix()
-        sys.exit(app(prog_name="aezoo", standalone_mode=False) or 0)
+        status = app(prog_name="aezoo", standalone_mode=False) or 0
+        sys.stdout.flush()
     except (AezooError, _UsageError) as error:
         if debug:
             raise
@@ -35,9 +45,21 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader, `head` perhaps, has what it wanted; Python must not complain while it closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, `head` perhaps, has what it wanted.
+        _close_output()
         sys.exit(0)
+    except OSError as error:
+        if debug or error.filename is not None or error.errno not in _UNWRITTEN:
+            raise
+        _close_output()
+        print(f"error: what was asked for cannot be printed: {system_reason(error)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status)
+
+
+def _close_output() -> None:
+    """Write no more to standard output, so that Python does not complain while it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text(error: Exception) -> str:

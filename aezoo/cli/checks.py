@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aezoo.errors import AezooError, is_dataset, no_architecture, no_hyperparameter, no_match, nothing_to_bench, spelled
@@ -62,9 +63,11 @@ def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = 
     from aezoo.harness.local import LOCAL
     from aezoo.machine import check_device
     from aezoo.registry.names import discover_data
+    from aezoo.run.files import require_room
 
     if not (request.variants or request.every):
         raise nothing_to_bench()
+    require_room(request.out or Path("results"))
     try:
         registry = discover_data(*request.block)
         registry.dataset(request.recipe.dataset)

@@ -6,13 +6,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from aezoo import machine
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
@@ -32,6 +27,7 @@ from aezoo.harness.prepare import Data, as_path, dataset_text, prepared
 from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
+from aezoo.harness.run import Run
 from aezoo.harness.runner import Runner
 from aezoo.harness.tasks import try_variants
 from aezoo.harness.throughput import measure_throughput
@@ -41,76 +37,18 @@ from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
 from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin
+from aezoo.run.files import require_room
 from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
 from aezoo.run.repetition import Repetition, repeated
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import RunDirectory
-from aezoo.table import frames, render, rows
+from aezoo.table import render
+from aezoo.table.notes import listed
 
+_LATENT = "latent|bottleneck|z_dim|code"
+"""What other people call the size of a latent."""
 Asked = str | Path | Callable[..., Any] | Architecture
 """How a variant is asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run: one results directory, and what can be read from it.
-
-    What `bench` returns speaks of the variants of its call, and of the baselines beside them; `whole` of all that its
-    folder holds.
-    """
-
-    path: Path
-    snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
-    """The whole run as it was read when its bench ended."""
-    trials: int = field(default=0, compare=False)
-    """How many trials ended while it was benched."""
-    variants: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
-    """The variants that it speaks of; None for all."""
-
-    @property
-    def whole(self) -> "Run":
-        """All that is in the folder, whoever asked for it."""
-        return Run(path=self.path)
-
-    def table(self) -> pd.DataFrame:
-        """Return the table as the records are now: a row a variant, best first; `aezoo.contract.columns` has what each
-        column means."""
-        return rows.summarise(self._read())
-
-    def records(self) -> list[TrialRecord]:
-        """Return the records of all trials that ended, those that chose learning rates among them."""
-        records = RunDirectory(self.path).records().values()
-        return [each for each in records if self.variants is None or each.variant in self.variants]
-
-    def curves(self) -> pd.DataFrame:
-        """Return the learning curves: a row for each variant, seed and point."""
-        return frames.curves(self._read())
-
-    def errors(self) -> pd.DataFrame:
-        """Return the test error of each image: a row for each variant, seed and image."""
-        return frames.errors(self._read())
-
-    def reconstructions(self, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-        """Return the reconstructions that the run keeps, (N, C, H, W), uint8, of each variant's trial from a seed."""
-        return frames.reconstructions(self._read(), seed)
-
-    def test_images(self) -> NDArray[np.uint8]:
-        """Return the test images that are reconstructed in it, (N, C, H, W), uint8."""
-        return frames.kept_images(RunDirectory(self.path))
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows of it: its table in groups, and where its page is."""
-        return notebook.run_html(self._read())
-
-    def _read(self) -> Snapshot:
-        """Read what it speaks of, as it is now."""
-        run = RunDirectory(self.path).load()
-        return run if self.variants is None else run.of(self.variants)
-
-    @property
-    def failed(self) -> bool:
-        """Whether some trial that was asked for has no loss."""
-        return bool((self.table()["status"] != "ok").any())
 
 
 def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None = None, **settings: Any) -> Run:
@@ -248,10 +186,28 @@ def _tell_undeclared(registry: Registry, request: Request, texts: Sequence[str],
         observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
 
 
+def _tell_unreached(selected: Sequence[Variant], request: Request, observer: Observer) -> None:
+    """Tell whom the sizes of the latent that were asked for do not reach, and what may be meant."""
+    without = [variant for variant in selected if "latent_dim" not in variant.hyperparameters]
+    if not request.latent_dims or not without:
+        return
+    sizes = ",".join(map(str, request.latent_dims))
+    hints = []
+    for variant in {variant.label: variant for variant in without}.values():
+        meant = next((name for name in variant.hyperparameters if re.search(_LATENT, name)), None)
+        if meant is not None:
+            hints.append(f"{variant.label} has {meant}: call it latent_dim, or write '{variant.label}[{meant}=...]'")
+    observer.warn(
+        f"--latent-dim {sizes} does not reach {listed(variant.text for variant in without)}: no hyperparameter "
+        f"latent_dim{'; ' if hints else ''}{'; '.join(hints[:3])}"
+    )
+
+
 @contextmanager
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
     recipe = request.recipe
+    require_room(request.out or Path("results"))
     start_server([Try, TrainAndScore, TimeVariant], _preloaded(request))
     registry, texts = extend(discover(*request.block), request.variants, request.plugins)
     for warning in registry.warnings:
@@ -260,6 +216,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         observer.warn(warning)
     selected = registry.select(["*", *texts] if request.every else texts, latent_dims=request.latent_dims)
     _tell_undeclared(registry, request, texts, observer)
+    _tell_unreached(selected, request, observer)
     declared = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:

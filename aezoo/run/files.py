@@ -29,6 +29,27 @@ class DamagedFileError(StorageError):
     """A file of a run that is torn, changed, or not what aezoo wrote."""
 
 
+def require_room(folder: Path) -> None:
+    """Check that files can be written into a folder, which need not be there; nothing is left in it.
+
+    Raises:
+        AezooError: it, or what it would lie in, is a file.
+        StorageError: nothing can be written there.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise AezooError(f"{folder if place == folder.absolute() else place} is a file; give a folder with --out")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"cannot write into {folder}: {place}: {system_reason(error)}; give another folder with --out"
+        ) from error
+
+
 def slug(text: str) -> str:
     """Return a text as a file name that every system takes: a-z, 0-9, ``_ - = .``; at most 60 characters.
 

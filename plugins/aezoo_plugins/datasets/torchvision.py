@@ -3,7 +3,7 @@
 import contextlib
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,32 @@ def load(source: Source, data_dir: Path) -> aezoo.Images:
     if source.folder and (data_dir / source.folder).is_dir():
         for path in sorted((data_dir / source.folder).glob("*-ubyte")):
             check_idx(path)
-    train, test = (_open(dataset_class, data_dir, part) for part in (source.train, source.test))
+    files = files_of(dataset_class, source, data_dir)
+    train, test = (_open(dataset_class, data_dir, part, files) for part in (source.train, source.test))
     return aezoo.Images(
         train=_pixels(train, source),
         test=_pixels(test, source),
         train_labels=_labels(train),
         test_labels=_labels(test),
     )
+
+
+def files_of(dataset_class: Any, source: Source, data_dir: Path) -> list[Path]:
+    """Return where torchvision looks for the files of a data set, as they come from whoever publishes them."""
+    if source.class_name == "EMNIST":
+        names = ["gzip.zip"]
+    elif source.class_name == "CelebA":
+        names = [name for _, _, name in dataset_class.file_list]
+    elif hasattr(dataset_class, "resources"):
+        listed = dataset_class.resources
+        pairs = [*listed["train"], *listed["test"]] if isinstance(listed, dict) else listed
+        names = [url.rpartition("/")[2] for url, _ in pairs]
+    elif hasattr(dataset_class, "split_list"):
+        names = [dataset_class.split_list[part["split"]][1] for part in (source.train, source.test)]
+    else:
+        names = [dataset_class.filename]
+    folder = data_dir / (source.folder or {"CelebA": "celeba"}.get(source.class_name, ""))
+    return [folder / name for name in names]
 
 
 def check_idx(path: Path) -> None:
@@ -144,7 +163,7 @@ def _torchvision_datasets() -> Any:
     return datasets
 
 
-def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any]) -> Any:
+def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any], files: Sequence[Path]) -> Any:
     try:
         return dataset_class(root=data_dir, download=False, **part)
     except RuntimeError:
@@ -159,8 +178,10 @@ def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any
         with contextlib.redirect_stdout(sys.stderr):
             return dataset_class(root=data_dir, download=True, **part)
     except Exception as error:
+        names = ", ".join(path.name for path in files)
         raise aezoo.AezooError(
-            f"it is not in {data_dir} (--data-dir), and torchvision could not fetch it: {_said(error)}"
+            f"it is not in {data_dir} (--data-dir), and torchvision could not fetch it: {_said(error)}; without a "
+            f"network, put {names} into {files[0].parent}"
         ) from error
 
 

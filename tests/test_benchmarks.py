@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import tomli_w
 import torch
@@ -94,7 +93,7 @@ def test_every_program_is_run_here():
     names = {str(path.relative_to(BENCHMARKS)) for path in PROGRAMS}
     assert names == {
         "against.py", "calibrate.py", "claims.py", "device.py", "graphs.py", "many.py", "overhead.py", "pages.py",
-        "pca.py", "peers.py", "pictures.py", "processes.py", "publish.py", "scaling.py", "simulate.py", "sizes.py",
+        "pca.py", "peers.py", "pictures.py", "processes.py", "scaling.py", "simulate.py", "sizes.py",
         "steps.py", "streaming.py", "reproduce/run.py",
     }  # fmt: skip
 
@@ -344,16 +343,6 @@ def test_many(program, tmp_path, capsys):
     assert "4 variants, 2 seeds; the index takes" in capsys.readouterr().out
 
 
-def test_publish(program, tmp_path):
-    pytest.importorskip("altair")
-    variants = ["pca[latent_dim=2]", "linear[latent_dim=2]", "mlp[latent_dim=2]", "conv[latent_dim=2]"]
-    run = aezoo.bench(variants, recipe=RECIPE, out=tmp_path / "run", device="cpu", timing=False)
-    program("publish.py", run.path, tmp_path / "page")
-    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
-    assert "</html>" in (tmp_path / "page.html").read_text()
-    assert (tmp_path / "page.csv").read_bytes() == (run.path / "table.csv").read_bytes()
-
-
 def test_graphs(program, tmp_path):
     found = tmp_path / "found.json"
     program("graphs.py", "linear", "--dataset", "digits", "--json", found)
@@ -395,24 +384,6 @@ def test_pictures(program, tmp_path):
             "--variants", "mlp[latent_dim=2]")  # fmt: skip
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"page.png", "wall.png", "live.png", "numbers.svg", "params.svg"}
-
-
-def test_a_published_table_says_whose_order_a_tuned_one_turns_round(monkeypatch, tmp_path):
-    pytest.importorskip("altair")
-    columns = "group,variant,lr,lr_at_edge,test_mse,vs_pca,group_rank,group_rank_low,group_rank_high,against_pca"
-    fixed = ["g,a,,,0.1,0.9,1,1,1,better", "g,b,,,0.2,1.5,2,2,3,worse", "g,c,,,0.2,1.5,3,2,3,worse"]
-    tuned = ["g,b,0.01,yes,0.05,0.5,1,1,2,better", "g,c,0.003,,0.06,1.1,2,1,2,worse", "g,a,0.001,,0.1,0.9,4,3,4,better"]
-    for name, rows in (("fixed", fixed), ("tuned", tuned)):
-        (tmp_path / f"{name}.csv").write_text("\n".join([columns, *rows]) + "\n")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    said = importlib.import_module("publish").beside(
-        *(pd.read_csv(tmp_path / f"{name}.csv") for name in ("fixed", "tuned")), "fixed"
-    )
-    assert "- `a`, ahead in fixed, is now behind `b`, `c`" in said
-    assert "- from behind PCA to ahead of PCA: `b`" in said
-    assert re.search(r"\| g +\| b +\| 0.01\* +\| 0.20000 \| 0.05000 \| -75% +\| 2 \(2-3\) +\| 1 \(1-2\) +\|", said)
-    assert said.count("is now behind") == 1
-    assert "- `b` passes PCA\n- `a` goes from place 1 to 4 among those of g\n" in said
 
 
 def test_reproduce(program, tmp_path):

@@ -662,3 +662,23 @@ def test_another_group_leaves_the_marks_as_they_are(browser, usual):
     count = sum(row["group"] == "8 numbers" and row["mse"] is not None for row in rows)
     labels = browser.run("return [...document.querySelectorAll('.chart')].map(e => e.getAttribute('aria-label'))")
     assert any(label.startswith(f"Loss against parameters: {count} variants") for label in labels)
+
+
+GITHUB = """<!doctype html><html data-ready="yes"><meta charset="utf-8"><style>
+body { font: 16px/1.5 -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; width: 950px }
+table { border-collapse: collapse; display: block; width: max-content; max-width: 100%; overflow: auto }
+th, td { padding: 6px 13px; border: 1px solid }</style>"""
+"""A page of Markdown, as GitHub lays it out."""
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@pytest.mark.parametrize("name", ["mnist-5k", "digits", "photo-patches"])
+def test_a_published_table_fits_githubs_page(browser, name, tmp_path):
+    from markdown_it import MarkdownIt
+
+    html = MarkdownIt("commonmark").enable("table").render((RESULTS / f"{name}.md").read_text())
+    (tmp_path / "page.html").write_text(GITHUB + html.split("<h3>test_mse by latent_dim")[0])
+    browser.open(tmp_path / "page.html")
+    widths = browser.run("return [...document.querySelectorAll('table')].map((each) => each.scrollWidth)")
+    assert len(widths) > 5
+    assert max(widths) <= 950

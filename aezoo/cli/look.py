@@ -100,6 +100,26 @@ def report(
 
 
 @app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="that `aezoo bench` wrote")],
+    target: Annotated[Path, typer.Argument(metavar="NAME", help="of the files, without a suffix: docs/mine")],
+    beside: Annotated[
+        Path | None,
+        typer.Option(metavar="NAME", help="Of a tuned run: a published table at one learning rate, to be held beside."),
+    ] = None,
+) -> None:
+    """Write what you publish of a run: NAME.md with its table in groups, its page, csv, and a picture.
+
+    Example: aezoo publish results/my-run docs/mine
+    """
+    from aezoo.page.published import publish as write
+    from aezoo.run.store import RunDirectory
+
+    for path in write(RunDirectory(run), target, beside):
+        print(path)
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path],

@@ -20,7 +20,7 @@ from aezoo.harness.observer import LineObserver, result
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import REPORT, RunDirectory
-from aezoo.table import render, rows
+from aezoo.table import latex, render, rows
 from aezoo.table.across import leaderboard
 from aezoo.table.cells import chosen, sparkline
 from aezoo.table.formats import PROGRAMS, check_format
@@ -126,6 +126,9 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
         if groups:
             table = table.sort_values("group", key=lambda some: some.map(groups.index), kind="stable")
     console = console_on(stderr=False)
+    if look.fmt in latex.FORMATS and table.columns[0] == "group" and run is not None:
+        print(latex.latex(run, table, look.fmt, names), end="")
+        return
     if look.fmt != "rich" or not (console.is_terminal or table.columns[0] == "group"):
         text = render.render(table, fmt, names)
         print(text, end="" if text.endswith("\n") else "\n")

@@ -8,10 +8,9 @@ from rich.cells import cell_len
 
 from aezoo.contract.columns import column
 from aezoo.table.cells import cells, is_metric, label_of
+from aezoo.table.formats import LEFT
 from aezoo.table.groups import UNFINISHED
 
-LEFT = ("group", "variant", "status", "objective", "training", "verdict", "network", "why", "state")
-"""Columns of texts."""
 _IN_GROUPS = ("group_rank", "variant", "test_mse", "num_params", "train_images_per_s")
 """What groups show however narrow a screen is, beside the metrics; what else there is follows by importance."""
 _GAP = 2

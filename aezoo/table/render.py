@@ -7,23 +7,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tabulate
 
 from aezoo.errors import plain
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
-from aezoo.table.cells import Named, cells, records_of
-from aezoo.table.formats import PROGRAMS, check_format
-from aezoo.table.layout import LEFT, lay_out
-from aezoo.table.notes import notes, verdicts
-from aezoo.table.rows import grouped, is_swept, rate_distortion, summarise
+from aezoo.table.cells import cells, records_of
+from aezoo.table.formats import PROGRAMS, check_format, tabulated
+from aezoo.table.layout import lay_out
+from aezoo.table.markdown import markdown
+from aezoo.table.rows import summarise
 
 
 def write(run: RunDirectory) -> pd.DataFrame:
     """Write table.csv and table.md beside the records, and return the table.
 
-    table.csv is one table, with groups and ranks in it. table.md has it in groups, what the evidence supports, and
-    test_mse by latent_dim, where a variant was run with several.
+    table.csv is one table, with groups and ranks in it; table.md a page of it in groups.
 
     Raises:
         AezooError: there is no run, or it cannot be written.
@@ -31,11 +29,7 @@ def write(run: RunDirectory) -> pd.DataFrame:
     run = run.load()
     table = summarise(run)
     write_text(run.path / "table.csv", render(table, "csv"))
-    parts = [render(grouped(table), "github")]
-    parts += ["\n".join(f"- {line}" for line in lines) for lines in (verdicts(run, table), notes(run, table)) if lines]
-    if is_swept(run):
-        parts += ["test_mse by latent_dim:", render(rate_distortion(run), "github")]
-    write_text(run.path / "table.md", "\n\n".join(parts) + "\n")
+    write_text(run.path / "table.md", markdown(run, table))
     return table
 
 
@@ -64,26 +58,17 @@ def render(table: pd.DataFrame, fmt: str, names: Sequence[str] | None = None) ->
             return "\n".join(line for line, _ in lay_out(table, names=names).lines)
         parts = {str(group): cells(rows, names) for group, rows in table.groupby("group", sort=False)}
         if fmt in ("github", "pipe"):
-            return "\n\n".join(f"**{group}**\n\n{_tabulated(*part, fmt)}" for group, part in parts.items())
+            return "\n\n".join(f"**{group}**\n\n{tabulated(*part, fmt)}" for group, part in parts.items())
         columns = {"group": "group"} | dict(column for columns, _ in parts.values() for column in columns)
         whole = [
             [({"group": group} | dict(zip(dict(own), row, strict=True))).get(name, "") for name in columns]
             for group, (own, rows) in parts.items()
             for row in rows
         ]
-        return _tabulated(list(columns.items()), whole, fmt)
+        return tabulated(list(columns.items()), whole, fmt)
     columns_of_rows, rows = cells(table, names)
     left = [name for name, _ in columns_of_rows if name in table and not pd.api.types.is_numeric_dtype(table[name])]
-    return _tabulated(columns_of_rows, rows, fmt, left)
-
-
-def _tabulated(columns: Named, rows: list[list[str]], fmt: str, left: Sequence[str] = LEFT) -> str:
-    """Return a table of columns in one of tabulate's formats."""
-    headers = [header for _, header in columns]
-    if fmt in ("github", "pipe"):
-        headers, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
-    aligned = ["left" if name in left else "right" for name, _ in columns]
-    return str(tabulate.tabulate(rows, headers, tablefmt=fmt, colalign=aligned, disable_numparse=True))
+    return tabulated(columns_of_rows, rows, fmt, left)
 
 
 def plain_value(value: Any) -> Any:

@@ -1,79 +1,126 @@
-"""Publish a run: copy its table into results/, and draw its variants in groups whose codes are of one size.
+"""A run as it is published: its table as csv and as a page of Markdown, its own page, and a picture of its variants.
 
-    pip install -e '.[dev]'
-    python benchmarks/publish.py results/<run> results/mnist-5k
-
-writes results/mnist-5k.csv, .md, .html (the page of the run) and .png. What is in results/ is never edited by hand.
-With `--beside results/mnist-5k` a tuned table also says how it stands to the fixed one: whose order in its group is
-another, and who passed PCA.
+What is published is never edited by hand. Beside a table at one learning rate, a tuned one also says how it stands to
+it: whose order in its group is another, and who passed PCA.
 """
 
-import argparse
-import shutil
+import io
 from pathlib import Path
 
 import altair as alt
 import pandas as pd
 import tabulate
 
-from aezoo.contract.hyperparameters import without_folders
+from aezoo.errors import AezooError
 from aezoo.page import charts, page
-from aezoo.page.contents import kind
+from aezoo.page.contents import kind, made
+from aezoo.run.again import again
+from aezoo.run.files import write_bytes, write_text
 from aezoo.run.store import RunDirectory
-from aezoo.table import render
-from aezoo.table.rows import by_group
+from aezoo.table.markdown import markdown, title
+from aezoo.table.render import render
+from aezoo.table.rows import grouped, records_by_variant, summarise
 
 LEAST = 4
-"""Variants of a group that is drawn: fewer are no comparison."""
+"""Variants of a group that is drawn, where some group has so many: fewer are hardly a comparison."""
 MOVED = 3
 """Places in a group by which a variant's rank is another in a tuned table, and is named."""
 KINDS = alt.Scale(domain=list(charts.KINDS), range=[colour for colour, _ in charts.KINDS.values()])
 
 
-def chart(grouped: pd.DataFrame, title: str) -> alt.VConcatChart:
-    """Draw a row a variant, best first, a panel a group; PCA at as many numbers as a line through its panel."""
-    found = grouped[grouped["status"] == "ok"].copy()
+def publish(run: RunDirectory, target: Path, beside: Path | None = None) -> list[Path]:
+    """Write a run's table, page and picture as files of one name, and return them.
+
+    Args:
+        run: The run.
+        target: Where, without a suffix: of `results/mine` come `results/mine.csv`, `.md`, `.html` and `.png`.
+        beside: A published table at one learning rate, without a suffix, beside which this one is held.
+
+    Raises:
+        AezooError: there is no run, or no table to hold it beside; or a file cannot be written.
+    """
+    run = run.require().load()
+    table = summarise(run)
+    name = target.name
+    files = [target.with_name(f"{name}{suffix}") for suffix in (".csv", ".md", ".html", ".png")]
+    write_text(files[0], render(table, "csv"))
+    page.write(run, files[2])
+    picture = chart(grouped(table), title(run))
+    if picture is None:
+        files.pop()
+    else:
+        write_bytes(files[3], _png(picture))
+    first = next((records[0] for records in records_by_variant(run).values() if records), None)
+    line = again("VARIANT", run.info().recipe, first, out=name).line.replace("'VARIANT[]'", "VARIANT...")
+    above = [
+        *made(run),
+        f"Any of it is made again by `{line}`. [The page of this run]({name}.html): save it, and open it in a browser. "
+        f"[All columns, and every digit]({name}.csv).",
+        *([f"![Test MSE by variant, in groups of one code size, with 95 % intervals]({name}.png)"] if picture else []),
+    ]
+    text = markdown(run, table, above)
+    if beside is not None:
+        fixed = beside.with_name(f"{beside.name}.csv")
+        if not fixed.is_file():
+            raise AezooError(f"no published table at {fixed}: give what `aezoo publish` wrote, without a suffix")
+        text += f"\n{held_beside(pd.read_csv(fixed), pd.read_csv(files[0]), beside.name)}\n"
+    write_text(files[1], text)
+    return files
+
+
+def _png(picture: alt.VConcatChart) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format="png", scale_factor=2)
+    return file.getvalue()
+
+
+def chart(rows: pd.DataFrame, heading: str) -> alt.VConcatChart | None:
+    """Draw a row a variant, best first, a panel a group; PCA at as many numbers as a line through its panel.
+
+    Args:
+        rows: A run's table in groups.
+        heading: What stands above it.
+    """
+    found = rows[(rows["status"] == "ok") & (rows["test_mse"] > 0)].copy()
+    if found.empty:
+        return None
     found["kind"] = found.apply(kind, axis=1)
-    drawn = [(str(name), rows) for name, rows in found.groupby("group", sort=False) if len(rows) >= LEAST]
-    if not drawn:
-        raise SystemExit(f"no group has {LEAST} variants: there is nothing to draw")
-    losses = pd.concat([rows["test_mse"] for _, rows in drawn])
-    if not losses.min() > 0:
-        raise SystemExit("a loss is 0, which a logarithmic axis cannot show")
+    sizes = found["group"].value_counts()
+    least = min(LEAST, sizes.max())
+    drawn = [(str(name), members) for name, members in found.groupby("group", sort=False) if len(members) >= least]
+    losses = pd.concat([members["test_mse"] for _, members in drawn])
     scale = alt.Scale(type="log", domain=[0.9 * losses.min(), 1.1 * losses.max()], nice=False, clamp=True)
     panels = []
-    for number, (name, rows) in enumerate(drawn):
+    for number, (name, members) in enumerate(drawn):
         last = number == len(drawn) - 1
         axis = alt.Axis(labels=last, title="test MSE a pixel (log scale; left is better)" if last else None)
         x = alt.X("test_mse:Q", scale=scale, axis=axis)
         y = alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=340))
-        base = alt.Chart(rows)
+        base = alt.Chart(members)
         points = base.mark_point(filled=True, size=45).encode(
             x=x, y=y, color=alt.Color("kind:N", scale=KINDS, title=None)
         )
         rule = base.transform_filter("datum.kind == 'PCA'").mark_rule(strokeDash=[3, 3], color="#d62728").encode(x=x)
-        heading = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
+        above = alt.Title(name, anchor="start", frame="group", fontSize=11, offset=4)
         ends = base.mark_rule(opacity=0.6).encode(
             x=alt.X("test_mse_low:Q", scale=scale, axis=axis),
             x2="test_mse_high:Q", y=y, color=alt.Color("kind:N", scale=KINDS, title=None),
         )  # fmt: skip
-        panels.append((rule + ends + points).properties(width=420, height=alt.Step(13), title=heading))
-    heading = alt.Title(
-        title,
-        subtitle=[
-            f"With 95 % intervals, cut where the axis ends. Groups of {LEAST} and more; the others are in the table."
-        ],
-        anchor="start",
-    )
+        panels.append((rule + ends + points).properties(width=420, height=alt.Step(13), title=above))
+    left = f" Groups of {least} and more; the others are in the table." if len(drawn) < len(sizes) else ""
+    whole = alt.Title(
+        f"{heading}: variants whose codes are of one size",
+        subtitle=[f"With 95 % intervals, cut where the axis ends.{left}"], anchor="start",
+    )  # fmt: skip
     drawing: alt.VConcatChart = (
-        alt.vconcat(*panels, title=heading, spacing=6)
+        alt.vconcat(*panels, title=whole, spacing=6)
         .configure_legend(orient="top", symbolSize=80, labelLimit=400)
         .configure_axis(grid=True, gridColor="#eeeeee")
     )
     return drawing
 
 
-def beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
+def held_beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
     """Say in Markdown how the variants of one table stand in another, which has each at a learning rate of its own.
 
     An order has changed where the intervals of two ranks lie apart in both tables, and the other way round.
@@ -127,7 +174,9 @@ def beside(fixed: pd.DataFrame, tuned: pd.DataFrame, name: str) -> str:
         "\n".join(f"- {line}" for line in in_means) or "- nothing changed",
         "Against PCA, as far as the evidence tells:",
         "\n".join(passed) or "- nothing changed",
-        tabulate.tabulate(cells, headers, tablefmt="github", disable_numparse=True),
+        tabulate.tabulate(
+            cells, headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 6
+        ),
     ])  # fmt: skip
 
 
@@ -140,29 +189,3 @@ def _rank(row: pd.Series, suffix: str) -> str:
     if pd.isna(rank):
         return "-"
     return f"{rank:.0f}" if low == high or pd.isna(low) else f"{rank:.0f} ({low:.0f}-{high:.0f})"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("target", type=Path, help="without a suffix")
-    parser.add_argument("--beside", type=Path, help="a published table at one learning rate, without a suffix")
-    given = parser.parse_args()
-    run = RunDirectory(given.run).require()
-    render.write(run)
-    page.write(run, Path(f"{given.target}.html"))
-    for suffix in (".csv", ".md"):
-        shutil.copyfile(run.path / f"table{suffix}", f"{given.target}{suffix}")
-    if given.beside is not None:
-        section = beside(pd.read_csv(f"{given.beside}.csv"), pd.read_csv(f"{given.target}.csv"), given.beside.name)
-        text = given.target.with_name(f"{given.target.name}.md")
-        text.write_text(f"{text.read_text()}\n{section}\n")
-    info = run.info()
-    tuned = ", each at its own learning rate" if info.recipe.rates else ""
-    name, steps = without_folders(info.recipe.dataset), info.loss_settings["steps"]
-    title = f"{name}, {steps:,} steps{tuned}: variants whose codes are of one size"
-    chart(by_group(run), title).save(f"{given.target}.png", scale_factor=2)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,8 @@ from aezoo.table.groups import UNFINISHED
 
 _IN_GROUPS = ("group_rank", "variant", "test_mse", "num_params", "train_images_per_s")
 """What groups show however narrow a screen is, beside the metrics; what else there is follows by importance."""
+_EVEN_EMPTY = ("rank", "group_rank", "mean_rank", "variant", "test_mse", "training")
+"""What is shown where no row has it, which says something; other such columns are left out."""
 _GAP = 2
 _SHORTEST = 16
 """What a row is about is not cut to less."""
@@ -45,8 +47,9 @@ def lay_out(
 ) -> Layout:
     """Lay a table out in so many columns of a screen; whole where there is no width.
 
-    A figure is never cut; what a row is about is in its middle, where there is no room for it. Columns that matter less
-    are left out; those that were asked for are not: they go on in another block below the first.
+    A figure is never cut; what a row is about is in its middle, where there is no room for it. Columns that no row has
+    are left out, and where there is no room those that matter less; but those that were asked for go on in another
+    block below the first.
 
     Args:
         table: A view of a run, in groups or not.
@@ -60,6 +63,13 @@ def lay_out(
     if extra:
         more, added = cells(table, extra)
         columns, rows = [*columns, *more], [[*row, *some] for row, some in zip(rows, added, strict=True)]
+    if names is None:
+        kept = [
+            place
+            for place, (name, _) in enumerate(columns)
+            if name in (*_EVEN_EMPTY, *asked) or any(row[place] != "-" for row in rows)
+        ]
+        columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     sizes = {
         name: max(cell_len(text) for text in (header, *(row[place] for row in rows)))
         for place, (name, header) in enumerate(columns)

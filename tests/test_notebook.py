@@ -11,6 +11,14 @@ CELLS = [
     "aezoo.create('mlp', image_shape=(1, 8, 8))",
     "kept = run.reconstructions()['mlp[latent_dim=2]']\n"
     "(list(run.curves().columns), len(run.errors()), kept.shape, run.test_images().shape)",
+    "from torch import nn\ndef broken(image_shape):\n    raise RuntimeError('no such luck')\n"
+    "bad = aezoo.bench([broken], recipe=recipe, timing=False, report=False, out='run')",
+    "bad",
+    "import os, signal, threading\n"
+    "threading.Timer(20, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+    "try:\n    aezoo.bench(['mlp'], dataset='digits', steps=10**6, timing=False, report=False, out='long')\n"
+    "except KeyboardInterrupt as stopped:\n    left = stopped.run\n"
+    "left.table()",
 ]
 RECIPE = "import aezoo\nrecipe = aezoo.read_recipe('quick').change(dataset='digits', steps=60, seeds=2)"
 
@@ -21,11 +29,11 @@ def outputs(tmp_path_factory):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in (RECIPE, *CELLS)])
     folder = tmp_path_factory.mktemp("notebook")
     nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
-    return [[output for output in cell.outputs if "data" in output] for cell in notebook.cells[1:]]
+    return [[output for output in cell.outputs if "data" in output or "text" in output] for cell in notebook.cells[1:]]
 
 
 def test_progress_is_shown_in_the_cell_and_ends_at_the_last_trial(outputs):
-    (progress,) = outputs[0]
+    (progress,) = (output for output in outputs[0] if "data" in output)
     assert "writing the page of the run" in progress.data["text/html"]
     assert "<progress value='6' max='6'>" in progress.data["text/html"]
 
@@ -43,3 +51,18 @@ def test_a_run_gives_tidy_tables_and_arrays(outputs):
     text = " ".join(outputs[4][-1].data["text/plain"].split())
     assert "'variant', 'seed', 'step', 'images', 'seconds', 'train_mse'" in text
     assert "2184, (16, 1, 8, 8), (16, 1, 8, 8)" in text  # three variants, two seeds, 364 images
+
+
+def test_a_network_that_fails_says_why_in_the_cell_and_on_the_display(outputs):
+    warned = "".join(output.text for output in outputs[5] if "text" in output)
+    assert "UserWarning: broken seed 0: error: RuntimeError: no such luck" in warned
+    shown = outputs[6][-1].data["text/html"]
+    assert "<li>broken: error: RuntimeError: no such luck</li>" in shown
+    # It speaks of its own call.
+    assert "mlp" not in shown
+
+
+def test_after_an_interrupt_the_run_is_at_hand(outputs):
+    shown = outputs[7][-1].data["text/html"]
+    assert "interrupted" in shown
+    assert "mlp[latent_dim=2]" in shown

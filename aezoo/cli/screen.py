@@ -70,15 +70,22 @@ def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
     everything = () if look.for_programs and look.columns is None else list(map(str, table))
     shown = table if view == "flat" else rows.grouped(table, everything) if view == "group" else rows.VIEWS[view](run)
     print_table(shown, look, run=run)
-    if view == "group":
-        _print_sentences(verdicts(run, table), look.fmt)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
-    lines = notes(run, table)[: 1 if view in ("rate", "tuning") else None]
+    tell(notes(run, table)[: 1 if view in ("rate", "tuning") else None])
+    if view == "group":
+        # They are what a screen ends with.
+        _print_sentences(verdicts(run, table), look.fmt)
     page = run.path / REPORT
-    places = [f"run: {run.path}", *([f"page: {page}"] if page.is_file() else [])]
-    for line in [*lines, *places]:
-        print(line, file=sys.stderr)
+    tell([f"run: {run.path}", *([f"page: {page}"] if page.is_file() else [])])
     return table
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines on standard error, wrapped between words where that is a terminal."""
+    sys.stdout.flush()
+    console = console_on(stderr=True)
+    for line in lines:
+        console.print(Text(line), soft_wrap=not console.is_terminal, highlight=False)
 
 
 def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
@@ -91,9 +98,8 @@ def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
     view = look.checked_view(FIGURES, "mse", ", or one run")
     board = leaderboard(runs)
     print_table(board.view(view), look)
+    tell(board.notes(view))
     _print_sentences(list(board.sentences().values()), look.fmt)
-    for line in board.notes(view):
-        print(line, file=sys.stderr)
 
 
 def _print_sentences(lines: Sequence[str], fmt: str) -> None:
@@ -138,7 +144,7 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
         console.print(Text(line, style), soft_wrap=True)
     if layout.left_out:
         missing = ", ".join(layout.left_out)
-        print(f"not shown here: {missing}; a wider terminal, --columns or --format simple has them", file=sys.stderr)
+        tell([f"not shown here: {missing}; a wider terminal, --columns or --format simple has them"])
 
 
 def console_on(*, stderr: bool) -> Console:

@@ -154,6 +154,18 @@ def test_trials_of_a_file_are_not_stale_because_the_file_is_not_named(bench, mod
     assert "mine,0,stale,plugin source changed" in out
 
 
+def test_to_reproduce_a_trial_of_a_file_the_file_is_asked_for(bench, model, call, tmp_path, monkeypatch):
+    run, _ = bench([model(2)])
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call("reproduce", run.path, "mine-s0")
+    assert (status, out) == (2, "")
+    assert (
+        "is of mine, which is not installed: give its file or module with --plugin, such as --plugin ./mine.py" in err
+    )
+    status, out, _ = call("reproduce", run.path, "mine-s0", "--plugin", "./mine.py")
+    assert (status, "bit-equal" in out) == (0, True)
+
+
 def test_whom_the_sizes_of_a_latent_do_not_reach_is_told(tiny, tmp_path):
     path = tmp_path / "theirs.py"
     path.write_text(textwrap.dedent(MODEL.format(width=2)).replace("image_shape)", "image_shape, latent=2)", 1))

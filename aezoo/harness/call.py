@@ -35,6 +35,7 @@ from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
 from aezoo.page import page
 from aezoo.registry.names import Registry, discover, is_pattern
+from aezoo.registry.outside import VERSION as NOT_INSTALLED
 from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.files import require_room
@@ -131,6 +132,12 @@ def reproduce(
         AezooError: there is no such trial; its architecture, data or device are not here; or the data are others now.
     """
     record = _find(RunDirectory(run), trial)
+    if record.plugin.version == NOT_INSTALLED and not plugins:
+        file = Path(f"{record.plugin.name}.py")
+        raise AezooError(
+            f"{record.trial_id} is of {record.plugin.name}, which is not installed: give its file or module with "
+            f"--plugin{f', such as --plugin ./{file}' if file.is_file() else ''}"
+        )
     settings = {
         "recipe": record.recipe.change(metrics=[]), "device": record.device, "threads": record.threads,
         "processes": record.processes, "compiled": record.compiled, "plugins": plugins, "block": block,
@@ -369,7 +376,7 @@ def _find(run: RunDirectory, trial: str) -> TrialRecord:
     if len(matches) == 1:
         return records[matches[0]]
     if matches:
-        raise AezooError(f"{trial!r} is the beginning of {len(matches)} trials: {', '.join(sorted(matches))}; give one")
+        raise AezooError(f"{trial!r} is the beginning of {len(matches)} trials: {listed(sorted(matches))}; give one")
     raise AezooError(
         f"no trial {trial!r} in {run.path}; its trials are the names in {run.path / 'trials'}."
         + did_you_mean(trial, records)

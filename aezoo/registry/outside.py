@@ -16,7 +16,7 @@ from typing import Any
 
 from aezoo.contract.architecture import Architecture
 from aezoo.contract.hyperparameters import NAME
-from aezoo.errors import AezooError, reason_of
+from aezoo.errors import AezooError, reason_of, spelled
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.registry.names import Registry, discover
@@ -167,6 +167,8 @@ def extend(
             ) from error
     texts = []
     for place, text in places:
+        if place is None:
+            _refuse_bare_file(text, registry)
         texts += [text] if place is None else _texts(loaded[place], text, registry)
     return registry, texts
 
@@ -191,11 +193,16 @@ def _place(variant: Any, registry: Registry) -> tuple[Any, str]:
     name = text.partition("[")[0]
     if "/" in name or os.sep in name or re.search(r"\.(py|ipynb)(:|$)", name):
         raise AezooError(f"not a variant: {text!r}; a network in a file is ./FILE.py or ./FILE.py:NAME[key=value, ...]")
-    installed = {architecture.name for architecture, _ in registry.architectures.values()}
-    if name not in installed and Path(f"{name}.py").is_file():
+    return None, text
+
+
+def _refuse_bare_file(text: str, registry: Registry) -> None:
+    """Refuse what is no architecture, of those that were loaded too, and may be meant as the file of that name."""
+    name = text.partition("[")[0]
+    names = {architecture.name for architecture, _ in registry.architectures.values()}
+    if spelled(name, names) not in names and Path(f"{name}.py").is_file():
         settings = text.removeprefix(name)
         raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give ./{name}.py{settings}")
-    return None, text
 
 
 def _file(match: re.Match[str]) -> FromFile:

@@ -131,7 +131,8 @@ def test_the_public_names_are_these():
     assert sorted(aezoo.__all__) == [
         "API_VERSION", "Adapted", "AezooError", "Architecture", "Arranged", "Autoencoder", "AxisOrder", "Background",
         "DamagedDataError", "Dataset", "Evaluation", "Executor", "FilePixels", "Fit", "Flat", "GatheredPixels",
-        "ImageForm", "ImageHead", "ImageShape", "Images", "Metric", "Model", "Needs", "Observer", "Outcome", "Part",
+        "ImageForm", "ImageHead", "ImageShape", "Images", "Interrupted", "Metric", "Model", "Needs", "Observer",
+        "Outcome", "Part",
         "Preprocessing", "Progress", "Range", "Recipe", "Request", "Run", "Site", "Subset", "Task", "TaskProcess",
         "TrainingOutput", "TrialRecord", "Variant", "Work", "__version__", "bench", "chunks", "create", "hookimpl",
         "list_architectures", "list_image_files", "load", "open_image", "part_of", "pixel_hash", "read_head",

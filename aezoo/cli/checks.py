@@ -58,8 +58,10 @@ def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = 
     """Refuse what is surely wrong in a call, and a format or columns that are none, before torch is imported.
 
     Raises:
-        AezooError: there is nothing to bench, or no such data set, metric, executor, device, format or column.
+        AezooError: there is nothing to bench, nowhere to write, or no such data set, folder of data, metric, executor,
+            device, format or column.
     """
+    from aezoo.contract.dataset import find_data_dir
     from aezoo.harness.local import LOCAL
     from aezoo.machine import check_device
     from aezoo.registry.names import discover_data
@@ -68,6 +70,7 @@ def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = 
     if not (request.variants or request.every):
         raise nothing_to_bench()
     require_room(request.out or Path("results"))
+    find_data_dir(request.data_dir)
     try:
         registry = discover_data(*request.block)
         registry.dataset(request.recipe.dataset)

@@ -536,7 +536,7 @@ def test_compare_refuses_another_recipe_with_exit_status_3(call, run, tmp_path):
 
 def test_a_narrow_list_says_what_is_benched_by_name_only(call, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((60, 24)))
     _, out, err = call("list", "resnet", "mlp")
     mlp, resnet = sorted(out.splitlines())
     assert mlp.startswith("mlp       Fully connected")

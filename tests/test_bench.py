@@ -18,7 +18,7 @@ from aezoo.harness.observer import Observer
 from aezoo.run.records import SCHEMA
 from aezoo.run.store import RunDirectory
 from aezoo.table.compare import compare, notes
-from aezoo.table.render import notes as notes_of
+from aezoo.table.notes import notes as notes_of
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=60, batch_size=16, lr=1e-2, seeds=2, timing_rounds=2)
 LOSSES = [

@@ -14,7 +14,7 @@ from aezoo.machine import Environment
 from aezoo.run.records import DatasetInfo, PluginSource, RunInfo, Timing, TrialPlan, TrialRecord
 from aezoo.run.store import TEST_ERRORS, RunDirectory, pack_test_errors
 from aezoo.table.compare import compare, notes, regressions, summary
-from aezoo.table.render import notes as render_notes
+from aezoo.table.notes import notes as render_notes
 from aezoo.table.rows import summarise
 
 ENVIRONMENT = Environment(

@@ -215,8 +215,30 @@ def test_absent_data_that_cannot_be_fetched_are_one_line(tmp_path, monkeypatch):
         load("kmnist", tmp_path)
     assert str(caught.value) == (
         f"data set kmnist: it is not in {tmp_path} (--data-dir), and torchvision could not fetch it: "
-        "OSError: no route to host"
+        "OSError: no route to host; without a network, put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+        f"t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz into {tmp_path / 'KMNIST' / 'raw'}"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mnist", ["MNIST/raw/train-images-idx3-ubyte.gz", "MNIST/raw/train-labels-idx1-ubyte.gz"]),
+        ("emnist", ["EMNIST/raw/gzip.zip"]),
+        ("qmnist", ["QMNIST/raw/qmnist-train-images-idx3-ubyte.gz"]),
+        ("cifar10", ["cifar-10-python.tar.gz"]), ("cifar100", ["cifar-100-python.tar.gz"]),
+        ("svhn", ["train_32x32.mat", "test_32x32.mat"]), ("stl10", ["stl10_binary.tar.gz"]),
+        ("celeba", ["celeba/img_align_celeba.zip", "celeba/list_attr_celeba.txt"]),
+    ],
+)  # fmt: skip
+def test_where_the_files_of_a_data_set_go_is_known(name, files, tmp_path):
+    from torchvision import datasets
+
+    from aezoo_plugins.datasets.torchvision import SOURCES, files_of
+
+    (source,) = (source for source in SOURCES if source.name == name)
+    paths = files_of(getattr(datasets, source.class_name), source, tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in paths][: len(files)] == files
 
 
 @pytest.mark.parametrize(

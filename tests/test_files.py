@@ -526,15 +526,15 @@ def test_a_bracket_that_is_not_closed_is_refused(text, tmp_path):
         discover().dataset(f"{tmp_path}/{text}")
 
 
-def test_images_from_python_with_other_labels_are_another_data_set():
+def test_images_from_python_with_other_labels_are_another_data_set(tmp_path):
     """Of the same pixels: the second ones must not get the labels of the first, nor another scaling of their rows."""
     registry = discover()
     first, again = ({"images": PIXELS, "labels": np.full(60, label)} for label in (1, 2))
-    texts = [dataset_text(given, registry) for given in (first, first, again, PIXELS)]
+    texts = [dataset_text(given, registry, tmp_path) for given in (first, first, again, PIXELS)]
     assert texts[0] == texts[1]
     assert len(set(texts)) == 3
     rows = np.random.RandomState(0).rand(40, 3)
-    scaled = [registry.dataset(dataset_text(given, registry)) for given in (rows, 8 * rows)]
+    scaled = [registry.dataset(dataset_text(given, registry, tmp_path)) for given in (rows, 8 * rows)]
     source = registry.dataset_plugin(scaled[0].text).source
     highs = []
     for variant in scaled:

@@ -13,7 +13,7 @@ from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.registry.names import discover
 from aezoo.run.store import RunDirectory
-from aezoo.table.render import notes
+from aezoo.table.notes import notes
 from aezoo.table.rows import by_group, rate_distortion
 from aezoo.train.rate import active_units
 

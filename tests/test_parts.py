@@ -306,7 +306,7 @@ def test_codes_tell_all_of_a_latent_of_several_parts():
         def from_codes(self, codes: Tensor):
             return codes.float() / 8
 
-    assert "from_codes must return them as encode does, but returned a Tensor" in failures(OnePart, quick=True)["codes"]
+    assert "from_codes must return them as encode does, but returned a tensor" in failures(OnePart, quick=True)["codes"]
 
 
 PLUGIN = """

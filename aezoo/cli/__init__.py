@@ -1,5 +1,6 @@
 """The command line: parse, call, print; nothing else lives here. `main` runs it."""
 
+import codecs
 import errno
 import io
 import os
@@ -32,7 +33,7 @@ def main() -> None:
     try:
         for stream in (sys.stdout, sys.stderr):
             # A terminal of another time lacks some characters: it shows a ? in their place.
-            if isinstance(stream, io.TextIOWrapper):
+            if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
                 stream.reconfigure(errors="replace")
         require_posix()
         status = app(prog_name="aezoo", standalone_mode=False) or 0

@@ -3,7 +3,7 @@
 import contextlib
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,7 @@ def load(source: Source, data_dir: Path) -> aezoo.Images:
     if source.folder and (data_dir / source.folder).is_dir():
         for path in sorted((data_dir / source.folder).glob("*-ubyte")):
             check_idx(path)
-    files = files_of(dataset_class, source, data_dir)
-    train, test = (_open(dataset_class, data_dir, part, files) for part in (source.train, source.test))
+    train, test = (_open(dataset_class, data_dir, part, source) for part in (source.train, source.test))
     return aezoo.Images(
         train=_pixels(train, source),
         test=_pixels(test, source),
@@ -163,7 +162,7 @@ def _torchvision_datasets() -> Any:
     return datasets
 
 
-def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any], files: Sequence[Path]) -> Any:
+def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any], source: Source) -> Any:
     try:
         return dataset_class(root=data_dir, download=False, **part)
     except RuntimeError:
@@ -178,6 +177,7 @@ def _open(dataset_class: Callable[..., Any], data_dir: Path, part: dict[str, Any
         with contextlib.redirect_stdout(sys.stderr):
             return dataset_class(root=data_dir, download=True, **part)
     except Exception as error:
+        files = files_of(dataset_class, source, data_dir)
         names = ", ".join(path.name for path in files)
         raise aezoo.AezooError(
             f"it is not in {data_dir} (--data-dir), and torchvision could not fetch it: {_said(error)}; without a "

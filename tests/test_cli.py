@@ -106,6 +106,18 @@ def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, monkeypat
         check_names([text])
 
 
+def test_a_listing_is_made_anew_when_a_package_comes_or_goes(tmp_path, monkeypatch):
+    """What stands on an extra is another thing without it."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    before = catalogue.key_of(catalogue.ARCHITECTURES, ())
+    assert catalogue.key_of(catalogue.ARCHITECTURES, ()) == before
+    (site / "an_extra").mkdir()
+    os.utime(site, (1, 1))
+    assert catalogue.key_of(catalogue.ARCHITECTURES, ()) != before
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -21,6 +21,8 @@ from aezoo.errors import StorageError
 from aezoo.registry.hashing import file_of, source_files, source_sha256
 
 GROUP = "aezoo"
+_SITES = ("site-packages", "dist-packages")
+"""What the folders of installed packages are called, which change whenever one of these comes or goes."""
 BLOCKING = "AEZOO_NO_PLUGINS"
 """The environment variable that names plugins, or distributions, to be left out."""
 ARCHITECTURES = ("architectures", False)
@@ -51,6 +53,8 @@ def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
     """
     facts: list[Any] = [FORMAT, sys.version, list(what), sorted(block), os.environ.get(BLOCKING, "")]
     facts += [_version(name) for name in ("aezoo", "torch")]
+    # What an extra brings, and what a network of it is, changes with what is installed.
+    facts += [place.stat().st_mtime_ns for place in map(Path, sys.path) if place.name in _SITES and place.is_dir()]
     points = sorted(plugin_points(), key=lambda point: (point.name, point.value))
     for point, (path, package_roots) in zip(points, _places_of(points), strict=True):
         if path is None:

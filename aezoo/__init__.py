@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aezoo.harness.request import Request
     from aezoo.harness.run import Run
     from aezoo.harness.settle import settle
-    from aezoo.registry.names import create, list_architectures
+    from aezoo.registry.discovery import create, list_architectures
     from aezoo.run.records import TrialRecord
 
 _HOME = {
@@ -79,9 +79,9 @@ _HOME = {
     "Work": "contract.executor",
     "bench": "harness.call",
     "chunks": "contract.shared",
-    "create": "registry.names",
+    "create": "registry.discovery",
     "hookimpl": "contract.hooks",
-    "list_architectures": "registry.names",
+    "list_architectures": "registry.discovery",
     "list_image_files": "contract.encoded",
     "load": "harness.model",
     "open_image": "contract.encoded",

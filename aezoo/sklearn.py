@@ -19,7 +19,7 @@ from aezoo.contract.network import Half, halves, is_closed_form, to_float
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.build import build
 from aezoo.train.loop import fit, train
 

@@ -13,7 +13,7 @@ from aezoo.check.case import Case
 from aezoo.check.suite import IMAGE_SHAPES, Finding, examine, failures, sample_images, variants_of
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.errors import ContractError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 if TYPE_CHECKING:
     import pytest

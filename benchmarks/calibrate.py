@@ -16,7 +16,7 @@ import numpy as np
 import tomli_w
 
 from aezoo.errors import AezooError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.files import write_text
 from aezoo.run.store import RunDirectory
 from aezoo.table.priors import Calibration, Group

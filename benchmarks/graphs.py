@@ -16,7 +16,7 @@ import tabulate
 
 import aezoo
 from aezoo.harness import graphs
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 FORMATS: tuple[Literal["onnx", "pt2"], ...] = ("onnx", "pt2")
 

@@ -33,7 +33,7 @@ from aezoo.harness.local import run_tasks
 from aezoo.harness.observer import Observer
 from aezoo.harness.timing import ROUND_SECONDS
 from aezoo.machine import capture, configure, default_jobs
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.samples import Choice, Samples, pack_samples
 from aezoo.train.loop import batch_indices, train
 from aezoo.train.samples import IMAGES, LATENTS, samples_of, spaced

@@ -42,7 +42,7 @@ from torch.nn import functional as F
 import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.machine import capture, configure
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.loop import batch_indices, train
 from aezoo.train.score import image_errors
 

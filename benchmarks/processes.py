@@ -17,7 +17,7 @@ import torch
 import aezoo
 from aezoo.harness.observer import Observer
 from aezoo.machine import configured
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.checkpoint import Checkpoint, pack_checkpoint
 from aezoo.run.files import write_bytes
 from aezoo.train.build import build

@@ -44,7 +44,7 @@ from stopwatch import Stopwatch
 import aezoo
 from aezoo.contract.recipe import read_recipe
 from aezoo.machine import capture, default_jobs
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 ROUNDS = {"data": 5, "trials": 3, "jobs": 3, "startup": 7, "workers": 3, "driver": 1}
 SAMPLE_SECONDS = 0.1

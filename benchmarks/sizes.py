@@ -21,7 +21,7 @@ from aezoo.errors import AezooError
 from aezoo.harness.call import preview
 from aezoo.harness.preview import PreviewRow
 from aezoo.machine import capture, choose_device
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.records import Preflight
 
 SHAPES = tuple((channels, side) for side in (28, 32, 64, 96, 128) for channels in (1, 3))

@@ -16,7 +16,7 @@ from aezoo.contract.network import to_float
 from aezoo.contract.recipe import read_recipe
 from aezoo.harness.timing import matmul_flops_per_s
 from aezoo.machine import configure
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.build import build
 from aezoo.train.engine import Trainer
 from aezoo.train.layout import choose_layout, lay_out

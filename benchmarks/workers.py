@@ -22,7 +22,7 @@ import aezoo
 from aezoo.contract.recipe import read_recipe
 from aezoo.harness.trial import TrainAndScore, TrialResult
 from aezoo.machine import capture
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.records import now, record_of
 from aezoo.run.store import TEST_ERRORS, pack_test_errors
 

@@ -16,7 +16,7 @@ from hypothesis import settings
 from launcher import Launcher
 
 from aezoo import cli
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 pytest_plugins = ["pytester"]
 

@@ -266,7 +266,7 @@ def test_a_changed_plugin_is_another_trial(tiny, distribute, tmp_path):
     bench(["faulty"], tmp_path / "run")
     path.write_text(path.read_text().replace("nn.Linear(2, 36)", "nn.Linear(2, 36, bias=False)"))
     sys.modules.pop("faulty_dist")
-    aezoo.registry.names.discover.cache_clear()
+    aezoo.registry.discovery.discover.cache_clear()
     run, log = bench(["faulty"], tmp_path / "run")
     assert log.order == [(0, "faulty"), (1, "faulty")]
     assert row(run, "faulty")["num_params"] == 36 * 2 + 2 + 2 * 36

@@ -9,7 +9,7 @@ import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.observer import Observer
 from aezoo.harness.state import status
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
 

@@ -17,7 +17,7 @@ from aezoo.harness import call
 from aezoo.harness.observer import Observer, Trackers
 from aezoo.harness.plan import Failure
 from aezoo.harness.runner import Runner
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.checkpoint import CHECKPOINT, Checkpoint, pack_checkpoint, read_checkpoint, unpack_checkpoint
 from aezoo.run.files import DamagedFileError
 from aezoo.run.store import RunDirectory

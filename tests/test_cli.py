@@ -20,7 +20,7 @@ from aezoo.cli.checks import check_names
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local, observer
 from aezoo.registry import catalogue
-from aezoo.registry.names import discover, discover_data
+from aezoo.registry.discovery import discover, discover_data
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_a_shell_completes_the_paths_of_data_and_the_hyperparameters_of_data_set
 
 def test_the_views_that_a_shell_completes_are_those_that_there_are():
     from aezoo.contract.columns import FIGURES
-    from aezoo.table.rows import VIEWS
+    from aezoo.table.views import VIEWS
 
     assert complete.views("") == [*VIEWS, *FIGURES]
 
@@ -328,7 +328,7 @@ def test_plugins_works_when_everything_fails(call, monkeypatch):
     def fail(point):
         raise ImportError("nothing works")
 
-    monkeypatch.setattr("aezoo.registry.names.load", fail)
+    monkeypatch.setattr("aezoo.registry.discovery.load", fail)
     discover.cache_clear()
     status, out, _ = call("plugins")
     discover.cache_clear()

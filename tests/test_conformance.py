@@ -15,7 +15,7 @@ from aezoo.check.suite import CHECKS, IMAGE_SHAPES, examine, sample_images
 from aezoo.contract.architecture import EXCUSABLE, Architecture, Variant
 from aezoo.contract.network import num_params
 from aezoo.errors import AezooError, ContractError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 SHAPE = (1, 6, 5)
 PIXELS = 30

@@ -11,7 +11,7 @@ import pytest
 
 from aezoo.contract.images import Images, check_images, sha256, share
 from aezoo.errors import AezooError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo_plugins.datasets import photo_patches
 
 NOWHERE = Path("nowhere-at-all")

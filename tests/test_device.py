@@ -18,7 +18,7 @@ from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import is_closed_form, to_float, training_forward
 from aezoo.contract.recipe import Recipe
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.records import TrialRecord
 from aezoo.run.repetition import Repetition
 
@@ -96,7 +96,7 @@ def test_the_server_that_trials_are_forked_from_leaves_the_accelerator_alone():
                              (torch.accelerator, "is_available"), (torch.accelerator, "current_accelerator")):
             setattr(module, name, refuse)
         from aezoo.harness import local
-        from aezoo.registry.names import discover
+        from aezoo.registry.discovery import discover
         for name in (*local._PRELOAD, "aezoo.harness.trial", "aezoo.harness.preflight", "vector_quantize_pytorch"):
             importlib.import_module(name)
         print(len(discover().plugins))

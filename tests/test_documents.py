@@ -12,7 +12,7 @@ from aezoo.check.suite import CHECKS
 from aezoo.contract.architecture import EXCUSABLE
 from aezoo.contract.columns import COLUMNS, COMPARED, GROUPED, LEADERS, ORIGIN, PLANNED, STATES
 from aezoo.contract.recipe import Recipe
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.registry.outside import extend
 from aezoo.testing import check_architecture
 

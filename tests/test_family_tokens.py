@@ -12,7 +12,7 @@ import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
 from aezoo.harness.preflight import preflight
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.loop import train
 from aezoo_plugins.architectures.perceiver import fourier_features
 from aezoo_plugins.tokens import AttentionLayer, TokenEncoder

@@ -22,7 +22,7 @@ from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.split import choose_test, pixel_hash
 from aezoo.errors import AezooError, DamagedDataError
 from aezoo.harness.prepare import dataset_text, keep, prepared
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 RNG = np.random.RandomState(0)
 PIXELS = RNG.randint(0, 256, (60, 1, 6, 6), dtype=np.uint8)

@@ -23,8 +23,8 @@ from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import preflight
+from aezoo.registry.discovery import discover
 from aezoo.registry.factory import architecture_of
-from aezoo.registry.names import discover
 
 SHAPE = (1, 14, 12)
 IMAGES = sample_images(SHAPE, count=24)

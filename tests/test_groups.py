@@ -12,7 +12,7 @@ import aezoo
 from aezoo.cli import screen
 from aezoo.contract.recipe import Recipe
 from aezoo.run.store import RunDirectory
-from aezoo.table import groups, rows
+from aezoo.table import groups, views
 from aezoo.table.cells import sparkline
 from aezoo.table.layout import lay_out
 from aezoo.table.statistics import Errors, Prior
@@ -27,7 +27,7 @@ def run(tiny, tmp_path):
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_groups_fit_a_terminal_with_every_figure_whole(run, width):
     """A name is cut in its middle, and what is less important is left out; a figure is neither cut nor wrapped."""
-    table = rows.by_group(RunDirectory(run)).assign(
+    table = views.by_group(RunDirectory(run)).assign(
         num_params=123_456_789, train_images_per_s=1_234_567.0, infer_images_per_s=12_345_678.0
     )
     table["variant"] = "an_architecture[a_long_hyperparameter=0.123456,and_another_one=yes]"

@@ -18,7 +18,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.harness import timing
 from aezoo.harness.preflight import preflight
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.build import Stream, build, seed_stream, stream_seed
 from aezoo.train.engine import Trainer, arithmetic
 from aezoo.train.layout import choose_layout, lay_out

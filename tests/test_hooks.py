@@ -18,7 +18,7 @@ from aezoo.errors import AezooError, ContractError, UnfitError
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.harness.state import status
-from aezoo.registry.names import discover, find_metric
+from aezoo.registry.discovery import discover, find_metric
 from aezoo.run.store import RunDirectory
 from aezoo.train.score import TrainedNetwork
 

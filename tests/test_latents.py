@@ -11,10 +11,10 @@ from aezoo.contract.network import halves, num_params, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.store import RunDirectory
 from aezoo.table.notes import notes
-from aezoo.table.rows import by_group, rate_distortion
+from aezoo.table.views import by_group, rate_distortion
 from aezoo.train.rate import active_units
 
 VARIANTS = [

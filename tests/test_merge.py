@@ -19,7 +19,7 @@ from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import ComparisonRefusedError, StorageError
 from aezoo.harness.merge import merge
 from aezoo.harness.state import status
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run import files
 from aezoo.run.files import digest, slug
 from aezoo.run.records import (

@@ -22,7 +22,7 @@ from aezoo.harness import graphs, preflight
 from aezoo.harness.export import export_folder
 from aezoo.harness.model import Model, image_paths
 from aezoo.harness.scoring import auc, percentiles
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.files import read as read_json
 from aezoo.run.files import write_json
 from aezoo.run.model import CONFIG, WEIGHTS, ModelConfig

@@ -11,7 +11,7 @@ import aezoo
 from aezoo.check.capture import draws_when_captured
 from aezoo.check.resume import resumption_fault
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.engine import Trainer
 from aezoo.train.loop import train
 from aezoo.train.optimiser import rate_factor

@@ -18,7 +18,7 @@ from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
 from aezoo.harness.tasks import trial_task
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.run.store import RunDirectory
 from aezoo.train.parallel import Share
 

@@ -8,7 +8,7 @@ from made_runs import make_run, several, variant
 
 from aezoo.page import published
 from aezoo.run.store import RunDirectory
-from aezoo.table import latex, rows
+from aezoo.table import latex, views
 
 
 @pytest.mark.parametrize("made", [several(9), [variant("a", loss=0.2)], [variant("a", status="error", reason="no")]])
@@ -66,7 +66,7 @@ def test_a_table_for_a_paper_has_a_caption_and_marks_what_is_best_by_the_evidenc
     made += [variant("p", loss=0.02, group=8), variant("q", loss=0.0202, group=8)]
     run = make_run(tmp_path / "run", made, seeds=3)
     _, out, _ = call("table", run.path, "--format", fmt, "--columns", "test_mse,params,±95%")
-    highs = rows.by_group(RunDirectory(run.path)).set_index("variant")["group_rank_high"]
+    highs = views.by_group(RunDirectory(run.path)).set_index("variant")["group_rank_high"]
     assert (highs["best_one"] == 1, highs["p"] > 1) == (True, True)
     body = out.split("\\begin{tabular}{lrrr}\n")[1].split("\\end{tabular}")[0]
     cells = [line.removesuffix(" \\\\").split(" & ") for line in body.splitlines() if " & " in line]

@@ -13,7 +13,7 @@ from torch import nn
 import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.registry.outside import FromFile, _from_memory, extend, load_registry
 
 NET = """

@@ -19,7 +19,7 @@ from conftest import TINY
 import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.observer import Observer
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 pytest.importorskip("ray")
 import ray

@@ -7,7 +7,7 @@ import pytest
 
 from aezoo.contract import hooks
 from aezoo.errors import AezooError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.registry.plugin import module_files
 from aezoo.registry.source import source_sha256
 

@@ -12,7 +12,7 @@ import pytest
 
 from aezoo.cli.author import write_plugin
 from aezoo.errors import AezooError, StorageError
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 
 def test_a_new_plugin_installs_passes_its_tests_and_stands_in_a_table(launcher, tmp_path):

@@ -17,6 +17,7 @@ from aezoo.table import rows
 from aezoo.table.cells import cells, chosen
 from aezoo.table.compare import compare
 from aezoo.table.layout import lay_out
+from aezoo.table.views import by_group
 
 AEZOO = str(Path(sys.executable).with_name("aezoo"))
 WIDTHS = (80, 100, 120, 200)
@@ -46,9 +47,9 @@ def views(run, tmp_path_factory):
     other = make_run(tmp_path_factory.mktemp("screens") / "other", several(12), samples=False)
     mses = {f"mse_{2**power}": 0.012345 for power in range(14)}
     return {
-        "group": rows.by_group(run),
+        "group": by_group(run),
         "flat": rows.summarise(run),
-        "rate": rows.by_group(run)[["variant"]].assign(**mses).astype(dict.fromkeys(mses, "Float64")),
+        "rate": by_group(run)[["variant"]].assign(**mses).astype(dict.fromkeys(mses, "Float64")),
         "compared": compare(run, other).drop(columns=["network"]),
     }
 
@@ -180,7 +181,7 @@ def test_capitals_in_a_name_are_no_mistake(arguments, call):
 
 
 def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
-    from aezoo.registry.names import discover
+    from aezoo.registry.discovery import discover
 
     registry = discover()
     assert registry.resolve("MLP[latent_dim=2]").text == "mlp[latent_dim=2]"

@@ -24,8 +24,8 @@ from aezoo.harness.call import preview
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import preflight
+from aezoo.registry.discovery import discover, find
 from aezoo.registry.factory import architecture_of
-from aezoo.registry.names import discover, find
 from aezoo.registry.outside import carried, extend
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack, unpack

@@ -30,7 +30,7 @@ from aezoo.harness.request import Request
 from aezoo.harness.tasks import task
 from aezoo.run.files import slug
 from aezoo.run.store import RunDirectory
-from aezoo.table import rows
+from aezoo.table import rows, views
 
 RECIPE = Recipe(name="t", dataset="tiny", steps=3, batch_size=16)
 
@@ -197,7 +197,7 @@ def test_a_table_is_of_one_moment(tiny, tmp_path):
     bench(tmp_path / "run", ["linear[latent_dim=2]", "linear[latent_dim=3]"])
     table = rows.summarise(snapshot)
     assert table["variant"].tolist() == before["variant"].tolist()
-    assert set(rows.by_group(snapshot)["variant"]) == set(before["variant"])
+    assert set(views.by_group(snapshot)["variant"]) == set(before["variant"])
     assert len(rows.summarise(RunDirectory(run.path).load())) == 5
 
 

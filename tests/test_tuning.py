@@ -8,7 +8,7 @@ from aezoo.contract.images import Images
 from aezoo.contract.recipe import Recipe, fingerprint
 from aezoo.errors import AezooError
 from aezoo.run.store import RunDirectory
-from aezoo.table import rows
+from aezoo.table import views
 
 RATES = [1e-3, 1e-2, 1e9]
 PLUGIN = """
@@ -69,7 +69,7 @@ def test_every_rate_is_tried_and_the_scored_seeds_run_with_the_best(plugin, tmp_
     table = run.table().set_index("variant")
     assert table.loc["plain", "lr"] == best
     assert table.loc["plain", "seeds"] == 2
-    tried = rows.tuning(RunDirectory(tmp_path / "run"))
+    tried = views.tuning(RunDirectory(tmp_path / "run"))
     assert list(tried["lr"]) == RATES
     assert list(tried.loc[tried["chosen"] == "yes", "lr"]) == [best]
     assert "test_mse" not in tried

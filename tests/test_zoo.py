@@ -18,7 +18,7 @@ from aezoo.contract.network import num_params, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
 from aezoo.harness.preflight import preflight
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.engine import Trainer
 
 ROOT = Path(__file__).parent.parent

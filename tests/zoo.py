@@ -1,7 +1,7 @@
 """What the tests of the whole zoo go over."""
 
 from aezoo.contract.architecture import Architecture
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 REFUSED = "unet"
 """It is there to be refused, whatever it is built with."""

@@ -155,7 +155,7 @@ class Condition:
 def conditions(out: Path) -> Iterator[Condition]:
     """Yield the findings, one after another, with a folder of runs among them; none of them raises."""
     from aezoo import locks, machine
-    from aezoo.registry.names import discover
+    from aezoo.registry.discovery import discover
 
     system = f"{sys.platform}; aezoo runs on Linux and macOS"
     yield Condition(name="system", ok=sys.platform in locks.SYSTEMS, detail=system)

@@ -157,7 +157,7 @@ def bench(
     from aezoo.errors import duration
     from aezoo.harness import call
     from aezoo.run.store import RunDirectory
-    from aezoo.table.rows import is_swept, rate_distortion
+    from aezoo.table.views import is_swept, rate_distortion
 
     interrupted = False
     # Nothing is drawn before all options are read.

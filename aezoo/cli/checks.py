@@ -35,7 +35,7 @@ def check_names(variants: Sequence[str]) -> None:
         elif not name.endswith(".py"):
             if not catalogue.is_mentioned(name):
                 raise no_architecture(name, labels)
-            from aezoo.registry.names import discover_data
+            from aezoo.registry.discovery import discover_data
 
             if any(name == dataset.name for dataset, _ in discover_data().contributed("aezoo_datasets")):
                 raise is_dataset(name)
@@ -64,7 +64,7 @@ def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = 
     from aezoo.contract.dataset import find_data_dir
     from aezoo.harness.local import LOCAL
     from aezoo.machine import check_device
-    from aezoo.registry.names import discover_data
+    from aezoo.registry.discovery import discover_data
     from aezoo.run.files import require_room
 
     if not (request.variants or request.every):

@@ -20,7 +20,7 @@ from aezoo.harness.observer import LineObserver, result
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.snapshot import Snapshot
 from aezoo.run.store import REPORT, RunDirectory
-from aezoo.table import latex, render, rows
+from aezoo.table import latex, render, rows, views
 from aezoo.table.across import leaderboard
 from aezoo.table.cells import chosen, sparkline
 from aezoo.table.formats import PROGRAMS, check_format
@@ -64,11 +64,11 @@ def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
         AezooError: no such format, view or column; or there is no run.
     """
     check_format(look.fmt)
-    view = look.checked_view(rows.VIEWS, "flat" if look.for_programs else "group")
+    view = look.checked_view(views.VIEWS, "flat" if look.for_programs else "group")
     table = rows.summarise(run)
     # Two of the views are made of the table that there is.
     everything = () if look.for_programs and look.columns is None else list(map(str, table))
-    shown = table if view == "flat" else rows.grouped(table, everything) if view == "group" else rows.VIEWS[view](run)
+    shown = table if view == "flat" else views.grouped(table, everything) if view == "group" else views.VIEWS[view](run)
     print_table(shown, look, run=run)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
     tell(notes(run, table)[: 1 if view in ("rate", "tuning") else None])
@@ -128,7 +128,7 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
     if look.sort is not None:
         asked = chosen(table, [look.sort], for_people=False)[-1:]
         groups = list(dict.fromkeys(table["group"])) if table.columns[0] == "group" and not look.for_programs else []
-        table = rows.sort(table, asked[0], run)
+        table = views.sort(table, asked[0], run)
         if groups:
             table = table.sort_values("group", key=lambda some: some.map(groups.index), kind="stable")
     console = console_on(stderr=False)
@@ -236,7 +236,7 @@ class LiveObserver(PlainObserver):
         self._tell()
 
     def _draw_table(self, snapshot: Snapshot) -> None:
-        table = rows.by_group(snapshot)
+        table = views.by_group(snapshot)
         unfinished = table["status"].isin(UNFINISHED)
         begun = table[(table["seeds"] > 0) | ~unfinished]
         # What it says of these goes without saying while they run.

@@ -34,7 +34,8 @@ from aezoo.harness.throughput import measure_throughput
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import TrainAndScore
 from aezoo.page import page
-from aezoo.registry.names import Registry, discover, is_pattern
+from aezoo.registry.discovery import discover
+from aezoo.registry.names import Registry, is_pattern
 from aezoo.registry.outside import VERSION as NOT_INSTALLED
 from aezoo.registry.outside import carried, extend
 from aezoo.registry.plugin import Plugin

@@ -17,7 +17,8 @@ from aezoo.contract.levels import Range, range_of
 from aezoo.contract.network import Half, halves, to_float
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, reason_of
-from aezoo.registry.names import Registry, find
+from aezoo.registry.discovery import find
+from aezoo.registry.names import Registry
 from aezoo.registry.outside import load_registry
 from aezoo.run.model import CONFIG, ModelConfig, config_of, find_variant, read_exported
 from aezoo.run.records import TrialRecord

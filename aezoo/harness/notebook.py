@@ -10,7 +10,7 @@ from aezoo.errors import plain
 from aezoo.harness.observer import Clock, WarningObserver
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import REPORT, RunDirectory
-from aezoo.table import render, rows
+from aezoo.table import render, rows, views
 from aezoo.table.notes import headline
 
 
@@ -93,5 +93,5 @@ def run_html(run: RunDirectory) -> str:
     failed = "".join(f"<li>{html.escape(plain(reason))}</li>" for reason in reasons)
     return (
         f"<p><b>{html.escape(plain(first))}</b> {html.escape(plain(second))}</p>"
-        f"{render.render(rows.grouped(table), 'html')}{failed and f'<ul>{failed}</ul>'}{where}"
+        f"{render.render(views.grouped(table), 'html')}{failed and f'<ul>{failed}</ul>'}{where}"
     )

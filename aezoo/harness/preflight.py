@@ -33,7 +33,7 @@ from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError
 from aezoo.harness.images import ImageSource, ImagesWork
 from aezoo.machine import PeakMemory, is_out_of_memory
-from aezoo.registry.names import find
+from aezoo.registry.discovery import find
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import LatentKind, PluginSource, Preflight
 from aezoo.train.build import build, check_size

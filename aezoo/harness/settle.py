@@ -24,13 +24,14 @@ from aezoo.contract.recipe import Recipe, read_recipe
 from aezoo.errors import AezooError, did_you_mean, duration
 from aezoo.harness.call import bench
 from aezoo.harness.observer import LineObserver, Observer
-from aezoo.registry.names import Registry, discover
+from aezoo.registry.discovery import discover
+from aezoo.registry.names import Registry
 from aezoo.registry.outside import extend
 from aezoo.run.card import Card, Finding, Verdict
 from aezoo.run.files import digest, write_json, write_text
 from aezoo.run.records import now
 from aezoo.run.store import RunDirectory
-from aezoo.table import rows
+from aezoo.table import rows, views
 from aezoo.table.statistics import CONFIDENCE, Errors
 from aezoo.train.build import build
 
@@ -236,7 +237,7 @@ def _of_group(run: RunDirectory, group: str) -> tuple[Recipe, list[Claim]]:
         AezooError: it has no such group, or nothing in it to compare.
     """
     run = run.load()
-    table = rows.by_group(run)
+    table = views.by_group(run)
     ranked = table[table["group_rank"].notna()]
     names = list(dict.fromkeys(ranked["group"]))
     matching = [name for name in names if name == group or name.split()[:1] == [group]]

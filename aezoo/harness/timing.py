@@ -22,7 +22,7 @@ from aezoo.contract.recipe import Layout, Precision, Recipe
 from aezoo.harness.images import ImagesWork
 from aezoo.harness.local import run_tasks
 from aezoo.machine import Environment
-from aezoo.registry.names import find
+from aezoo.registry.discovery import find
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import Timing, TrialPlan, now
 from aezoo.run.store import timing_name

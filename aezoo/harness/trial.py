@@ -24,7 +24,7 @@ from aezoo.errors import AezooError, ContractError, UnfitError, reason_of, trace
 from aezoo.harness.checkpoints import Checkpoints
 from aezoo.harness.images import ImagesWork
 from aezoo.machine import Environment, PeakMemory
-from aezoo.registry.names import find, find_metric
+from aezoo.registry.discovery import find, find_metric
 from aezoo.registry.plugin import Origin
 from aezoo.run.records import TOLERANCE, PluginSource, Preflight, TrialPlan, TrialRecord, now, record_of
 from aezoo.run.samples import Choice, Samples, pack_samples

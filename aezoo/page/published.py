@@ -19,7 +19,8 @@ from aezoo.run.files import write_bytes, write_text
 from aezoo.run.store import RunDirectory
 from aezoo.table.markdown import markdown, title
 from aezoo.table.render import render
-from aezoo.table.rows import grouped, records_by_variant, summarise
+from aezoo.table.rows import records_by_variant, summarise
+from aezoo.table.views import grouped
 
 LEAST = 4
 """Variants of a group that is drawn, where some group has so many: fewer are hardly a comparison."""

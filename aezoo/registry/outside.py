@@ -17,9 +17,10 @@ from typing import Any
 from aezoo.contract.architecture import Architecture
 from aezoo.contract.hyperparameters import NAME
 from aezoo.errors import AezooError, reason_of, spelled
+from aezoo.registry.discovery import discover
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256
-from aezoo.registry.names import Registry, discover
+from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin, ask, hook_names, module_files, quiet
 from aezoo.registry.source import AtHand, at_hand
 from aezoo.run.records import PluginSource

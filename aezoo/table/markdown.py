@@ -9,7 +9,7 @@ from aezoo.run.store import RunDirectory
 from aezoo.table.cells import HALF_WIDTH, RATES, cells, is_metric
 from aezoo.table.formats import tabulated
 from aezoo.table.notes import notes, verdicts
-from aezoo.table.rows import grouped, is_swept, rate_distortion
+from aezoo.table.views import grouped, is_swept, rate_distortion
 
 _SHOWN = ("group_rank", "variant", "test_mse", HALF_WIDTH, "vs_pca", "num_params", "train_images_per_s", *RATES, "lr")
 """Columns that fit beside each other in 950 pixels; table.csv and the page have all."""

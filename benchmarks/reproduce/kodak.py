@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import aezoo
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 
 AROUND = 2 + 18 + 2 * 69 + 19 + 2 * (33 + 183) + 14 + 2
 """Bytes of a colour JPEG that `bits` leaves out: SOI, JFIF's APP0, DQT, SOF0, DHT, SOS and EOI, of T.81's lengths."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import aezoo
 from aezoo.contract.network import to_float
-from aezoo.registry.names import discover
+from aezoo.registry.discovery import discover
 from aezoo.train.build import Stream, seed_stream
 from aezoo.train.loop import batch_indices, fit, train
 

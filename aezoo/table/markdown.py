@@ -46,11 +46,7 @@ def markdown(run: RunDirectory, table: pd.DataFrame, above: Sequence[str] = ()) 
 def _table(group: pd.DataFrame) -> str:
     """Return the table of a group, without the columns that say nothing of it."""
     names = [name for name in (*_SHOWN, *filter(is_metric, map(str, group))) if name == HALF_WIDTH or name in group]
-    names += ["status"] if (group["status"] != "ok").any() else []
-    columns, rows = cells(group, names)
-    kept = [
-        place
-        for place, (name, _) in enumerate(columns)
-        if name in ("group_rank", "test_mse") or any(row[place] != "-" for row in rows)
-    ]
+    columns, rows = cells(group, [*names, "status"])
+    empty = {"group_rank": None, "test_mse": None, "status": "ok"}
+    kept = [place for place, (name, _) in enumerate(columns) if any(row[place] != empty.get(name, "-") for row in rows)]
     return tabulated([columns[place] for place in kept], [[row[place] for place in kept] for row in rows], "pipe")

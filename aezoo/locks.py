@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import psutil
-
 from aezoo.errors import AezooError, StorageError
 
 SYSTEMS = ("linux", "darwin")
@@ -98,6 +96,8 @@ def weakness(folder: Path) -> str | None:
 
 def mounts() -> list[Mount]:
     """Return what is mounted on this machine; of two on one place, the later one is seen."""
+    import psutil  # the command line imports this module before it knows whether it needs a lock
+
     return [Mount(each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=True)]
 
 

@@ -87,7 +87,7 @@ def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
     own = tuple(point for point in catalogue.plugin_points() if point.dist.name == "aezoo")
     monkeypatch.setattr(catalogue, "plugin_points", lambda: own)
     contributed = {label for label, (_, owner) in discover().architectures.items() if owner.distribution == "aezoo"}
-    assert set(catalogue.architectures()) == contributed
+    assert set(catalogue.architectures(catalogue.plugin_points())) == contributed
     light = {dataset.name for dataset, _ in discover_data().contributed("aezoo_datasets")}
     assert light >= {
         dataset.name for dataset, owner in discover().contributed("aezoo_datasets") if owner.distribution == "aezoo"
@@ -98,7 +98,7 @@ def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
 def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, monkeypatch):
     point = metadata.EntryPoint(name="theirs", value="theirs", group="aezoo")
     monkeypatch.setattr(catalogue, "plugin_points", lambda: (point,))
-    assert catalogue.architectures() is None
+    assert catalogue.architectures(catalogue.plugin_points()) is None
     check_names([text])
     # With aezoo's own plugins alone the names among these are surely wrong; files and modules are never judged here.
     monkeypatch.setattr(catalogue, "plugin_points", tuple)

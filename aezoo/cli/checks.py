@@ -20,7 +20,8 @@ def check_names(variants: Sequence[str]) -> None:
     Raises:
         AezooError: an architecture or a hyperparameter is not there, or a pattern matches none.
     """
-    labels = catalogue.architectures()
+    points = catalogue.plugin_points()
+    labels = catalogue.architectures(points)
     if labels is None:
         return
     names = {label.rpartition(":")[2] for label in labels}
@@ -33,7 +34,7 @@ def check_names(variants: Sequence[str]) -> None:
         elif spelled(name, names) in names:
             _check_hyperparameters(spelled(name, names), text)
         elif not name.endswith(".py"):
-            if not catalogue.is_mentioned(name):
+            if not catalogue.is_mentioned(name, points):
                 raise no_architecture(name, labels)
             from aezoo.registry.discovery import discover_data
 
@@ -80,7 +81,7 @@ def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = 
             registry.executor(request.executor)
     except AezooError:
         # Another plugin may have it, and not say so in its own module.
-        if catalogue.only_own() and not request.plugins:
+        if catalogue.only_own(catalogue.plugin_points()) and not request.plugins:
             raise
     if request.executor == LOCAL.name:
         check_device(request.device)

@@ -29,12 +29,13 @@ ARCHITECTURES = ("architectures", False)
 """What the listing of all architectures is kept as, without what only a built network tells."""
 _NAMED = re.compile(r"\bArchitecture\(\s*name=\"(\w+)\"")
 Rows = list[dict[str, Any]]
+Points = Sequence[metadata.EntryPoint]
 FORMAT = 2
 """Raised whenever what is kept has other columns than before."""
 
 
 def plugin_points() -> tuple[metadata.EntryPoint, ...]:
-    """Return the entry points of all plugins that are installed."""
+    """Return the entry points of all plugins that are installed; it reads those of every package there is."""
     return tuple(metadata.entry_points(group=GROUP))
 
 
@@ -65,18 +66,18 @@ def key_of(what: Sequence[Any], block: Sequence[str]) -> str | None:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def only_own() -> bool:
+def only_own(points: Points) -> bool:
     """Say whether all plugins that are installed are aezoo's own, whose source says what they contribute."""
-    return all(point.dist is not None and name_and_version(point.dist)[0] == "aezoo" for point in plugin_points())
+    return all(point.dist is not None and name_and_version(point.dist)[0] == "aezoo" for point in points)
 
 
-def architectures() -> list[str] | None:
+def architectures(points: Points) -> list[str] | None:
     """Return the labels of all architectures that are installed; None where only their plugins can tell.
 
     aezoo's own are read off their source, other people's off a listing that was kept.
     """
-    if only_own():
-        return sorted({name for source in sources().values() for name in _NAMED.findall(source)})
+    if only_own(points):
+        return sorted({name for source in sources(points).values() for name in _NAMED.findall(source)})
     rows = read(key_of(ARCHITECTURES, ()))
     return None if rows is None else [str(row["architecture"]) for row in rows]
 
@@ -86,14 +87,13 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
     return [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
-def is_mentioned(name: str) -> bool:
+def is_mentioned(name: str, points: Points) -> bool:
     """Say whether a plugin's source has a name between quotation marks: it may be a data set's, or a metric's."""
-    return any(f'"{name}"' in source for source in sources().values())
+    return any(f'"{name}"' in source for source in sources(points).values())
 
 
-def sources() -> dict[str, str]:
+def sources(points: Points) -> dict[str, str]:
     """Return the sources of plugins' own modules, by where they are; empty where one is not found, or is no text."""
-    points = plugin_points()
     return {
         point.value: path.read_text(encoding="utf-8", errors="replace") if path and path.suffix == ".py" else ""
         for point, (path, _) in zip(points, _places_of(points), strict=True)
@@ -141,7 +141,7 @@ def _module_of(point: metadata.EntryPoint) -> str:
     return point.value.partition(":")[0]
 
 
-def _places_of(points: Sequence[metadata.EntryPoint]) -> list[tuple[Path | None, list[Path]]]:
+def _places_of(points: Points) -> list[tuple[Path | None, list[Path]]]:
     """Return for each plugin the file of its module, which is not imported, and the folders that hold its package."""
     modules = [_module_of(point) for point in points]
     # Most plugins share a package: it is looked for once.

@@ -66,7 +66,7 @@ def _discover(block: Sequence[str], hooks: Sequence[str] = ()) -> Registry:
             + did_you_mean(name, names)
         )
     notices = [f"{BLOCKING} names {name!r}, which is not installed" for name in sorted(blocked_by[BLOCKING] - names)]
-    spelled = sources() if hooks else {}
+    spelled = sources(points) if hooks else {}
     plugins: list[Plugin] = []
     broken: list[LeftOut] = []
     blocked: list[LeftOut] = []

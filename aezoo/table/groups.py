@@ -16,6 +16,8 @@ UNFINISHED = ("interrupted", "running", "waiting")
 """Variants of which some trials have not ended: nothing is at them, or a bench is, or it is at others."""
 _NAMED = 2
 """So many of the best are named in a sentence, where they are not told apart."""
+_EXACT, _FACTOR = 1e6, 3.0
+"""Ratios of losses: beyond the first one of them is rounding alone, beyond the second per cents read badly."""
 
 
 def group_of(row: Mapping[str, Any], kind: str | None) -> str:
@@ -34,10 +36,6 @@ def group_of(row: Mapping[str, Any], kind: str | None) -> str:
             near = 2 ** round(math.log2(max(1.0, float(row[name]))))
             return f"about {near} {what.removesuffix('s') if near == 1 else what}"
     return NO_LATENT
-
-
-_EXACT, _FACTOR = 1e6, 3.0
-"""Ratios of losses: beyond the first one of them is rounding alone, beyond the second per cents read badly."""
 
 
 def order(table: pd.DataFrame) -> list[int]:

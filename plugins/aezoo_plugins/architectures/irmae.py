@@ -37,7 +37,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `irmae`."""
     yield aezoo.Architecture(
         name="irmae",
-        seed_spread="narrow",
+        seed_spread="wide",
         build=build,
         summary="Square linear layers at the encoder's end, whose product descent keeps at a low rank",
         reference="Jing, Zbontar & LeCun 2020, arXiv:2010.00679",

@@ -31,7 +31,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `one_hidden`."""
     yield aezoo.Architecture(
         name="one_hidden",
-        seed_spread="narrow",
+        seed_spread="wide",
         build=build,
         summary="One hidden layer, sigmoid or another activation, linear output: PCA bounds it in training",
         reference="Bourlard & Kamp 1988, Biological Cybernetics 59",

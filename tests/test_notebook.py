@@ -14,8 +14,11 @@ CELLS = [
     "from torch import nn\ndef broken(image_shape):\n    raise RuntimeError('no such luck')\n"
     "bad = aezoo.bench([broken], recipe=recipe, timing=False, report=False, out='run')",
     "bad",
-    "import os, signal, threading\n"
-    "threading.Timer(20, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+    "import os, pathlib, signal, threading, time\n"
+    "def interrupt():\n"
+    "    while len(list(pathlib.Path('long').glob('trials/*.json'))) < 2: time.sleep(0.1)\n"
+    "    os.kill(os.getpid(), signal.SIGINT)\n"
+    "threading.Thread(target=interrupt, daemon=True).start()\n"
     "try:\n    aezoo.bench(['mlp'], dataset='digits', steps=10**6, timing=False, report=False, out='long')\n"
     "except KeyboardInterrupt as stopped:\n    left = stopped.run\n"
     "left.table()[['variant', 'status']]",

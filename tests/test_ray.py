@@ -170,6 +170,11 @@ def outcomes(nodes, *tasks, site=None, **callbacks):
         return {outcome.task.id: outcome for outcome in executor.outcomes(tasks, 1, **callbacks)}
 
 
+def stopped():
+    """Return the processes of this machine that something has stopped."""
+    return {each.pid for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_STOPPED}
+
+
 def test_nodes_without_aezoo_are_one_line(nodes, monkeypatch):
     monkeypatch.setattr(node, "__name__", "aezoo_of_nowhere")
     outcome = outcomes(nodes, aezoo.Task(id="a", work=Look()))["a"]
@@ -201,7 +206,7 @@ def test_nodes_that_die_hang_starve_or_have_another_plugin_cost_nothing_and_the_
         nodes.remove_node(bad.pop("dies"), allow_graceful=False)
 
     threading.Thread(target=kill, daemon=True).start()
-    hears = Hears()
+    hears, before = Hears(), stopped()
     try:
         run = bench(tmp_path / "run", hears, executor="ray", address=nodes.address, timing=True)
     finally:
@@ -219,7 +224,7 @@ def test_nodes_that_die_hang_starve_or_have_another_plugin_cost_nothing_and_the_
     assert told.count("here is plugin plug of plug 2.0, but the bench has plug 1.0; install the same everywhere") == 1
     assert " of 5: out of memory" in told
     assert " of 5: its worker sent no sign of life for 20 s" in told
-    assert not [each for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_STOPPED]
+    assert not stopped() - before
     # Nodes on one machine: none of them is alone, and a row says why it has no speed.
     reason = "several nodes of the cluster are on one machine"
     assert run.table()["no_speed"].str.startswith(reason).all()

@@ -18,6 +18,7 @@ from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import adversary_of, halves, num_adversary_params, num_params
 from aezoo.contract.recipe import Recipe
+from aezoo.harness.preflight import measure_steps
 from aezoo.train.engine import Trainer
 from aezoo.train.loop import train
 
@@ -164,6 +165,16 @@ def test_an_adversary_takes_a_step_of_its_own_after_each_on_the_same_batch():
     by_hand(other, x, 10)
     for ours, theirs in zip(module.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_flops_of_a_step_are_those_of_both_steps():
+    """Each layer forward, for its weights and for what comes into it; half a network needs none of the last."""
+    layer, adversary = 36 * 8, 8 * 16 + 16
+    own = 5 * layer + 3 * adversary
+    of_adversary = layer + 2 * (2 * adversary + 16)
+    for network, expected in ((Small, 5 * layer), (Adversarial, own + of_adversary)):
+        costs = measure_steps(network(), torch.rand(16, *SHAPE), RECIPE, compiled=False)
+        assert costs["train_flops_per_image"] == 2 * expected
 
 
 def test_the_numbers_of_an_adversary_count_apart():

@@ -143,7 +143,7 @@ COLUMNS = (
     ),
     Column(
         name="train_flops_per_image", kind="integer", shown=False,
-        meaning="FLOPs of a training step an image, the backward pass included",
+        meaning="FLOPs of a training step an image, the backward pass and an adversary's step included",
     ),
     Column(name="infer_memory_mb", shown=False, meaning="what one batch of reconstruction added to its process's"),
     Column(name="device_memory_mb", shown=False, meaning="what the trial held on an accelerator"),

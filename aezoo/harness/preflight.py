@@ -297,10 +297,12 @@ def measure_steps(module: nn.Module, x_BCHW: Tensor, recipe: Recipe, *, compiled
 
 
 def _train_flops(module: nn.Module, x_BCHW: Tensor, recipe: Recipe) -> int | None:
-    """Count the FLOPs of a step, an image; None where torch's counter does not follow the network."""
+    """Count the FLOPs of a step, an adversary's too, an image; None where torch's counter follows no such network."""
     try:
         with FlopCounterMode(display=False) as flops:
-            Trainer(module, recipe).backward(x_BCHW)
+            trainer = Trainer(module, recipe)
+            trainer.backward(x_BCHW)
+            trainer.adversary_backward(x_BCHW)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aezoo.contract.network import Adversary, adversary_of, progress_of, to_float, training_forward
+from aezoo.contract.network import adversary_of, progress_of, to_float, training_forward
 from aezoo.contract.recipe import Precision, Recipe
 from aezoo.errors import ContractError
 from aezoo.train.optimiser import Average, Optimiser, rate_factor
@@ -162,7 +162,9 @@ class Trainer:
         mse = self.backward(x_BCHW)
         self._optimisers["optimiser"].step()
         if self._adversary is not None:
-            self._step_of_adversary(self._adversary, x_BCHW)
+            # On the same batch, with the network as its own step has just left it.
+            self.adversary_backward(x_BCHW)
+            self._optimisers["adversary"].step()
         if self._average is not None:
             self._average.update()
         return mse
@@ -197,15 +199,17 @@ class Trainer:
             torch.autograd.backward([reconstruction, penalty], [gradient, torch.full_like(penalty, self._weight)])
         return mse
 
-    def _step_of_adversary(self, adversary: Adversary, x_BCHW: Tensor) -> None:
-        """Take the adversary's own step, on the same batch, with the network as its own step has just left it."""
+    def adversary_backward(self, x_BCHW: Tensor) -> None:
+        """Find the gradients of the adversary's own loss, for its parameters alone; nothing where there is none."""
+        adversary = self._adversary
+        if adversary is None:
+            return
         with arithmetic(self._recipe.precision, self._device):
             loss = adversary.loss(x_BCHW)
         gradients = torch.autograd.grad(loss, adversary.parameters, allow_unused=True)
         # What the network's own step left there is none of its business.
         for parameter, gradient in zip(adversary.parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else self._share.mean_gradient(gradient, self._weight)
-        self._optimisers["adversary"].step()
 
     def _forget_gradients(self) -> None:
         for optimiser in self._optimisers.values():

@@ -148,7 +148,8 @@ def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:
     if len(may_be) > 1:
         named, rest = may_be[1 : _NAMED + 1], len(may_be) - 1 - _NAMED
         others = ", ".join(named) + (f" and {rest} more" if rest > 0 else "")
-        return f"{may_be[0]} leads, not told apart from {others}; ahead of {len(names) - len(may_be)}"
+        # What is behind another one is not always behind the leader, whose own seeds may tell little.
+        return f"{may_be[0]} leads, but {others} may be best too; {len(names) - len(may_be)} may not"
     better, worse = errors[names[0]], errors[behind]
     ratios = worse.over(better).ratios() if better and worse else None
     if ratios is not None and ratios[0] > _EXACT:

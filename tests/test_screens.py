@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_runs import make_run, several, variant
 
+import aezoo
 from aezoo.run.records import Measurement
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
@@ -188,6 +189,15 @@ def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
     assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
     assert registry.dataset("Tiny").text == "tiny"
     assert registry.dataset("MNIST-5k").text == "mnist-5k"
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>/dev/full", "2>&1 | head -1"])
+def test_a_bench_goes_on_though_nobody_hears_it(closed, tiny, tmp_path):
+    command = f"{AEZOO} bench 'linear[latent_dim=2]' --dataset tiny --steps 5 --seeds 1 --no-timing --out run {closed}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert set(aezoo.Run(path=tmp_path / "run").table()["status"]) == {"ok"}
+    assert len(list((tmp_path / "run" / "trials").glob("*.json"))) == 3
 
 
 FULL = Path("/dev/full")

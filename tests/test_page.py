@@ -295,7 +295,7 @@ def test_marks_are_in_every_chart_and_in_the_table(browser, usual):
 
 BOXES = """
     return [...document.querySelectorAll('#scatters .chart')].map(chart => {
-        const box = e => { const {left, right, top, bottom} = e.getBoundingClientRect(); return [left, right, top, bottom]; };
+        const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.right, r.top, r.bottom]; };
         const seen = selector => [...chart.querySelectorAll(selector)].filter(e => e.getAttribute('opacity') !== '0');
         return {
             chart: box(chart), names: seen('.role-mark.mark-text text').map(e => [e.textContent, ...box(e)]),
@@ -346,7 +346,9 @@ def test_a_chart_without_points_of_the_chosen_group_is_empty(browser, tmp_path):
     shown = browser.run("return [...document.querySelectorAll('#scatters .chart')].map(e => e.ariaLabel)")
     assert any("parameters: 0 variants" in label for label in shown)
     browser.set("#charts .group-choice", "16 numbers")
-    browser.until("return [...document.querySelectorAll('#scatters .chart')].every(e => e.querySelector('.mark-symbol path'))")
+    browser.until(
+        "return [...document.querySelectorAll('#scatters .chart')].every(e => e.querySelector('.mark-symbol path'))"
+    )
     assert browser.faults() == []
 
 

@@ -352,6 +352,44 @@ def test_a_chart_without_points_of_the_chosen_group_is_empty(browser, tmp_path):
     assert browser.faults() == []
 
 
+def test_the_wall_has_its_heights_before_its_images_and_cuts_no_share(browser, tmp_path, monkeypatch):
+    asset = page._asset
+    unpainted = ("function paint(", "function paint() {}\nfunction painted(")
+    heights = "return [...document.querySelectorAll('#wall-body .strip')].map(e => e.getBoundingClientRect().height)"
+    run = make_run(tmp_path / "run", [variant(f"a{n}") for n in range(4)])
+    measured = {}
+    for name, change in (("painted", ("", "")), ("not yet", unpainted)):
+        monkeypatch.setattr(page, "_asset", lambda name, change=change: asset(name).replace(*change))
+        for by in ("rows", "columns"):
+            browser.open(page.write(run, tmp_path / f"{name}.html"), f"#at=wall&by={by}")
+            browser.draw()
+            measured[name, by] = browser.run(heights)
+    assert len(measured["painted", "rows"]) == 6
+    assert max(measured["painted", "rows"]) < 70
+    for by in ("rows", "columns"):
+        assert measured["painted", by] == measured["not yet", by]
+    clipped = tmp_path / "painted.html"
+    clipped.write_text(clipped.read_text().replace('"clipped":0.0', '"clipped":0.243'))
+    browser.open(clipped, "#at=wall")
+    browser.draw()
+    told = browser.run(
+        "const cut = e => e.scrollWidth - e.clientWidth;"
+        "return [...document.querySelectorAll('#wall-body small')].map(e => [e.textContent, cut(e), cut(e.parentElement)])"
+    )
+    assert [each[0].split(" · ")[1:] + each[1:] for each in told] == [["24.3 % of pixels clipped", 0, 0]] * 4
+
+
+def test_a_name_that_is_too_long_for_the_table_ends_with_an_ellipsis(browser, tmp_path):
+    browser.open(page.write(make_run(tmp_path / "run", [variant("a_name_that_is_long_" * 9)])))
+    browser.draw()
+    inside = (
+        "const e = document.querySelector('#results tbody th bdi'); const r = e.getBoundingClientRect();"
+        "return [e.scrollWidth > e.clientWidth, getComputedStyle(e).textOverflow,"
+        "r.right <= e.parentElement.getBoundingClientRect().right]"
+    )
+    assert browser.run(inside) == [True, "ellipsis", True]
+
+
 def test_a_click_on_a_point_and_a_box_over_some_mark_them(browser, usual):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By

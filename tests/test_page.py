@@ -374,7 +374,8 @@ def test_the_wall_has_its_heights_before_its_images_and_cuts_no_share(browser, t
     browser.draw()
     told = browser.run(
         "const cut = e => e.scrollWidth - e.clientWidth;"
-        "return [...document.querySelectorAll('#wall-body small')].map(e => [e.textContent, cut(e), cut(e.parentElement)])"
+        "return [...document.querySelectorAll('#wall-body small')]"
+        ".map(e => [e.textContent, cut(e), cut(e.parentElement)])"
     )
     assert [each[0].split(" · ")[1:] + each[1:] for each in told] == [["24.3 % of pixels clipped", 0, 0]] * 4
 

@@ -106,3 +106,41 @@ def test_a_table_for_a_paper_has_a_caption_and_marks_what_is_best_by_the_evidenc
     assert "\\multicolumn{4}{l}{\\textit{16 numbers}} \\\\" in body
     assert body.startswith("\\toprule" if fmt == "latex_booktabs" else "\\hline")
     assert re.search(r"\\caption\{Test MSE a pixel on made, 200 steps of 32 \(400 images of 1x12x12 to train on", out)
+
+
+def captioned(text):
+    """Return the caption of a table of LaTeX."""
+    return re.search(r"\\caption\{(.*)\}\n", text)[1]
+
+
+def test_a_caption_explains_what_is_in_the_table_and_no_more(tmp_path):
+    made = [variant("best_one", loss=0.001), variant("tied_a", loss=0.02), variant("tied_b", loss=0.0201)]
+    run = make_run(tmp_path / "run", made, seeds=3).load()
+    table = views.by_group(run)
+    whole = captioned(latex.latex(run, table, "latex"))
+    assert ("$\\pm$95\\%" in whole, "Bold" in whole) == (True, True)
+    few = captioned(latex.latex(run, table, "latex", ["variant", "test_mse"]))
+    assert ("95" in few, "Bold" in few, "Test MSE a pixel on made" in few) == (False, True, True)
+    sizes = captioned(latex.latex(run, table, "latex", ["variant", "num_params"]))
+    assert ("Bold" in sizes, "Test MSE" in sizes, "variants in groups" in sizes) == (False, False, True)
+    tied = make_run(tmp_path / "tied", made[1:], seeds=3).load()
+    text = latex.latex(tied, views.by_group(tied), "latex")
+    assert ("textbf" in text, "Bold" in captioned(text)) == (False, False)
+
+
+def test_a_flat_table_for_a_paper_has_a_caption_and_the_columns_that_a_paper_has_room_for(tmp_path):
+    made = [variant("p", loss=0.02, group=8), variant("q", loss=0.0202, group=8), variant("r", loss=0.001, group=8)]
+    made += [variant("best", loss=0.005), variant("c", loss=0.03), variant("fails", status="error", reason="no")]
+    run = make_run(tmp_path / "run", made, seeds=3).load()
+    text = latex.latex(run, views.VIEWS["flat"](run), "latex_booktabs")
+    lines = [line.removesuffix(" \\\\").split(" & ") for line in text.splitlines() if " & " in line]
+    assert [[line[0].split(" ")[0], *line[1:3]] for line in lines] == [
+        ["rank", "variant", "group"], ["1", "r", "8 numbers"], ["2", "best", "16 numbers"], ["3", "p", "8 numbers"],
+        ["4", "q", "8 numbers"], ["5", "c", "16 numbers"], ["6", "fails", "failed"],
+    ]  # fmt: skip
+    assert [line[1] for line in lines if line[3].startswith("\\textbf{")] == ["r", "best"]
+    assert "\\begin{tabular}{rllrrrr}\n\\toprule\nrank & " in text
+    assert text.count("\\midrule") == 1
+    assert "variants in groups" not in captioned(text)
+    alone = latex.latex(run, views.VIEWS["flat"](run), "latex", ["variant", "test_mse"])
+    assert ("textbf" in alone, "Bold" in captioned(alone)) == (False, False)

@@ -426,6 +426,22 @@ def test_a_card_is_found_in_whatever_order_and_with_defaults(tmp_path, call, tex
     assert call("show", run.path, "conv[]")[1].startswith("conv\n")
 
 
+def test_the_quick_recipe_is_called_a_smoke_test_however_it_comes_out(tmp_path):
+    recipe = aezoo.Recipe(name="quick", dataset="made", seeds=1, steps=100)
+    run = make_run(tmp_path / "run", [variant("net", loss=0.05)], seeds=1, recipe=recipe)
+    (line,) = (line for line in notes(run, summarise(run)) if line.startswith("a smoke test"))
+    assert line.startswith("a smoke test: 100 steps show that all runs, and compare nothing")
+
+
+def test_a_single_test_image_gives_no_interval_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("made_runs.NUM_TEST", 1)
+    run = make_run(tmp_path / "run", [variant("net"), variant("other", loss=0.5)], samples=False)
+    table = summarise(run)
+    assert table[["test_mse_low", "test_mse_high"]].isna().all(axis=None)
+    assert table["rank_high"].tolist() == [2, 2]
+    assert "no intervals: a single image tests, and tells nothing of another one" in notes(run, table)
+
+
 @pytest.mark.parametrize(
     ("losses", "told"),
     [

@@ -108,14 +108,16 @@ def counts(data: DatasetInfo) -> str:
 
 
 def _smoke_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
-    """Say where half of what was trained, or more, is no better than the mean image: so few steps compare nothing."""
+    """Say that so few steps compare nothing: of the quick recipe, and where half is no better than the mean image."""
     trained = [variant for variant, records in records_by_variant(run).items() if any(each.curve for each in records)]
     floor = table.loc[table["baseline"] == "mean", "test_mse"].min()
     losses = table.loc[table["variant"].isin(trained), "test_mse"].dropna()
     behind = int((losses >= floor).sum())
-    if not behind or 2 * behind < len(losses):
-        return []
     steps = run.info().loss_settings["steps"]
+    if not behind or 2 * behind < len(losses):
+        is_quick = run.info().recipe.name == "quick" and len(losses)
+        line = f"a smoke test: {steps:,} steps show that all runs, and compare nothing; the default recipe has 1,000"
+        return [line] if is_quick else []
     return [
         f"a smoke test: {behind} of {len(losses)} trained variants are no better than the mean image, {steps:,} steps "
         "show that they run, and no more; the default recipe has 1,000"
@@ -160,6 +162,8 @@ def _seed_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     """Say what the intervals lean on beside the table's own seeds, and what more seeds would bring."""
     calibration = calibration_of(run)
     trained = table[table["seeds"] > 0]
+    if run.info().dataset.num_test == 1:
+        return ["no intervals: a single image tests, and tells nothing of another one"]
     if calibration is not None:
         used = ", ".join(f"{name} {group.sd:.2g}" for name, group in calibration.groups.items())
         return [
@@ -173,8 +177,8 @@ def _seed_notes(run: RunDirectory, table: pd.DataFrame) -> list[str]:
     if few == 1:
         single = int((trained["seeds"] == 1).sum())
         return [
-            f"{said}{_count(single, 'variant')} with one seed tell nothing of another one: their "
-            "intervals are over the test images alone, and they are not ranked; give --seeds 3"
+            f"{said}one seed, as of {_count(single, 'variant')}, tells nothing of another one: such intervals are over "
+            "the test images alone, and not ranked; give --seeds 3"
         ]
     from scipy.special import stdtrit
 

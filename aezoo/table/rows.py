@@ -145,7 +145,9 @@ def _row(
         row |= {"steps_by": _steps_by(built), "no_graph": built.graph_missing, "side_by_side": built.side_by_side}
     if ok:
         mse = row["test_mse"] = mean_test_mse(records)
-        half = errors.estimate().half if errors and not row["same_start"] else None
+        # A single image tells nothing of another one, however far its seeds agree.
+        known = errors is not None and len(errors.by_image) > 1 and not row["same_start"]
+        half = errors.estimate().half if errors and known else None
         if half is not None:
             row |= {"test_mse_low": mse * math.exp(-half), "test_mse_high": mse * math.exp(half)}
         against = pca.get(row["latent_size"]) if ok[0].latent_kind == "continuous" else None

@@ -414,6 +414,21 @@ def test_what_does_not_fit_together_is_one_line(arguments, told):
         aezoo.Adapted(Sampled(), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("made", "taker"),
+    [
+        (lambda: aezoo.Adapted(Sampled), "Adapted"),
+        (lambda: aezoo.Flat(Sampled, SHAPE), "Flat"),
+        (lambda: aezoo.Autoencoder(Sampled, nn.Identity()), "Autoencoder"),
+    ],
+)
+def test_a_class_in_the_place_of_a_network_is_one_line(made, taker):
+    with pytest.raises(
+        AezooError, match=re.escape(f"{taker} takes an nn.Module, but got the class Sampled: write Sam")
+    ):
+        made()
+
+
 def test_a_network_alone_is_adapted_and_no_function_that_holds_one():
     with pytest.raises(AezooError, match="Adapted takes an nn.Module, but got function"):
         aezoo.Adapted(lambda x: x)

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +27,7 @@ from aezoo.contract.network import (
     training_forward,
 )
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import ContractError
+from aezoo.errors import AezooError, ContractError
 from aezoo.machine import unwritten_memory_filled
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
@@ -308,6 +310,22 @@ def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable
         return output.detach() if isinstance(output, Tensor) and output.requires_grad else output
 
     return evaluate
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where a network raised an error: the last line that is not torch's or ours; nothing of our own errors."""
+    if isinstance(error, AezooError):
+        return ""
+    folders = Path(inspect.getfile(torch)).parent, Path(__file__).parents[1]
+    frames = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
+    ]
+    if not frames:
+        return ""
+    code, line = frames[-1]
+    return f"; raised in {code.co_qualname}, {Path(code.co_filename).name}:{line}"
 
 
 def look_at(module: nn.Module, *names: str) -> str:

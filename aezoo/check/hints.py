@@ -215,9 +215,7 @@ def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tupl
 
 
 def _part(output: Any, place: str | int) -> Tensor:
-    part = output[place] if isinstance(place, int) or isinstance(output, Mapping) else getattr(output, place)
-    assert isinstance(part, Tensor)
-    return part
+    return parts_of(output)[place]  # type: ignore[no-any-return]  # a place of an image
 
 
 def _halves(

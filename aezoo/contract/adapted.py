@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from aezoo.contract.form import ImageForm
-from aezoo.contract.network import TrainingOutput
+from aezoo.contract.network import TrainingOutput, require_network
 from aezoo.errors import AezooError, ContractError
 
 Read = Callable[[Any], Tensor] | str | int
@@ -75,8 +75,7 @@ class Adapted(nn.Module):
         adversary_loss: Read | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise AezooError(f"Adapted takes an nn.Module, but got {type(module).__name__}")
+        require_network(module, "Adapted")
         _check_pair(encode=encode, decode=decode)
         _check_pair(adversary=adversary, adversary_loss=adversary_loss)
         if penalty is not None and per not in ("image", "pixel"):

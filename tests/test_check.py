@@ -191,7 +191,7 @@ LEFT = [0]
 
 
 class Late(nn.Module):
-    """Its halves are children, that are tried; after some calls it fails, and each check may be the first to meet it."""
+    """Its halves are children, that are tried; after some calls it fails, and any check may be the first to meet it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,5 +236,6 @@ def test_what_a_network_raises_late_is_the_reason_and_its_place_is_told_wherever
         first_to_meet_it.add(failed[0].check)
         for each in failed:
             assert said in each.detail
-            assert f"{network.__name__}." in each.detail and "test_check.py:" in each.detail
+            assert f"{network.__name__}." in each.detail
+            assert "test_check.py:" in each.detail
     assert len(first_to_meet_it) > 4

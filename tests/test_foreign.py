@@ -301,12 +301,14 @@ GUIDE = (Path(__file__).parent.parent / "plugins" / "README.md").read_text()
 def test_the_guides_adapter_is_the_line_of_the_message_and_what_no_trial_can_tell():
     models = pytest.importorskip("pythae.models")
     section = GUIDE.split("## Somebody else's network\n")[1].split("\n## ")[0]
+    names: dict = {"VAE": models.VAE, "VAEConfig": models.VAEConfig}
+    exec(re.search(r"`pyvae.py` being\n`(def build.+?)`", section)[1], names)
     with pytest.raises(ContractError) as told:
-        tried(lambda image_shape: models.VAE(models.VAEConfig(input_dim=image_shape, latent_dim=16)))
+        tried(names["build"])
     said = re.search(r"invalid: pyvae seed 0: (.+?)\n```", section, re.DOTALL)[1]
     assert str(told.value).partition(", vae_model.py")[0] == " ".join(said.split()).partition(", vae_model.py")[0]
 
-    names: dict = {}
+    names = {}
     exec(re.search(r"```py\n(.+?)```", section, re.DOTALL)[1], names)
     build = names["build"]
     assert failures(build) == {}

@@ -27,7 +27,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import LENT_CALL, adaptation, in_build, what_came
+from aezoo.check.hints import IMAGE, LENT_CALL, READ, adaptation, in_build, others_wanted, what_came
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
     discrete,
@@ -73,8 +73,9 @@ def check_output(case: Case) -> None:
         if not isinstance(output, Tensor):
             hint = adaptation(module, case)
             advice = hint or (
-                "; say where it is: aezoo.Adapted(module, reconstruct=lambda output: ...); what else training needs "
-                "comes from training_forward, as aezoo.TrainingOutput(...)"
+                f"; bench in its place, with that which makes an image of out for {IMAGE}: "
+                f"{in_build(case, module, 'Adapted', READ)}; what else training needs comes from training_forward, "
+                "as an aezoo.TrainingOutput"
             )
             raise ContractError(
                 f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned "
@@ -97,23 +98,27 @@ def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
     """Return what to do about an error of a network, by its cause; the line that adapts it, where one does."""
     line = adaptation(module, case)
     if "does not require grad" in str(error):
-        lent = in_build(case, "aezoo.Adapted(", f", {LENT_CALL})")
+        lent = in_build(case, module, "Adapted", LENT_CALL)
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
-            f"block of torch.enable_grad(), or where it is not yours {lent}"
-            f"{line and ', or score it by its halves: '}{line.removeprefix('; ')}"
+            f"block of torch.enable_grad(), or where it is not yours, bench in its place: {lent}"
+            f"{line and '; or score it by its halves'}{line}"
         )
     if line or isinstance(error, ContractError):
         return line
     text = str(error)
     if "dtype" in text or "Double" in text or "Half" in text:
         return "; float32 is asked for: images are float32, and so must be all layers and constants: module.float()"
-    if "missing" in text and "argument" in text:
-        return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
+    others = others_wanted(module)
+    if "missing" in text and "argument" in text and others:
+        named, wanted = (", ".join(text.format(each, each.upper()) for each in others) for text in ("{1}", "{0}={1}"))
+        lent = in_build(case, module, "Adapted", f"call=lambda module, x: module(x, {wanted})")
+        return f"; it wants more than images; bench in its place, with what it takes for {named}: {lent}"
     if isinstance(error, TypeError | AttributeError | LookupError):
+        lent = in_build(case, module, "Adapted", "call=lambda module, x: module(BATCH)")
         return (
-            "; it may want something else than a batch of images, (B, C, H, W): return aezoo.Adapted(module, "
-            "call=lambda module, x: module(...))"
+            "; it may want something else than a batch of images, (B, C, H, W); bench in its place, with what it "
+            f"takes, made of x, for BATCH: {lent}"
         )
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
@@ -131,8 +136,8 @@ def _hint_of_sides(output: Tensor, x_BCHW: Tensor) -> str:
     if output.shape[:2] != x_BCHW.shape[:2] or output.ndim != x_BCHW.ndim:
         return ""
     return (
-        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, by "
-        "aezoo.Adapted(module, image=aezoo.ImageForm(shape=image_shape, multiple=...)), or with at_least"
+        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, as "
+        "multiple and at_least of aezoo.ImageForm do for aezoo.Adapted"
     )
 
 

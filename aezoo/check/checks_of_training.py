@@ -20,6 +20,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
+from aezoo.check.hints import in_build
 from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, num_params, training_forward
 from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
@@ -70,8 +71,8 @@ def check_objective(case: Case) -> str:
         if "," not in text or "+" in text:
             raise ContractError(
                 f"a method fit(images) is taken for a closed form, but objective says {text!r}: say how it is found, "
-                "as in 'mse, closed form', or, where it is a training loop, leave it alone: return "
-                f"aezoo.Adapted(module){where}"
+                "as in 'mse, closed form', or, where it is a training loop, leave it alone, and bench in its place: "
+                f"{in_build(case, module, 'Adapted', '')}{where}"
             )
         return text
     output = training_output(module, case.x_BCHW)

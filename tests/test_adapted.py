@@ -16,6 +16,7 @@ from aezoo.check.case import Case
 from aezoo.check.suite import Finding, examine, sample_images
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import discrete, num_adversary_params, num_params, to_float
+from aezoo.contract.network import halves as network_halves
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.preflight import preflight
@@ -273,6 +274,61 @@ def test_halves_alone_are_all_of_it_and_a_call_beside_them_is_for_training():
     assert adapted.objective == "mse"
     called = aezoo.Adapted(Sampled(), **arguments, call=lambda module, x: module(x)[0])
     assert not torch.equal(called.training_forward(X).reconstruction, called(X))
+
+
+class Methods(nn.Module):
+    def __init__(self, taken=SHAPE) -> None:
+        super().__init__()
+        self.down, self.up = halves(taken)
+
+    def encode(self, x):
+        return self.down(x)
+
+    def decode(self, z):
+        return self.up(z)
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
+
+
+class Children(nn.Module):
+    def __init__(self, taken=SHAPE) -> None:
+        super().__init__()
+        self.encoder, self.decoder = halves(taken)
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return self.decoder(z), z
+
+
+class Around(Methods):
+    """Its methods make up a part of its reconstruction alone."""
+
+    def forward(self, x):
+        return self.decode(self.encode(x)) + x.mean((1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("form", [{}, {"logits": True}, {"range": (-1, 1), "channels": 3, "multiple": 4}])
+@pytest.mark.parametrize(
+    ("network", "arguments", "size"), [(Methods, {}, 4), (Children, {"reconstruct": 0}, 4), (Around, {}, None)]
+)
+def test_halves_that_nobody_names_are_read_as_in_any_network_in_its_form_of_images(network, arguments, size, form):
+    image = aezoo.ImageForm(shape=SHAPE, **form)
+
+    def build(image_shape):
+        return aezoo.Adapted(network(image.taken), image=image, **arguments)
+
+    facts = tried(build)
+    assert facts.latent_size == size
+    assert [note.partition(":")[0] for note in facts.notes] == (
+        [] if size else ["decoder(encoder(x)) is not forward(x), so that it has no latent size"]
+    )
+    assert failures(build) == {}
+    if size:
+        adapted = build(SHAPE)
+        encode, decode = network_halves(copy.deepcopy(adapted), X)
+        torch.testing.assert_close(decode(encode(X)), adapted(X))
+        assert tuple(encode(X).shape) == (8, 4)
 
 
 def test_a_network_that_differentiates_by_its_input_marks_no_tensor_of_the_harness():

@@ -290,7 +290,7 @@ def no_halves(module: nn.Module) -> str:
         return "it has no encoder and decoder, so that its table row has no latent size"
     return (
         "decoder(encoder(x)) is not forward(x), so that its table row has no latent size: declare its halves by "
-        "methods encode and decode, or by aezoo.Autoencoder"
+        "methods encode and decode, by aezoo.Autoencoder, or as encode and decode of aezoo.Adapted"
     )
 
 

@@ -27,7 +27,7 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import IMAGE, LENT_CALL, READ, adaptation, in_build, others_wanted, what_came
+from aezoo.check.hints import IMAGE, INSTEAD, LENT_CALL, READ, adaptation, in_build, others_wanted, what_came
 from aezoo.contract.latent import Parts
 from aezoo.contract.network import (
     discrete,
@@ -102,7 +102,7 @@ def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
             f"block of torch.enable_grad(), or where it is not yours, bench in its place: {lent}"
-            f"{line and '; or score it by its halves'}{line}"
+            f"{line and '; or score it by its halves: '}{line.removeprefix(INSTEAD)}"
         )
     if line or isinstance(error, ContractError):
         return line

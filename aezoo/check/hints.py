@@ -26,6 +26,7 @@ LENT_CALL = "call=torch.enable_grad()(lambda module, x: module(x))"
 """How a network that differentiates in its forward pass is called where that is not ours to change."""
 IMAGE = "IMAGE"
 """What stands for what nobody but the author can say: where in an output the image is."""
+INSTEAD = "; bench in its place: "
 READ = f"reconstruct=lambda out: {IMAGE}"
 IMAGES = 2
 """On so many it is tried: one would not tell whether images come out apart."""
@@ -56,13 +57,13 @@ def adaptation(module: nn.Module, case: Case) -> str:
         # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
         is_trained = not callable(getattr(inner, "fit", None))
         if is_trained and evaluated(Flat(inner, shape))(x_BCHW).shape == x_BCHW.shape:
-            return f"; it works on flat images; bench in its place: {in_build(case, module, 'Flat', 'image_shape')}"
+            return f"; it works on flat images{INSTEAD}{in_build(case, module, 'Flat', 'image_shape')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
 
     def line(*arguments: str) -> str:
         given = ", ".join(argument for argument in arguments if argument)
-        return f"; bench in its place: {in_build(case, module, 'Adapted', given)}"
+        return f"{INSTEAD}{in_build(case, module, 'Adapted', given)}"
 
     ran = ""
     for form, arguments in _forms(shape):

@@ -25,7 +25,7 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
         passed, pixels = _numbers_encoded(module, x_BCHW), x_BCHW[0].numel()
         notes.append(
             "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods "
-            "encode and decode, or by aezoo.Autoencoder"
+            "encode and decode, by aezoo.Autoencoder, or as encode and decode of aezoo.Adapted"
             if passed is None or passed < pixels
             else f"its encoder gives its decoder {passed:,} numbers of an image of {pixels:,} pixels, so that nothing "
             "keeps it from copying: it has no bottleneck, and its loss stands beside none that has one"

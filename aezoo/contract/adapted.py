@@ -24,6 +24,9 @@ Call = Callable[[Any, Any], Any] | str
 class Adapted(nn.Module):
     """A network of somebody else's, and how it is read, a line each. What is not said is as in any network.
 
+    Its own methods `encode` and `decode`, or children `encoder` and `decoder`, are its halves where, in the form of
+    `image`, they make up its reconstruction, and none are given here.
+
     In evaluation it is ``decode(encode(x))`` where both are given, else what `reconstruct` reads of its output. In
     training it is the latter, where `reconstruct`, `call` or a penalty is given, else the former.
 
@@ -113,6 +116,10 @@ class Adapted(nn.Module):
         # Only what is given is there: whoever has halves is held to them.
         if name in _PARTS and name in {*self.__dict__.get("_calls", {}), *self.__dict__.get("_reads", {})}:
             return MethodType(_PARTS[name], self)
+        if name in ("encoder", "decoder") and "encode" not in self.__dict__.get("_calls", {}):
+            half = _own_half(self, name)
+            if half is not None:
+                return half
         if name == "adversary" and (child := self.__dict__.get("_adversary")):
             return self.module.get_submodule(child)
         return super().__getattr__(name)
@@ -184,8 +191,23 @@ def _encoded(self: Adapted, x: Tensor) -> Any:
 
 
 def _decoded(self: Adapted, z: Any) -> Tensor:
-    y = self._made("decode", z)
+    return _given(self, self._made("decode", z))
+
+
+def _given(self: Adapted, y: Any) -> Tensor:
     return y if self.image is None else self.image.giving(y)
+
+
+def _own_half(self: Adapted, name: str) -> Callable[[Any], Any] | None:
+    """Return the network's own encoder or decoder, in the form of the harness's images; None where it has not both.
+
+    It is a guess, as children of these names are in any network: held to make up the reconstruction, or none.
+    """
+    named = ([getattr(self.module, own, None) for own in pair] for pair in _OWN_HALVES)
+    encode, decode = next((pair for pair in named if all(map(callable, pair))), (None, None))
+    if encode is None or decode is None:
+        return None
+    return (lambda x: encode(_taken(self, x))) if name == "encoder" else (lambda z: _given(self, decode(z)))
 
 
 def _codes(self: Adapted, x: Tensor) -> Tensor:
@@ -208,6 +230,9 @@ _PARTS: Mapping[str, Callable[..., Any]] = {
     "encode": _encoded, "decode": _decoded, "codes": _codes, "from_codes": _from_codes,
     "bits": _bits, "adversary_loss": _adversary_loss,
 }  # fmt: skip
+
+
+_OWN_HALVES = (("encode", "decode"), ("encoder", "decoder"))
 
 
 def adaptations_of(module: nn.Module) -> list[str]:

@@ -149,12 +149,13 @@ def test_a_reconstruction_is_read_from_whatever_a_network_returns(made, read):
 
 
 @pytest.mark.parametrize("read", ["nothing", 5])
-def test_a_part_that_is_not_there_is_one_line(read):
+def test_a_part_that_is_not_there_is_one_line_that_names_those_that_are(read):
     class Net(nn.Module):
         def forward(self, x):
-            return {"sample": x}
+            return {"sample": x, "loss": x.mean()}
 
-    with pytest.raises(ContractError, match=f"reconstruct={read!r}: the network returned dict, which has none"):
+    told = f"reconstruct={read!r} is no part of what the network returned, a dict of 2: sample (8, 1, 6, 5), loss ()"
+    with pytest.raises(ContractError, match=re.escape(told)):
         aezoo.Adapted(Net(), reconstruct=read)(X)
 
 
@@ -910,6 +911,37 @@ def test_a_network_that_wants_more_than_images_is_told_how_it_is_called():
         "it wants more than images; bench in its place, with what it takes for PROMPT: def build(image_shape): return "
         "aezoo.Adapted(Prompted(), call=lambda module, x: module(x, prompt=PROMPT)); look at "
     ) in str(told.value)
+
+
+class InTwo(Methods):
+    """A latent of two parts, that its decoder takes one by one."""
+
+    def encode(self, x):
+        z = self.down(x)
+        return z[:, :1], z[:, 1:]
+
+    def decode(self, first, rest):
+        return self.up(torch.cat([first, rest], 1))
+
+    def forward(self, x):
+        return self.decode(*self.encode(x))
+
+
+class InTwoByName(InTwo):
+    def encode(self, x):
+        return dict(zip(("first", "rest"), super().encode(x), strict=True))
+
+    def forward(self, x):
+        return self.decode(**self.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("network", "parts"), [(InTwo, r"a tuple of 2: 0 \(8, 1\), 1"), (InTwoByName, "a dict of 2: first")]
+)
+def test_a_decoder_that_takes_the_parts_of_a_latent_one_by_one_is_told_how(network, parts):
+    with pytest.raises(ContractError, match=f"it is given what encode returns, {parts}.*, as one argument") as told:
+        tried(network)
+    assert tried(pasted(str(told.value), dict(globals()))).latent_size == 4
 
 
 def test_where_nothing_like_an_image_comes_back_the_parts_are_told_by_their_shapes():

@@ -80,6 +80,22 @@ class BatchStatistics(Good):
         return self.norm(z - z.mean(0))
 
 
+class LatentOfCodes(Good):
+    def encode(self, x):
+        return super().encode(x).argmax(1)
+
+    def decode(self, z):
+        return super().decode(nn.functional.one_hot(z, 4).float())
+
+
+class CountsItsCalls(Good):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) + (0.1 if self.calls > 8 else 0)
+
+
 class LatentAndMore(Good):
     def encode(self, x):
         return super().encode(x), "more"
@@ -354,7 +370,12 @@ FAULTS = {
     ),
     StatefulDecoder: ("evaluation", "got two: something is kept from one call to the next"),
     BatchStatistics: ("batch", "statistics of the batch in evaluation?"),
-    LatentAndMore: ("latent", "the encoder must return a latent of shape (8, ...), got tuple"),
+    CountsItsCalls: (
+        "batch",
+        "others after some calls in evaluation mode: something is kept from one call to the next",
+    ),
+    LatentAndMore: ("latent", "a latent of shape (8, ...), or a tuple or a dictionary of such, got a tuple of 2: 0 (8"),
+    LatentOfCodes: ("latent", "got a tensor (8,); codes are told by methods codes and from_codes and by codebook_size"),
     FalseLatentSize: ("latent", "latent_size=2, but the encoder's latent has 4 numbers an image"),
     HiddenSkip: ("halves", "something passes around the bottleneck; look at HiddenSkip.forward, test_conformance.py:"),
     StateBetweenHalves: ("bottleneck", "decoded after it encoded other images"),
@@ -364,7 +385,10 @@ FAULTS = {
     CodesThatOpen: ("codes", "with weights a little off those that it starts from: more than the codes passes"),
     NoWayBack: ("codes", "a discrete latent has codes, from_codes and codebook_size, but there is no from_codes"),
     InfinitePenalty: ("penalty", "expected a finite penalty, but the untrained network's is "),
-    VectorPenalty: ("penalty", "penalty must be a scalar tensor or None, got (8,)"),
+    VectorPenalty: (
+        "penalty",
+        "penalty must be a scalar tensor or None, got (8,): take its mean, penalty.mean(); look at",
+    ),
     DetachedPenalty: ("penalty", "got one without a gradient"),
     HiddenPenalty: ("objective", "training_forward adds a penalty, but objective says 'mse'"),
     PenaltyInNameOnly: ("objective", "objective says 'mse + kl', but training_forward adds no penalty"),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aezoo.contract.adapted import what_came
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import (
     TrainingOutput,
@@ -210,10 +211,14 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
         return None
     latent = evaluated(pair[0])(x_BCHW)
     if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
-        got = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+        codes = isinstance(latent, Tensor) and not latent.is_floating_point()
+        hint = (
+            "; codes are told by methods codes and from_codes and by codebook_size, and encode returns what from_codes "
+            "makes of them"
+        ) * codes
         raise ContractError(
-            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {got}"
-            + look_at(module, "encode", "encoder")
+            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), or a tuple or a dictionary of such, got "
+            f"{what_came(latent, in_full=True)}{hint}{look_at(module, 'encode', 'encoder')}"
         )
     return tuple(latent.shape[1:])
 

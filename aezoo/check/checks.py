@@ -5,7 +5,7 @@ and where to look. Those of its training are in `aezoo.check.checks_of_training`
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -27,9 +27,11 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import IMAGE, INSTEAD, LENT_CALL, READ, adaptation, in_build, others_wanted, what_came
-from aezoo.contract.latent import Parts
+from aezoo.check.hints import IMAGE, INSTEAD, LENT_CALL, READ, adaptation, in_build, others_wanted
+from aezoo.contract.adapted import what_came
+from aezoo.contract.latent import Parts, named_parts
 from aezoo.contract.network import (
+    declared_halves,
     discrete,
     guessed_halves,
     halves,
@@ -221,6 +223,11 @@ def check_batch(case: Case) -> None:
     together = evaluate(case.x_BCHW)
     alone = torch.cat([evaluate(x_1CHW) for x_1CHW in torch.split(case.x_BCHW, 1)])
     if not close(alone, together):
+        if not close(evaluate(case.x_BCHW), together):
+            raise ContractError(
+                "expected the same reconstructions of the same images, got others after some calls in evaluation mode: "
+                f"something is kept from one call to the next{look_at(module, 'forward', 'encode')}"
+            )
         raise ContractError(
             f"expected the same reconstruction of an image alone and in a batch, got ones that differ by up to "
             f"{difference(alone, together)}: statistics of the batch in evaluation?"
@@ -256,7 +263,13 @@ def check_halves(case: Case) -> None:
     for disturbed in (False, True):
         module = case.module(disturbed=disturbed)
         encode, decode = case.halves(module)
-        reconstruction, decoded = evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
+        reconstruction, latent = evaluated(module)(case.x_BCHW), encode(case.x_BCHW)
+        try:
+            decoded = decode(latent)
+        except TypeError as error:
+            raise ContractError(
+                f"{reason_of(error)}{_hint_of_parts(module, case)}{look_at(module, 'decode', 'decoder')}"
+            ) from error
         if not close(decoded, reconstruction):
             seen = (
                 f"expected forward(x) = decode(encode(x)), got pixels that differ by up to "
@@ -271,6 +284,20 @@ def check_halves(case: Case) -> None:
             )
     if concern is not None:
         raise concern
+
+
+def _hint_of_parts(module: nn.Module, case: Case) -> str:
+    """Return what to do about a decoder that takes the parts of a latent one by one; nothing of a latent in one."""
+    pair = declared_halves(module)
+    latent = evaluated(pair[0])(case.x_BCHW) if pair else None
+    if named_parts(latent) is None:
+        return ""
+    parts = "**z" if isinstance(latent, Mapping) else "*z"
+    lent = f"encode='encode', decode=lambda module, z: module.decode({parts})"
+    return (
+        f"; it is given what encode returns, {what_came(latent, in_full=True)}, as one argument: take it apart in decode, "
+        f"or where it is not yours{INSTEAD.replace(';', ',')}{in_build(case, module, 'Adapted', lent)}"
+    )
 
 
 def _sees_its_latent_alone(module: nn.Module, case: Case) -> bool:

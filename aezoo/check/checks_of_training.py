@@ -49,7 +49,8 @@ def check_penalty(case: Case) -> str:
         return "none"
     if not isinstance(penalty, Tensor) or penalty.ndim != 0:
         got = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
-        raise ContractError(f"penalty must be a scalar tensor or None, got {got}{where}")
+        mean = ": take its mean, penalty.mean()" * isinstance(penalty, Tensor)
+        raise ContractError(f"penalty must be a scalar tensor or None, got {got}{mean}{where}")
     if not torch.isfinite(penalty):
         raise ContractError(
             f"expected a finite penalty, but the untrained network's is {float(penalty.detach())}{where}"
@@ -160,7 +161,7 @@ def check_adversary(case: Case) -> str:
     seed_stream(0, Stream.TRAINING_NOISE)
     loss = adversary.loss(case.x_BCHW)
     if not isinstance(loss, Tensor) or loss.ndim != 0 or not bool(torch.isfinite(loss)):
-        got = f"{tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.ndim else f"{loss!r}"
+        got = f"{tuple(loss.shape)}: take its .mean()" if isinstance(loss, Tensor) and loss.ndim else f"{loss!r}"
         raise ContractError(f"adversary_loss must return a finite scalar tensor, but returned {got}{where}")
     gradients = torch.autograd.grad(loss, adversary.parameters, allow_unused=True) if loss.requires_grad else ()
     if not any(gradient is not None for gradient in gradients):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.check.case import Case, evaluated
-from aezoo.contract.adapted import Adapted, image_places, parts_of
+from aezoo.contract.adapted import Adapted, image_places, parts_of, what_came
 from aezoo.contract.form import ImageForm
 from aezoo.contract.network import Flat
 
@@ -32,8 +32,6 @@ IMAGES = 2
 """On so many it is tried: one would not tell whether images come out apart."""
 PATIENCE = 5.0
 """Seconds after which no further form is tried: with attention over pixels a large one takes minutes, and gigabytes."""
-LISTED = 8
-"""Parts of what came in the place of an image that are named; how many more there are is said."""
 AGREEMENT = 0.1
 """How far, over what distinguishes images, a decoder on its encoder's latent may be from the network and still be it: a
 network may round its latent, say."""
@@ -95,27 +93,6 @@ def _inside(module: nn.Module) -> tuple[nn.Module, str]:
         return module, ""
     inner, path = _inside(module.module)
     return inner, f".module{path}"
-
-
-def what_came(value: Any, *, in_full: bool) -> str:
-    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    if value is None:
-        return "None"
-    sized = isinstance(value, list | tuple | dict)
-    parts = parts_of(value)
-    kind = type(value).__name__
-    what = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
-    what += f" of {len(value) if sized else len(parts)}" if sized or parts else ""
-    if not in_full or not parts:
-        return what
-    listed = [
-        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
-        for name, part in list(parts.items())[:LISTED]
-    ]
-    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
-    return f"{what}: {', '.join(listed)}{more}"
 
 
 def in_build(case: Case, module: nn.Module, taker: str, arguments: str) -> str:

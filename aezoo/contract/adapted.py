@@ -21,6 +21,10 @@ Call = Callable[[Any, Any], Any] | str
 """A function of the module and a batch, or the name of one of the module's methods or children."""
 
 
+LISTED = 8
+"""Parts of what came in the place of an image that are named; how many more there are is said."""
+
+
 class Adapted(nn.Module):
     """A network of somebody else's, and how it is read, a line each. What is not said is as in any network.
 
@@ -253,7 +257,9 @@ def read_of(output: Any, read: Read, what: str) -> Any:
             return output[read]
         return getattr(output, read)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
-        raise ContractError(f"{what}={read!r}: the network returned {type(output).__name__}, which has none") from error
+        raise ContractError(
+            f"{what}={read!r} is no part of what the network returned, {what_came(output, in_full=True)}"
+        ) from error
 
 
 def parts_of(output: Any) -> dict[str | int, Any]:
@@ -264,6 +270,27 @@ def parts_of(output: Any) -> dict[str | int, Any]:
         names = {name: getattr(output, name) for name in getattr(output, "_fields", ())}
         return names or dict(enumerate(output))
     return dict(vars(output)) if not isinstance(output, Tensor) and hasattr(output, "__dict__") else {}
+
+
+def what_came(value: Any, *, in_full: bool) -> str:
+    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if value is None:
+        return "None"
+    sized = isinstance(value, list | tuple | dict)
+    parts = parts_of(value)
+    kind = type(value).__name__
+    what = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    what += f" of {len(value) if sized else len(parts)}" if sized or parts else ""
+    if not in_full or not parts:
+        return what
+    listed = [
+        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+        for name, part in list(parts.items())[:LISTED]
+    ]
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"{what}: {', '.join(listed)}{more}"
 
 
 def image_places(output: Any, shape: tuple[int, ...]) -> list[str | int]:

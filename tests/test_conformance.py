@@ -80,14 +80,6 @@ class BatchStatistics(Good):
         return self.norm(z - z.mean(0))
 
 
-class LatentOfCodes(Good):
-    def encode(self, x):
-        return super().encode(x).argmax(1)
-
-    def decode(self, z):
-        return super().decode(nn.functional.one_hot(z, 4).float())
-
-
 class CountsItsCalls(Good):
     calls = 0
 
@@ -375,7 +367,6 @@ FAULTS = {
         "others after some calls in evaluation mode: something is kept from one call to the next",
     ),
     LatentAndMore: ("latent", "a latent of shape (8, ...), or a tuple or a dictionary of such, got a tuple of 2: 0 (8"),
-    LatentOfCodes: ("latent", "got a tensor (8,); codes are told by methods codes and from_codes and by codebook_size"),
     FalseLatentSize: ("latent", "latent_size=2, but the encoder's latent has 4 numbers an image"),
     HiddenSkip: ("halves", "something passes around the bottleneck; look at HiddenSkip.forward, test_conformance.py:"),
     StateBetweenHalves: ("bottleneck", "decoded after it encoded other images"),
@@ -533,6 +524,19 @@ def test_a_refusal_is_no_failure():
     assert findings["builds"].status == "refused"
     assert findings["builds"].detail == "needs images of at least 99x99 pixels"
     assert {one.status for one in list(findings.values())[1:]} == {"skipped"}
+
+
+class LatentOfCodes(Good):
+    def encode(self, x):
+        return super().encode(x).argmax(1)
+
+    def decode(self, z):
+        return super().decode(nn.functional.one_hot(z, 4).float())
+
+
+def test_a_latent_of_codes_is_told_where_codes_belong():
+    told = "got a tensor (8,); codes are told by methods codes and from_codes and by codebook_size, and encode returns"
+    assert told in found(LatentOfCodes)["latent"].detail
 
 
 def test_a_tutorials_class_is_told_to_be_flat():

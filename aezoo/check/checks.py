@@ -295,8 +295,8 @@ def _hint_of_parts(module: nn.Module, case: Case) -> str:
     parts = "**z" if isinstance(latent, Mapping) else "*z"
     lent = f"encode='encode', decode=lambda module, z: module.decode({parts})"
     return (
-        f"; it is given what encode returns, {what_came(latent, in_full=True)}, as one argument: take it apart in decode, "
-        f"or where it is not yours{INSTEAD.replace(';', ',')}{in_build(case, module, 'Adapted', lent)}"
+        f"; it is given what encode returns, {what_came(latent, in_full=True)}, as one argument: take it apart in "
+        f"decode, or where it is not yours{INSTEAD.replace(';', ',')}{in_build(case, module, 'Adapted', lent)}"
     )
 
 

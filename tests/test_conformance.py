@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 
 import pytest
 import torch
@@ -470,6 +471,45 @@ def test_what_is_informative_says_so_and_why_not():
     assert findings["cuda_graph"].detail.startswith("no: ")
     assert findings["stacked_seeds"].detail.startswith("no: ")
     assert findings["device"].detail.startswith("not seen on the meta device") or torch.cuda.is_available()
+
+
+class ProgressOfItsOwn(Good):
+    progress = 0.0
+
+
+class AdversaryWithoutALoss(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.adversary = nn.Linear(4, 1)
+
+    def training_forward(self, x):
+        z = self.encode(x)
+        return aezoo.TrainingOutput(self.decode(z), self.adversary(z).square().mean())
+
+    objective = "mse + adversary"
+
+
+class PixelsTo255(Good):
+    def decode(self, z):
+        return 255 * super().decode(z).sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (ProgressOfItsOwn, "its progress is no float32 scalar buffer, and stays as it is; to be told how much"),
+        (
+            AdversaryWithoutALoss,
+            "its child adversary is trained with the rest, for the network's own loss, as it",
+        ),
+        (PixelsTo255, "have pixels of 12., on average, and images have them in .0, 1.: divide by 255 what it gives"),
+        (Good, "^yes$"),
+    ],
+)
+def test_what_a_network_declares_in_vain_is_told_and_fails_nothing(network, told):
+    findings = found(network)
+    assert not [one for one in findings.values() if one.status == "failed"]
+    assert re.search(told, findings["names"].detail)
 
 
 def test_a_check_needs_only_checks_before_it():

@@ -21,6 +21,7 @@ from aezoo.check.case import (
     training_output,
 )
 from aezoo.check.hints import in_build
+from aezoo.check.notes import notes_of
 from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, num_params, training_forward
 from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
@@ -363,3 +364,9 @@ def check_stacked_seeds(case: Case) -> str:
     if not close(stacked, apart):
         raise ContractError(f"stacked networks differ from single ones by up to {difference(stacked, apart)}")
     return "yes"
+
+
+@check("what is called as in the contract is what it means by that", quick=False, informative=True)
+def check_names(case: Case) -> str:
+    """What has a name of the contract and is not what the contract means by it, and pixels of another range."""
+    return "; ".join(notes_of(case.module(), case.x_BCHW)) or "yes"

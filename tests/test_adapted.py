@@ -1,6 +1,7 @@
 """Networks of somebody else's, read by `aezoo.Adapted`; none of them needs a package that aezoo does not."""
 
 import copy
+import functools
 import re
 from functools import partial
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from aezoo.errors import AezooError, ContractError
 from aezoo.harness.preflight import preflight
 from aezoo.registry.discovery import discover
 from aezoo.registry.factory import architecture_of
-from aezoo.registry.outside import extend
+from aezoo.registry.outside import asked_with, extend
 from aezoo.train.engine import Trainer
 
 SHAPE = (1, 6, 5)
@@ -833,6 +834,37 @@ def test_the_line_that_a_message_names_is_pasted_below_a_file_as_it_is(given, li
     file.write_text(f"{NETWORK}\n{line}\n")
     name = given.replace(given.partition("[")[0], line.removeprefix("def ").partition("(")[0])
     assert preflight(variant(f"{file}:{name}"), IMAGES, RECIPE).latent_shape == (size,)
+
+
+ONLY = """
+from mine import Net
+
+class Only(Net):
+    def __init__(self, image_shape, width=2):
+        super().__init__(image_shape, width)
+"""
+
+
+@pytest.mark.parametrize("given", ["./mine.py:Net[width=5]", "./mine.py:make", "./one.py", "one:Only", "function"])
+def test_an_architecture_is_asked_for_with_a_hyperparameter_as_it_was_given(given, tmp_path, monkeypatch):
+    def variant(asked):
+        registry, (text,) = extend(discover(), [asked])
+        (selected,) = registry.select([text])
+        return registry, selected
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(NETWORK)
+    (tmp_path / "one.py").write_text(ONLY)
+    registry, selected = variant(at_hand_of if given == "function" else given)
+    asked = asked_with(registry.plugin(selected), selected.label, "width", 7)
+    named = given.partition("[")[0]
+    assert asked == ("functools.partial(at_hand_of, width=7)" if given == "function" else f"'{named}[width=7]'")
+    _, again = variant(eval(asked, {"functools": functools, "at_hand_of": at_hand_of}))
+    assert again.hyperparameters["width"] == 7
+
+
+def at_hand_of(image_shape, width: int = 3):
+    return nn.Sequential(*halves(SHAPE, width))
 
 
 def test_the_line_for_a_plugins_function_calls_it_and_what_has_no_name_is_described():

@@ -4,10 +4,15 @@ import json
 
 import pytest
 from launcher import Launcher
+from torch import nn
 
 import aezoo
+from aezoo.check.case import Case
+from aezoo.check.suite import examine, sample_images
+from aezoo.contract.architecture import Variant
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import ContractError
+from aezoo.registry.factory import architecture_of
 from aezoo.testing import check_architecture
 
 PLUGIN = """
@@ -179,3 +184,58 @@ def test_a_bench_calls_what_a_check_fails_invalid_and_notes_what_touches_no_comp
     assert spare.status == "ok"
     (note,) = (note for note in spare.notes if "gradient" in note)
     assert "spare.weight" in note
+
+
+LEFT = [0]
+"""Calls of a forward until it fails."""
+
+
+class Late(nn.Module):
+    """Its halves are children, that are tried; after some calls it fails, and any check may be the first to meet it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(30, 2))
+        self.decoder = nn.Sequential(nn.Linear(2, 30), nn.Unflatten(1, (1, 6, 5)))
+
+    def forward(self, x):
+        LEFT[0] -= 1
+        if LEFT[0] < 0:
+            raise RuntimeError("late failure")
+        return self.decoder(self.encoder(x))
+
+
+class LateEncode(Late):
+    """Its halves are declared, and the encoder fails with no word."""
+
+    def encode(self, x):
+        LEFT[0] -= 1
+        if LEFT[0] < 0:
+            raise NotImplementedError
+        return self.encoder(x)
+
+    def decode(self, z):
+        return self.decoder(z)
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("network", "said"), [(Late, "RuntimeError: late failure"), (LateEncode, "NotImplementedError")]
+)
+def test_what_a_network_raises_late_is_the_reason_and_its_place_is_told_wherever_it_comes(network, said):
+    architecture = architecture_of(network, "net", (), "net")
+    variant = Variant(architecture=architecture, hyperparameters={}, label="net")
+    first_to_meet_it = set()
+    for calls in range(40):
+        LEFT[0] = calls
+        failed = [
+            each for each in examine(Case(variant, sample_images((1, 6, 5))), quick=True) if each.status == "failed"
+        ]
+        first_to_meet_it.add(failed[0].check)
+        for each in failed:
+            assert said in each.detail
+            assert f"{network.__name__}." in each.detail
+            assert "test_check.py:" in each.detail
+    assert len(first_to_meet_it) > 4

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 
 import pytest
 import torch
@@ -78,6 +79,14 @@ class BatchStatistics(Good):
     def encode(self, x):
         z = super().encode(x)
         return self.norm(z - z.mean(0))
+
+
+class CountsItsCalls(Good):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) + (0.1 if self.calls > 8 else 0)
 
 
 class LatentAndMore(Good):
@@ -339,7 +348,7 @@ FAULTS = {
     BlankObjective: ("builds", "objective must be a line of text"),
     FlatOutput: (
         "output",
-        "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); it works on flat images: return aezoo.Flat(",
+        "expected reconstructions of shape (8, 1, 6, 5), got (8, 30); it works on flat images; bench in its place: ",
     ),
     OnlyWholeBatches: ("output", "expected reconstructions of shape (1, 1, 6, 5), got (1, 6, 5)"),
     RaisesInTraining: ("training", "expected a reconstruction in training, got KeyError: 'missing'; look at Raises"),
@@ -354,7 +363,11 @@ FAULTS = {
     ),
     StatefulDecoder: ("evaluation", "got two: something is kept from one call to the next"),
     BatchStatistics: ("batch", "statistics of the batch in evaluation?"),
-    LatentAndMore: ("latent", "the encoder must return a latent of shape (8, ...), got tuple"),
+    CountsItsCalls: (
+        "batch",
+        "others after some calls in evaluation mode: something is kept from one call to the next",
+    ),
+    LatentAndMore: ("latent", "a latent of shape (8, ...), or a tuple or a dictionary of such, got a tuple of 2: 0 (8"),
     FalseLatentSize: ("latent", "latent_size=2, but the encoder's latent has 4 numbers an image"),
     HiddenSkip: ("halves", "something passes around the bottleneck; look at HiddenSkip.forward, test_conformance.py:"),
     StateBetweenHalves: ("bottleneck", "decoded after it encoded other images"),
@@ -364,7 +377,10 @@ FAULTS = {
     CodesThatOpen: ("codes", "with weights a little off those that it starts from: more than the codes passes"),
     NoWayBack: ("codes", "a discrete latent has codes, from_codes and codebook_size, but there is no from_codes"),
     InfinitePenalty: ("penalty", "expected a finite penalty, but the untrained network's is "),
-    VectorPenalty: ("penalty", "penalty must be a scalar tensor or None, got (8,)"),
+    VectorPenalty: (
+        "penalty",
+        "penalty must be a scalar tensor or None, got (8,): take its mean, penalty.mean(); look at",
+    ),
     DetachedPenalty: ("penalty", "got one without a gradient"),
     HiddenPenalty: ("objective", "training_forward adds a penalty, but objective says 'mse'"),
     PenaltyInNameOnly: ("objective", "objective says 'mse + kl', but training_forward adds no penalty"),
@@ -457,6 +473,45 @@ def test_what_is_informative_says_so_and_why_not():
     assert findings["device"].detail.startswith("not seen on the meta device") or torch.cuda.is_available()
 
 
+class ProgressOfItsOwn(Good):
+    progress = 0.0
+
+
+class AdversaryWithoutALoss(Good):
+    def __init__(self) -> None:
+        super().__init__()
+        self.adversary = nn.Linear(4, 1)
+
+    def training_forward(self, x):
+        z = self.encode(x)
+        return aezoo.TrainingOutput(self.decode(z), self.adversary(z).square().mean())
+
+    objective = "mse + adversary"
+
+
+class PixelsTo255(Good):
+    def decode(self, z):
+        return 255 * super().decode(z).sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (ProgressOfItsOwn, "its progress is no float32 scalar buffer, and stays as it is; to be told how much"),
+        (
+            AdversaryWithoutALoss,
+            "its child adversary is trained with the rest, for the network's own loss, as it",
+        ),
+        (PixelsTo255, "have pixels of 12., on average, and images have them in .0, 1.: divide by 255 what it gives"),
+        (Good, "^yes$"),
+    ],
+)
+def test_what_a_network_declares_in_vain_is_told_and_fails_nothing(network, told):
+    findings = found(network)
+    assert not [one for one in findings.values() if one.status == "failed"]
+    assert re.search(told, findings["names"].detail)
+
+
 def test_a_check_needs_only_checks_before_it():
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names)
@@ -511,6 +566,19 @@ def test_a_refusal_is_no_failure():
     assert {one.status for one in list(findings.values())[1:]} == {"skipped"}
 
 
+class LatentOfCodes(Good):
+    def encode(self, x):
+        return super().encode(x).argmax(1)
+
+    def decode(self, z):
+        return super().decode(nn.functional.one_hot(z, 4).float())
+
+
+def test_a_latent_of_codes_is_told_where_codes_belong():
+    told = "got a tensor (8,); codes are told by methods codes and from_codes and by codebook_size, and encode returns"
+    assert told in found(LatentOfCodes)["latent"].detail
+
+
 def test_a_tutorials_class_is_told_to_be_flat():
     class Tutorial(nn.Module):
         def __init__(self) -> None:
@@ -520,7 +588,10 @@ def test_a_tutorials_class_is_told_to_be_flat():
         def forward(self, x):
             return self.decoder(self.encoder(x))
 
-    assert "it works on flat images: return aezoo.Flat(module, image_shape)" in found(Tutorial)["output"].detail
+    told = (
+        "it works on flat images; bench in its place: a function that returns aezoo.Flat(module, image_shape), module"
+    )
+    assert told in found(Tutorial)["output"].detail
     flat = found(lambda: aezoo.Flat(Tutorial(), SHAPE))
     assert {one.status for name, one in flat.items() if name not in SKIPPED} == {"ok", "note"}
 

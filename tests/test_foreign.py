@@ -301,12 +301,14 @@ GUIDE = (Path(__file__).parent.parent / "plugins" / "README.md").read_text()
 def test_the_guides_adapter_is_the_line_of_the_message_and_what_no_trial_can_tell():
     models = pytest.importorskip("pythae.models")
     section = GUIDE.split("## Somebody else's network\n")[1].split("\n## ")[0]
+    names: dict = {"VAE": models.VAE, "VAEConfig": models.VAEConfig}
+    exec(re.search(r"`pyvae.py` being\n`(def build.+?)`", section)[1], names)
     with pytest.raises(ContractError) as told:
-        tried(lambda image_shape: models.VAE(models.VAEConfig(input_dim=image_shape, latent_dim=16)))
+        tried(names["build"])
     said = re.search(r"invalid: pyvae seed 0: (.+?)\n```", section, re.DOTALL)[1]
     assert str(told.value).partition(", vae_model.py")[0] == " ".join(said.split()).partition(", vae_model.py")[0]
 
-    names: dict = {}
+    names = {}
     exec(re.search(r"```py\n(.+?)```", section, re.DOTALL)[1], names)
     build = names["build"]
     assert failures(build) == {}
@@ -715,7 +717,7 @@ def test_a_network_that_rounds_behind_its_children_has_no_halves_and_is_accused_
     assert facts.latent_size is None
     assert facts.notes == [
         "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods encode "
-        "and decode, or by aezoo.Autoencoder"
+        "and decode, by aezoo.Autoencoder, or as encode and decode of aezoo.Adapted"
     ]
     assert failures(RoundsBehindChildren) == {}
 
@@ -727,9 +729,9 @@ def test_a_network_may_differentiate_while_it_trains_and_is_told_how_where_it_do
         tried(DifferentiatesInForward)
     assert (
         "it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a block of "
-        "torch.enable_grad(), or where it is not yours def build(image_shape): return aezoo.Adapted("
-        "DifferentiatesInForward(...), call=torch.enable_grad()(lambda module, x: module(x))), or score it by its "
-        'halves: def build(image_shape): return aezoo.Adapted(DifferentiatesInForward(...), encode="encode", '
+        "torch.enable_grad(), or where it is not yours, bench in its place: def build(image_shape): return "
+        "aezoo.Adapted(DifferentiatesInForward(), call=torch.enable_grad()(lambda module, x: module(x))); or score it "
+        'by its halves: def build(image_shape): return aezoo.Adapted(DifferentiatesInForward(), encode="encode", '
         'decode="decode"); look at DifferentiatesInForward.forward'
     ) in str(told.value)
     lent = torch.enable_grad()(lambda module, x: module(x))

@@ -422,11 +422,20 @@ class Sized(Whole):
         (DoubleOut, "float32 is asked for"),
         (
             Listed,
-            r"the reconstruction alone, .* returned a list of 3; def build\(.*Adapted\(Listed\(...\), reconstruct=0, ",
+            r"alone, .* returned a list of 3; bench in its place: def build\(.*Listed\(\), reconstruct=0, ",
         ),
-        (Mapped, r"returned a dict of 1; def build\(.*Adapted\(Mapped\(...\), reconstruct='reconstruction', encode="),
-        (FlatIn, r"works on flat images: def build\(image_shape\): return aezoo.Flat\(FlatIn\(...\), image_shape\)"),
-        (FlatOut, r"works on flat images: def build\(image_shape\): return aezoo.Flat\(FlatOut\(...\), image_shape\)"),
+        (
+            Mapped,
+            r"returned a dict of 1; bench in its place: def .*Adapted\(Mapped\(\), reconstruct='reconstruction', ",
+        ),
+        (
+            FlatIn,
+            r"works on flat images; bench in its place: def build\(.*aezoo.Flat\(FlatIn\(\), image_shape\)",
+        ),
+        (
+            FlatOut,
+            r"works on flat images; bench in its place: def build\(.*aezoo.Flat\(FlatOut\(\), image_shape\)",
+        ),
         (Sized, "take the sizes from image_shape"),
     ],
 )

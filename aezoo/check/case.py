@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aezoo.contract.adapted import what_came
 from aezoo.contract.architecture import Variant
 from aezoo.contract.network import (
     TrainingOutput,
@@ -25,7 +28,7 @@ from aezoo.contract.network import (
     training_forward,
 )
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import ContractError
+from aezoo.errors import AezooError, ContractError
 from aezoo.machine import unwritten_memory_filled
 from aezoo.train.build import Stream, build, seed_stream
 from aezoo.train.engine import Trainer, arithmetic
@@ -208,10 +211,14 @@ def latent_shape(module: nn.Module, x_BCHW: Tensor) -> tuple[int, ...] | None:
         return None
     latent = evaluated(pair[0])(x_BCHW)
     if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != len(x_BCHW):
-        got = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+        codes = isinstance(latent, Tensor) and not latent.is_floating_point()
+        hint = (
+            "; codes are told by methods codes and from_codes and by codebook_size, and encode returns what from_codes "
+            "makes of them"
+        ) * codes
         raise ContractError(
-            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), got {got}"
-            + look_at(module, "encode", "encoder")
+            f"the encoder must return a latent of shape ({len(x_BCHW)}, ...), or a tuple or a dictionary of such, got "
+            f"{what_came(latent, in_full=True)}{hint}{look_at(module, 'encode', 'encoder')}"
         )
     return tuple(latent.shape[1:])
 
@@ -288,7 +295,7 @@ def no_halves(module: nn.Module) -> str:
         return "it has no encoder and decoder, so that its table row has no latent size"
     return (
         "decoder(encoder(x)) is not forward(x), so that its table row has no latent size: declare its halves by "
-        "methods encode and decode, or by aezoo.Autoencoder"
+        "methods encode and decode, by aezoo.Autoencoder, or as encode and decode of aezoo.Adapted"
     )
 
 
@@ -308,6 +315,22 @@ def evaluated(call: Callable[[Tensor], Any], *, seeded: bool = True) -> Callable
         return output.detach() if isinstance(output, Tensor) and output.requires_grad else output
 
     return evaluate
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where a network raised an error: the last line that is not torch's or ours; nothing of our own errors."""
+    if isinstance(error, AezooError):
+        return ""
+    folders = Path(inspect.getfile(torch)).parent, Path(__file__).parents[1]
+    frames = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(tuple(f"{folder}{os.sep}" for folder in folders))
+    ]
+    if not frames:
+        return ""
+    code, line = frames[-1]
+    return f"; raised in {code.co_qualname}, {Path(code.co_filename).name}:{line}"
 
 
 def look_at(module: nn.Module, *names: str) -> str:

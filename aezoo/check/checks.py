@@ -5,7 +5,7 @@ and where to look. Those of its training are in `aezoo.check.checks_of_training`
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -27,9 +27,11 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
-from aezoo.check.hints import LENT_CALL, adaptation, in_build, what_came
-from aezoo.contract.latent import Parts
+from aezoo.check.hints import IMAGE, INSTEAD, LENT_CALL, READ, adaptation, in_build, others_wanted
+from aezoo.contract.adapted import what_came
+from aezoo.contract.latent import Parts, named_parts
 from aezoo.contract.network import (
+    declared_halves,
     discrete,
     guessed_halves,
     halves,
@@ -73,8 +75,9 @@ def check_output(case: Case) -> None:
         if not isinstance(output, Tensor):
             hint = adaptation(module, case)
             advice = hint or (
-                "; say where it is: aezoo.Adapted(module, reconstruct=lambda output: ...); what else training needs "
-                "comes from training_forward, as aezoo.TrainingOutput(...)"
+                f"; bench in its place, with that which makes an image of out for {IMAGE}: "
+                f"{in_build(case, module, 'Adapted', READ)}; what else training needs comes from training_forward, "
+                "as an aezoo.TrainingOutput"
             )
             raise ContractError(
                 f"forward must return the reconstruction alone, a tensor (B, C, H, W), but returned "
@@ -97,23 +100,27 @@ def _hint(error: BaseException, module: nn.Module, case: Case) -> str:
     """Return what to do about an error of a network, by its cause; the line that adapts it, where one does."""
     line = adaptation(module, case)
     if "does not require grad" in str(error):
-        lent = in_build(case, "aezoo.Adapted(", f", {LENT_CALL})")
+        lent = in_build(case, module, "Adapted", LENT_CALL)
         return (
             "; it differentiates in its forward pass, and a network is scored under torch.no_grad(): do that in a "
-            f"block of torch.enable_grad(), or where it is not yours {lent}"
-            f"{line and ', or score it by its halves: '}{line.removeprefix('; ')}"
+            f"block of torch.enable_grad(), or where it is not yours, bench in its place: {lent}"
+            f"{line and '; or score it by its halves: '}{line.removeprefix(INSTEAD)}"
         )
     if line or isinstance(error, ContractError):
         return line
     text = str(error)
     if "dtype" in text or "Double" in text or "Half" in text:
         return "; float32 is asked for: images are float32, and so must be all layers and constants: module.float()"
-    if "missing" in text and "argument" in text:
-        return "; it wants more than images: return aezoo.Adapted(module, call=lambda module, x: module(x, ...))"
+    others = others_wanted(module)
+    if "missing" in text and "argument" in text and others:
+        named, wanted = (", ".join(text.format(each, each.upper()) for each in others) for text in ("{1}", "{0}={1}"))
+        lent = in_build(case, module, "Adapted", f"call=lambda module, x: module(x, {wanted})")
+        return f"; it wants more than images; bench in its place, with what it takes for {named}: {lent}"
     if isinstance(error, TypeError | AttributeError | LookupError):
+        lent = in_build(case, module, "Adapted", "call=lambda module, x: module(BATCH)")
         return (
-            "; it may want something else than a batch of images, (B, C, H, W): return aezoo.Adapted(module, "
-            "call=lambda module, x: module(...))"
+            "; it may want something else than a batch of images, (B, C, H, W); bench in its place, with what it "
+            f"takes, made of x, for BATCH: {lent}"
         )
     return "; take the sizes from image_shape, or let build refuse other ones: raise aezoo.AezooError"
 
@@ -131,8 +138,8 @@ def _hint_of_sides(output: Tensor, x_BCHW: Tensor) -> str:
     if output.shape[:2] != x_BCHW.shape[:2] or output.ndim != x_BCHW.ndim:
         return ""
     return (
-        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, by "
-        "aezoo.Adapted(module, image=aezoo.ImageForm(shape=image_shape, multiple=...)), or with at_least"
+        "; its sides come out otherwise, as where a stride leaves a rest: pad them, and crop them again, as "
+        "multiple and at_least of aezoo.ImageForm do for aezoo.Adapted"
     )
 
 
@@ -216,6 +223,11 @@ def check_batch(case: Case) -> None:
     together = evaluate(case.x_BCHW)
     alone = torch.cat([evaluate(x_1CHW) for x_1CHW in torch.split(case.x_BCHW, 1)])
     if not close(alone, together):
+        if not close(evaluate(case.x_BCHW), together):
+            raise ContractError(
+                "expected the same reconstructions of the same images, got others after some calls in evaluation mode: "
+                f"something is kept from one call to the next{look_at(module, 'forward', 'encode')}"
+            )
         raise ContractError(
             f"expected the same reconstruction of an image alone and in a batch, got ones that differ by up to "
             f"{difference(alone, together)}: statistics of the batch in evaluation?"
@@ -227,10 +239,9 @@ def check_batch(case: Case) -> None:
 def check_latent(case: Case) -> str:
     """The latent is a tensor (B, ...) of the size that is declared."""
     module = case.module()
-    if halves(module, case.x_BCHW) is None:
-        raise SkipCheck(no_halves(module))
     shape = latent_shape(module, case.x_BCHW)
-    assert shape is not None
+    if shape is None:
+        raise SkipCheck(no_halves(module))
     size, where = math.prod(shape), look_at(module, "encode", "encoder")
     declared = getattr(own_module(module), "latent_size", None)
     if type(declared) is int and declared != size and is_declared(module):
@@ -252,7 +263,13 @@ def check_halves(case: Case) -> None:
     for disturbed in (False, True):
         module = case.module(disturbed=disturbed)
         encode, decode = case.halves(module)
-        reconstruction, decoded = evaluated(module)(case.x_BCHW), decode(encode(case.x_BCHW))
+        reconstruction, latent = evaluated(module)(case.x_BCHW), encode(case.x_BCHW)
+        try:
+            decoded = decode(latent)
+        except TypeError as error:
+            raise ContractError(
+                f"{reason_of(error)}{_hint_of_parts(module, case)}{look_at(module, 'decode', 'decoder')}"
+            ) from error
         if not close(decoded, reconstruction):
             seen = (
                 f"expected forward(x) = decode(encode(x)), got pixels that differ by up to "
@@ -267,6 +284,20 @@ def check_halves(case: Case) -> None:
             )
     if concern is not None:
         raise concern
+
+
+def _hint_of_parts(module: nn.Module, case: Case) -> str:
+    """Return what to do about a decoder that takes the parts of a latent one by one; nothing of a latent in one."""
+    pair = declared_halves(module)
+    latent = evaluated(pair[0])(case.x_BCHW) if pair else None
+    if named_parts(latent) is None:
+        return ""
+    parts = "**z" if isinstance(latent, Mapping) else "*z"
+    lent = f"encode='encode', decode=lambda module, z: module.decode({parts})"
+    return (
+        f"; it is given what encode returns, {what_came(latent, in_full=True)}, as one argument: take it apart in "
+        f"decode, or where it is not yours{INSTEAD.replace(';', ',')}{in_build(case, module, 'Adapted', lent)}"
+    )
 
 
 def _sees_its_latent_alone(module: nn.Module, case: Case) -> bool:
@@ -301,7 +332,7 @@ class _Recorder(nn.Module):
         self._encoder = (encoder,)
 
     def forward(self, x: Tensor) -> Any:
-        if self.replays:
+        if self.replays and self.latents:
             return self.latents.pop(0)
         latent = self._encoder[0](x)
         self.latents.append(deepcopy(latent))

@@ -20,6 +20,8 @@ from aezoo.check.case import (
     objective,
     training_output,
 )
+from aezoo.check.hints import in_build
+from aezoo.check.notes import notes_of
 from aezoo.contract.network import adversary_of, is_closed_form, num_adversary_params, num_params, training_forward
 from aezoo.errors import ConcernError, ContractError, reason_of
 from aezoo.machine import is_out_of_memory
@@ -48,7 +50,8 @@ def check_penalty(case: Case) -> str:
         return "none"
     if not isinstance(penalty, Tensor) or penalty.ndim != 0:
         got = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
-        raise ContractError(f"penalty must be a scalar tensor or None, got {got}{where}")
+        mean = ": take its mean, penalty.mean()" * isinstance(penalty, Tensor)
+        raise ContractError(f"penalty must be a scalar tensor or None, got {got}{mean}{where}")
     if not torch.isfinite(penalty):
         raise ContractError(
             f"expected a finite penalty, but the untrained network's is {float(penalty.detach())}{where}"
@@ -70,8 +73,8 @@ def check_objective(case: Case) -> str:
         if "," not in text or "+" in text:
             raise ContractError(
                 f"a method fit(images) is taken for a closed form, but objective says {text!r}: say how it is found, "
-                "as in 'mse, closed form', or, where it is a training loop, leave it alone: return "
-                f"aezoo.Adapted(module){where}"
+                "as in 'mse, closed form', or, where it is a training loop, leave it alone, and bench in its place: "
+                f"{in_build(case, module, 'Adapted', '')}{where}"
             )
         return text
     output = training_output(module, case.x_BCHW)
@@ -159,7 +162,7 @@ def check_adversary(case: Case) -> str:
     seed_stream(0, Stream.TRAINING_NOISE)
     loss = adversary.loss(case.x_BCHW)
     if not isinstance(loss, Tensor) or loss.ndim != 0 or not bool(torch.isfinite(loss)):
-        got = f"{tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.ndim else f"{loss!r}"
+        got = f"{tuple(loss.shape)}: take its .mean()" if isinstance(loss, Tensor) and loss.ndim else f"{loss!r}"
         raise ContractError(f"adversary_loss must return a finite scalar tensor, but returned {got}{where}")
     gradients = torch.autograd.grad(loss, adversary.parameters, allow_unused=True) if loss.requires_grad else ()
     if not any(gradient is not None for gradient in gradients):
@@ -361,3 +364,9 @@ def check_stacked_seeds(case: Case) -> str:
     if not close(stacked, apart):
         raise ContractError(f"stacked networks differ from single ones by up to {difference(stacked, apart)}")
     return "yes"
+
+
+@check("what is called as in the contract is what it means by that", quick=False, informative=True)
+def check_names(case: Case) -> str:
+    """What has a name of the contract and is not what the contract means by it, and pixels of another range."""
+    return "; ".join(notes_of(case.module(), case.x_BCHW)) or "yes"

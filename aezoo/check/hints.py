@@ -1,16 +1,18 @@
 """What a network that somebody else wrote takes and returns, found by trying, and the line that adapts it."""
 
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aezoo.check.case import Case, evaluated
-from aezoo.contract.adapted import Adapted, image_places, parts_of
+from aezoo.contract.adapted import Adapted, image_places, parts_of, what_came
 from aezoo.contract.form import ImageForm
 from aezoo.contract.network import Flat
 
@@ -22,12 +24,14 @@ SIDES = (64, 128, 224, 256)
 """What sides are padded to, one after the other, for a network that takes images of one size."""
 LENT_CALL = "call=torch.enable_grad()(lambda module, x: module(x))"
 """How a network that differentiates in its forward pass is called where that is not ours to change."""
+IMAGE = "IMAGE"
+"""What stands for what nobody but the author can say: where in an output the image is."""
+INSTEAD = "; bench in its place: "
+READ = f"reconstruct=lambda out: {IMAGE}"
 IMAGES = 2
 """On so many it is tried: one would not tell whether images come out apart."""
 PATIENCE = 5.0
 """Seconds after which no further form is tried: with attention over pixels a large one takes minutes, and gigabytes."""
-LISTED = 8
-"""Parts of what came in the place of an image that are named; how many more there are is said."""
 AGREEMENT = 0.1
 """How far, over what distinguishes images, a decoder on its encoder's latent may be from the network and still be it: a
 network may round its latent, say."""
@@ -43,67 +47,79 @@ def adaptation(module: nn.Module, case: Case) -> str:
     the output there is an image, how it is laid out there, and whether there is an encoder whose latent a decoder makes
     it of.
     """
-    module = module.module if isinstance(module, Adapted) else module
+    inner, _ = _inside(module)
     channels, height, width = case.images_NCHW.shape[1:]
     shape = (channels, height, width)
     x_BCHW, started = case.x_BCHW[:IMAGES], time.perf_counter()
     try:
         # Who has a fit is fitted by it, and not trained; Adapted leaves it alone.
-        is_trained = not callable(getattr(module, "fit", None))
-        if is_trained and evaluated(Flat(module, shape))(x_BCHW).shape == x_BCHW.shape:
-            return f"; it works on flat images: {in_build(case, 'aezoo.Flat(', ', image_shape)')}"
+        is_trained = not callable(getattr(inner, "fit", None))
+        if is_trained and evaluated(Flat(inner, shape))(x_BCHW).shape == x_BCHW.shape:
+            return f"; it works on flat images{INSTEAD}{in_build(case, module, 'Flat', 'image_shape')}"
     except Exception:  # noqa: BLE001 - it was worth a try
         pass
+
+    def line(*arguments: str) -> str:
+        given = ", ".join(argument for argument in arguments if argument)
+        return f"{INSTEAD}{in_build(case, module, 'Adapted', given)}"
+
     ran = ""
     for form, arguments in _forms(shape):
         if time.perf_counter() - started > PATIENCE:
             break
         taken = form.taking(x_BCHW)
         image = f"image=aezoo.ImageForm(shape=image_shape, {arguments})" if arguments else ""
-        for call, call_argument in _calls(module, taken):
+        for call, call_argument in _calls(inner, taken):
             output = _tried(call, taken)
             if not ran and _keeps_batch(output, taken):
-                ways = [part for part in (call_argument, image) if part]
-                line = in_build(case, "aezoo.Adapted(", f", {', '.join(['reconstruct=lambda out: ...', *ways])})")
-                ran = f"; {line}, where it returns {what_came(output, in_full=True)}" if ways else "as it is"
+                came = f", {IMAGE} being made of what it returns then, {what_came(output, in_full=True)}"
+                ran = f"{line(READ, call_argument, image)}{came}" if call_argument or image else "as it is"
             read = _image_in(output, taken, shape)
             if read is not None:
                 seen, reconstruct = read
                 again = _image_in(_tried(call, taken, seeded=False), taken, shape)
                 draws = again is None or not torch.equal(seen, again[0])
-                halves = _halves(module, taken, seen, shape, compares=not draws)
-                given = ", ".join(part for part in (call_argument, reconstruct, halves, image) if part)
-                return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}{_scalars(output)}"
-        halves = _halves(module, taken, None, shape)
+                halves = _halves(inner, taken, seen, shape, compares=not draws)
+                return f"{line(call_argument, reconstruct, halves, image)}{_scalars(output)}"
+        halves = _halves(inner, taken, None, shape)
         if halves:
-            given = ", ".join(part for part in (halves, image) if part)
-            return f"; {in_build(case, 'aezoo.Adapted(', f', {given})')}"
+            return line(halves, image)
     return "" if ran == "as it is" else ran
 
 
-def what_came(value: Any, *, in_full: bool) -> str:
-    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    sized = isinstance(value, list | tuple | dict)
-    parts = parts_of(value)
-    what = f"a {type(value).__name__}" + (f" of {len(value) if sized else len(parts)}" if sized or parts else "")
-    if not in_full or not parts:
-        return what
-    listed = [
-        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
-        for name, part in list(parts.items())[:LISTED]
-    ]
-    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
-    return f"{what}: {', '.join(listed)}{more}"
+def _inside(module: nn.Module) -> tuple[nn.Module, str]:
+    """Return the network that `Adapted` or `Flat` reads, and what leads to it: ``.module``; else the module itself."""
+    if not isinstance(module, Adapted | Flat):
+        return module, ""
+    inner, path = _inside(module.module)
+    return inner, f".module{path}"
 
 
-def in_build(case: Case, before: str, after: str) -> str:
-    """Return the line as it stands in a build function; with that where a class was given in its place."""
-    factory = getattr(case.variant.architecture.build, "factory", None)
-    if isinstance(factory, type):
-        return f"def build(image_shape): return {before}{factory.__name__}(...){after}"
-    return f"return {before}module{after}"
+def in_build(case: Case, module: nn.Module, taker: str, arguments: str) -> str:
+    """Return a build function that reads what was built by `aezoo.Adapted` or `aezoo.Flat`, as it can be pasted.
+
+    It stands below the code of the class or function that was given, which it calls as we did. It has another name than
+    a function; for what has no name, such as a lambda, it is described.
+    """
+    build = case.variant.architecture.build
+    given = getattr(build, "factory", build)
+    name, is_class = getattr(given, "__name__", ""), isinstance(given, type)
+    after = f"{_inside(module)[1]}, {arguments}".removesuffix(", ")
+    if not name.isidentifier():
+        return f"a function that returns aezoo.{taker}(module{after}), module being what it builds"
+    hyperparameters = case.variant.architecture.hyperparameters
+    taken = [each if how.required else f"{each}={how.default!r}" for each, how in hyperparameters.items()]
+    passed = [f"{each}={each}" for each in hyperparameters]
+    if given is build:
+        passed = ["image_shape", *passed]
+    elif "image_shape" in inspect.signature(given).parameters:
+        passed = ["image_shape=image_shape", *passed]
+    value = f"aezoo.{taker}({name}({', '.join(passed)}){after})"
+    around = vars(sys.modules.get(given.__module__, object())) if is_class else getattr(given, "__globals__", {})
+    missing = [package for package in ("aezoo", "torch") if f"{package}." in value and package not in around]
+    imports = f"import {', '.join(missing)}; " if missing else ""
+    called = "build" if is_class else f"{name}_adapted"
+    return f"def {called}({', '.join(['image_shape', *(['*', *taken] if taken else [])])}): {imports}return {value}"
 
 
 def _forms(shape: tuple[int, int, int]) -> Iterator[tuple[ImageForm, str]]:
@@ -139,6 +155,14 @@ def _calls(module: nn.Module, taken: Tensor) -> Iterator[tuple[Callable[[Tensor]
     keyword = _only_keyword(module)
     if keyword is not None:
         yield lambda x: module(**{keyword: x}), f"call=lambda module, x: module({keyword}=x)"
+    others = others_wanted(module)
+    if others:
+        # A label or a time, as most that a network is conditioned on.
+        zeros = ", ".join(f"{name}=x.new_zeros(len(x), dtype=int)" for name in others)
+        yield (
+            lambda x: module(x, **{name: x.new_zeros(len(x), dtype=torch.int64) for name in others}),
+            f"call=lambda module, x: module(x, {zeros})",
+        )
     asked = _Asked(taken)
     _tried(lambda _: module(asked), taken)
     if len(asked) == 1:
@@ -146,16 +170,27 @@ def _calls(module: nn.Module, taken: Tensor) -> Iterator[tuple[Callable[[Tensor]
         yield lambda x: module({name: x}), f"call=lambda module, x: module({{{name!r}: x}})"
 
 
+def others_wanted(module: nn.Module) -> list[str]:
+    """Return the arguments that a network must be given beside a batch, which comes first."""
+    wanted = _wanted(module)
+    by_place = wanted and wanted[0].kind is not inspect.Parameter.KEYWORD_ONLY
+    return [each.name for each in wanted[1:]] if by_place else []
+
+
 def _only_keyword(module: nn.Module) -> str | None:
     """Return the one argument that a network must be given by name, where it takes nothing by place; or None."""
+    wanted = _wanted(module)
+    return wanted[0].name if len(wanted) == 1 and wanted[0].kind is inspect.Parameter.KEYWORD_ONLY else None
+
+
+def _wanted(module: nn.Module) -> list[inspect.Parameter]:
+    """Return the arguments that a network's forward must be given; none where nobody can tell."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # a built-in whose signature nobody can read
-        return None
-    if any(each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD) for each in parameters):
-        return None
-    names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
-    return names[0] if len(names) == 1 else None
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each for each in parameters if each.default is each.empty and each.kind not in variable]
 
 
 def _tried(call: Callable[[Tensor], Any], batch: Tensor, *, seeded: bool = True, graded: bool = False) -> Any:
@@ -215,9 +250,7 @@ def _laid_out(image: Tensor, taken: Tensor, shape: tuple[int, int, int]) -> tupl
 
 
 def _part(output: Any, place: str | int) -> Tensor:
-    part = output[place] if isinstance(place, int) or isinstance(output, Mapping) else getattr(output, place)
-    assert isinstance(part, Tensor)
-    return part
+    return parts_of(output)[place]  # type: ignore[no-any-return]  # a place of an image
 
 
 def _halves(
@@ -228,10 +261,11 @@ def _halves(
     They must use every parameter, or come near the network's own reconstruction, where that is `seen`: methods that are
     called so may be parts of the halves. Where it draws random numbers nothing is told by comparing.
     """
-    for encoder, decoder in _HALVES:
+    # Where its forward takes images in this form, its encoder may take them flat.
+    for (encoder, decoder), flat in product(_HALVES, ("",) if seen is None else ("", ".flatten(1)")):
         if not callable(getattr(module, encoder, None)) or not callable(getattr(module, decoder, None)):
             continue
-        encoded = _tried(getattr(module, encoder), taken, graded=True)
+        encoded = _tried(getattr(module, encoder), taken.flatten(1) if flat else taken, graded=True)
         for latent, latent_text in _readings(encoded):
             decoded = _tried(getattr(module, decoder), latent, graded=True)
             for part, part_text in _readings(decoded):
@@ -240,10 +274,10 @@ def _halves(
                     continue
                 image_text = part_text + layout
                 if not compares or _uses_all(image, module) or (seen is not None and _agree(image, seen)):
-                    encode = f"lambda module, x: module.{encoder}(x){latent_text}" if latent_text else f"{encoder!r}"
-                    decode = f"lambda module, z: module.{decoder}(z){image_text}" if image_text else f"{decoder!r}"
-                    encode, decode = encode.replace("'", '"'), decode.replace("'", '"')
-                    return f"encode={encode}, decode={decode}"
+                    is_named = not flat and not latent_text
+                    encode = repr(encoder) if is_named else f"lambda module, x: module.{encoder}(x{flat}){latent_text}"
+                    decode = f"lambda module, z: module.{decoder}(z){image_text}" if image_text else repr(decoder)
+                    return f"encode={encode}, decode={decode}".replace("'", '"')
     return ""
 
 

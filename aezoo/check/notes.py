@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.contract.network import (
+    adversary_of,
     discrete,
     guessed_halves,
     halves,
@@ -15,6 +16,9 @@ from aezoo.contract.network import (
     own_module,
     progress_of,
 )
+
+OUT_OF_RANGE = 10.0
+"""The mean size of a pixel, in the place of 0 to 1, that no start of a network explains: ours stay below 1."""
 
 
 def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
@@ -25,7 +29,7 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
         passed, pixels = _numbers_encoded(module, x_BCHW), x_BCHW[0].numel()
         notes.append(
             "decoder(encoder(x)) is not forward(x), so that it has no latent size: declare its halves by methods "
-            "encode and decode, or by aezoo.Autoencoder"
+            "encode and decode, by aezoo.Autoencoder, or as encode and decode of aezoo.Adapted"
             if passed is None or passed < pixels
             else f"its encoder gives its decoder {passed:,} numbers of an image of {pixels:,} pixels, so that nothing "
             "keeps it from copying: it has no bottleneck, and its loss stands beside none that has one"
@@ -46,8 +50,21 @@ def notes_of(module: nn.Module, x_BCHW: Tensor) -> list[str]:
             notes.append(f"its attribute latent_size={size} is taken for none: its encoder returns {count} numbers")
     if hasattr(inner, "progress") and progress_of(module) is None:
         notes.append(
-            "its progress is no float32 scalar, and taken for none; to be told how much of the training is done, "
-            "declare self.register_buffer('progress', torch.zeros(()))"
+            "its progress is no float32 scalar buffer, and stays as it is; to be told how much of the training is "
+            "done, declare self.register_buffer('progress', torch.zeros(()))"
+        )
+    if isinstance(getattr(inner, "adversary", None), nn.Module) and adversary_of(module) is None:
+        notes.append(
+            "its child adversary is trained with the rest, for the network's own loss, as it has no adversary_loss(x): "
+            "give it that method, or another name"
+        )
+    with torch.no_grad():
+        pixel = float(module(x_BCHW.clone()).abs().mean())
+    if pixel > OUT_OF_RANGE:
+        notes.append(
+            f"its untrained reconstructions have pixels of {pixel:.0f}, on average, and images have them in [0, 1]: "
+            "divide by 255 what it gives, or where it is not yours, and takes such too, give aezoo.Adapted "
+            "image=aezoo.ImageForm(shape=image_shape, range=(0, 255))"
         )
     if inspect.ismethod(getattr(inner, "codes", None)) and discrete(module) is None:
         notes.append("it has a method codes, and no from_codes: its latent is not taken for a discrete one")

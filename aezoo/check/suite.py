@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aezoo.check import checks, checks_of_training  # noqa: F401 - importing them fills the suite
-from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck
+from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck, raised_at
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.shared import some
 from aezoo.errors import ConcernError, RefusedError, reason_of
@@ -113,7 +113,7 @@ def _run(check: Check, case: Case, failed: set[str]) -> tuple[Status, str, bool]
         # What the device lacks is no fault of the architecture.
         if is_out_of_memory(error):
             raise
-        return "failed", reason_of(error), isinstance(error, ConcernError)
+        return "failed", f"{reason_of(error)}{raised_at(error)}", isinstance(error, ConcernError)
     return ("note" if check.informative else "ok"), detail, False
 
 

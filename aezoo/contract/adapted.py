@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from aezoo.contract.form import ImageForm
-from aezoo.contract.network import TrainingOutput
+from aezoo.contract.network import TrainingOutput, require_network
 from aezoo.errors import AezooError, ContractError
 
 Read = Callable[[Any], Tensor] | str | int
@@ -21,8 +21,15 @@ Call = Callable[[Any, Any], Any] | str
 """A function of the module and a batch, or the name of one of the module's methods or children."""
 
 
+LISTED = 8
+"""Parts of what came in the place of an image that are named; how many more there are is said."""
+
+
 class Adapted(nn.Module):
     """A network of somebody else's, and how it is read, a line each. What is not said is as in any network.
+
+    Its own methods `encode` and `decode`, or children `encoder` and `decoder`, are its halves where, in the form of
+    `image`, they make up its reconstruction, and none are given here.
 
     In evaluation it is ``decode(encode(x))`` where both are given, else what `reconstruct` reads of its output. In
     training it is the latter, where `reconstruct`, `call` or a penalty is given, else the former.
@@ -75,8 +82,7 @@ class Adapted(nn.Module):
         adversary_loss: Read | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise AezooError(f"Adapted takes an nn.Module, but got {type(module).__name__}")
+        require_network(module, "Adapted")
         _check_pair(encode=encode, decode=decode)
         _check_pair(adversary=adversary, adversary_loss=adversary_loss)
         if penalty is not None and per not in ("image", "pixel"):
@@ -114,6 +120,10 @@ class Adapted(nn.Module):
         # Only what is given is there: whoever has halves is held to them.
         if name in _PARTS and name in {*self.__dict__.get("_calls", {}), *self.__dict__.get("_reads", {})}:
             return MethodType(_PARTS[name], self)
+        if name in ("encoder", "decoder") and "encode" not in self.__dict__.get("_calls", {}):
+            half = _own_half(self, name)
+            if half is not None:
+                return half
         if name == "adversary" and (child := self.__dict__.get("_adversary")):
             return self.module.get_submodule(child)
         return super().__getattr__(name)
@@ -185,8 +195,23 @@ def _encoded(self: Adapted, x: Tensor) -> Any:
 
 
 def _decoded(self: Adapted, z: Any) -> Tensor:
-    y = self._made("decode", z)
+    return _given(self, self._made("decode", z))
+
+
+def _given(self: Adapted, y: Any) -> Tensor:
     return y if self.image is None else self.image.giving(y)
+
+
+def _own_half(self: Adapted, name: str) -> Callable[[Any], Any] | None:
+    """Return the network's own encoder or decoder, in the form of the harness's images; None where it has not both.
+
+    It is a guess, as children of these names are in any network: held to make up the reconstruction, or none.
+    """
+    named = ([getattr(self.module, own, None) for own in pair] for pair in _OWN_HALVES)
+    encode, decode = next((pair for pair in named if all(map(callable, pair))), (None, None))
+    if encode is None or decode is None:
+        return None
+    return (lambda x: encode(_taken(self, x))) if name == "encoder" else (lambda z: _given(self, decode(z)))
 
 
 def _codes(self: Adapted, x: Tensor) -> Tensor:
@@ -211,6 +236,9 @@ _PARTS: Mapping[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+_OWN_HALVES = (("encode", "decode"), ("encoder", "decoder"))
+
+
 def adaptations_of(module: nn.Module) -> list[str]:
     """Return what is done to images and penalty of a network of somebody else's; nothing of another network."""
     return module.adaptations if isinstance(module, Adapted) else []
@@ -229,7 +257,9 @@ def read_of(output: Any, read: Read, what: str) -> Any:
             return output[read]
         return getattr(output, read)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
-        raise ContractError(f"{what}={read!r}: the network returned {type(output).__name__}, which has none") from error
+        raise ContractError(
+            f"{what}={read!r} is no part of what the network returned, {what_came(output, in_full=True)}"
+        ) from error
 
 
 def parts_of(output: Any) -> dict[str | int, Any]:
@@ -240,6 +270,27 @@ def parts_of(output: Any) -> dict[str | int, Any]:
         names = {name: getattr(output, name) for name in getattr(output, "_fields", ())}
         return names or dict(enumerate(output))
     return dict(vars(output)) if not isinstance(output, Tensor) and hasattr(output, "__dict__") else {}
+
+
+def what_came(value: Any, *, in_full: bool) -> str:
+    """Return what came in the place of a tensor: ``a list of 2``, `in_full` ``a list of 2: 0 (8, 3, 28, 28), 1 ()``."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if value is None:
+        return "None"
+    sized = isinstance(value, list | tuple | dict)
+    parts = parts_of(value)
+    kind = type(value).__name__
+    what = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    what += f" of {len(value) if sized else len(parts)}" if sized or parts else ""
+    if not in_full or not parts:
+        return what
+    listed = [
+        f"{name} {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+        for name, part in list(parts.items())[:LISTED]
+    ]
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"{what}: {', '.join(listed)}{more}"
 
 
 def image_places(output: Any, shape: tuple[int, ...]) -> list[str | int]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aezoo.contract.architecture import ImageShape
 from aezoo.contract.latent import Parts
-from aezoo.errors import ContractError
+from aezoo.errors import AezooError, ContractError
 
 Half = Callable[[Tensor], Tensor]
 """An encoder or a decoder, or another function of a batch, (B, ...)."""
@@ -43,6 +43,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
+        for half in (encoder, decoder):
+            if isinstance(half, type):
+                require_network(half, "Autoencoder")
         self.encoder = encoder
         self.decoder = decoder
 
@@ -75,6 +78,7 @@ class Flat(nn.Module):
 
     def __init__(self, module: nn.Module, image_shape: ImageShape) -> None:
         super().__init__()
+        require_network(module, "Flat")
         self.module = module
         self.image_shape = tuple(image_shape)
         own = getattr(module, "objective", "mse")
@@ -137,6 +141,15 @@ def _html(network: nn.Module, parts: Mapping[str, nn.Module]) -> str:
     )
     name, objective = html.escape(type(network).__name__), html.escape(str(getattr(network, "objective", "mse")))
     return f"<p><b>{name}</b>: {num_params(network):,} parameters, objective {objective}</p><table>{rows}</table>"
+
+
+def require_network(value: Any, taker: str) -> None:
+    """Raise AezooError where something else than a network was given, such as its class."""
+    if isinstance(value, nn.Module):
+        return
+    name = getattr(value, "__name__", type(value).__name__)
+    got = f"the class {name}: write {name}()" if isinstance(value, type) else type(value).__name__
+    raise AezooError(f"{taker} takes an nn.Module, but got {got}")
 
 
 def training_forward(module: nn.Module, x: Tensor) -> TrainingOutput:
@@ -240,10 +253,13 @@ def _composes(module: nn.Module, pair: tuple[Half, Half], x_BCHW: Tensor) -> boo
     try:
         with torch.no_grad():
             module.eval()
-            whole, parts = module(x_BCHW.clone()), decode(encode(x_BCHW.clone()))
-        return whole.shape == parts.shape and torch.allclose(parts, whole, rtol=1e-3, atol=1e-5)
-    except Exception:  # noqa: BLE001 - halves that cannot be called one after the other are none
-        return False
+            # What the network itself raises is its own fault, and for whoever asked.
+            whole = module(x_BCHW.clone())
+            try:
+                parts = decode(encode(x_BCHW.clone()))
+                return whole.shape == parts.shape and torch.allclose(parts, whole, rtol=1e-3, atol=1e-5)
+            except Exception:  # noqa: BLE001 - halves that cannot be called one after the other are none
+                return False
     finally:
         module.train(training)
 

@@ -133,8 +133,10 @@ def _builder(factory: Callable[..., Any]) -> Callable[..., Any]:
     first = inspect.Parameter("image_shape", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     build.__signature__ = inspect.Signature([first, *hyperparameters.values()])  # type: ignore[attr-defined]
     build.__annotations__ = {name: hints[name] for name in hyperparameters if name in hints}
-    # So that a hint may name the class that was given.
+    # So that a hint may call what was given; not what a partial holds that no text can give.
     build.factory = inner  # type: ignore[attr-defined]
+    if isinstance(factory, functools.partial) and (factory.args or factory.keywords.keys() - hyperparameters.keys()):
+        build.factory = None  # type: ignore[attr-defined]
     return build
 
 

@@ -174,6 +174,20 @@ def extend(
     return registry, texts
 
 
+def asked_with(plugin: Plugin, label: str, name: str, value: Any) -> str:
+    """Return how an architecture of a plugin is asked for with a hyperparameter, in the way in which it was given."""
+    origin, place = plugin.origin, label
+    if isinstance(origin, FromMemory):
+        return f"functools.partial({label}, {name}={value})"
+    if isinstance(origin, FromFile) and len(plugin.architectures) == 1:
+        path, here = Path(origin.path), Path.cwd()
+        place = f"./{path.relative_to(here).as_posix()}" if path.is_relative_to(here) else str(path)
+    if isinstance(origin, FromModule) and origin.factory:
+        place = origin.module
+    factory = f":{origin.factory}" if isinstance(origin, FromFile | FromModule) and origin.factory else ""
+    return f"'{place}{factory}[{name}={value}]'"
+
+
 def check_list(value: Any, what: str) -> None:
     """Raise AezooError where one thing was given in place of a list of them."""
     if isinstance(value, str | Path) or callable(value):

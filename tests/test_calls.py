@@ -190,8 +190,8 @@ def test_whom_the_sizes_of_a_latent_do_not_reach_is_told(tiny, tmp_path):
     settings = {"recipe": Recipe(name="t", dataset="tiny", steps=5, seeds=1), "timing": False, "device": "cpu"}
     aezoo.bench([str(path), "linear"], latent_dims=[2], observer=heard, out=tmp_path / "run", **settings)
     assert heard.lines[0] == (
-        "--latent-dim 2 does not reach theirs: no hyperparameter latent_dim; theirs has latent: call it latent_dim, or "
-        "write 'theirs[latent=...]'"
+        "latent sizes 2 do not reach theirs: no hyperparameter latent_dim; theirs has latent: call it latent_dim, or "
+        f"give '{path}[latent=2]'"
     )
 
 

@@ -37,7 +37,7 @@ from aezoo.page import page
 from aezoo.registry.discovery import discover
 from aezoo.registry.names import Registry, is_pattern
 from aezoo.registry.outside import VERSION as NOT_INSTALLED
-from aezoo.registry.outside import carried, extend
+from aezoo.registry.outside import asked_with, carried, extend
 from aezoo.registry.plugin import Plugin
 from aezoo.run.files import require_room
 from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
@@ -194,19 +194,20 @@ def _tell_undeclared(registry: Registry, request: Request, texts: Sequence[str],
         observer.warn(f"{label} declares no variants, and is left out: name one, {label}[] or {label}[...]")
 
 
-def _tell_unreached(selected: Sequence[Variant], request: Request, observer: Observer) -> None:
+def _tell_unreached(registry: Registry, selected: Sequence[Variant], request: Request, observer: Observer) -> None:
     """Tell whom the sizes of the latent that were asked for do not reach, and what may be meant."""
     without = [variant for variant in selected if "latent_dim" not in variant.hyperparameters]
     if not request.latent_dims or not without:
         return
-    sizes = ",".join(map(str, request.latent_dims))
+    sizes, first = ",".join(map(str, request.latent_dims)), request.latent_dims[0]
     hints = []
     for variant in {variant.label: variant for variant in without}.values():
         meant = next((name for name in variant.hyperparameters if re.search(_LATENT, name)), None)
         if meant is not None:
-            hints.append(f"{variant.label} has {meant}: call it latent_dim, or write '{variant.label}[{meant}=...]'")
+            asked = asked_with(registry.plugin(variant), variant.label, meant, first)
+            hints.append(f"{variant.label} has {meant}: call it latent_dim, or give {asked}")
     observer.warn(
-        f"--latent-dim {sizes} does not reach {listed(variant.text for variant in without)}: no hyperparameter "
+        f"latent sizes {sizes} do not reach {listed(variant.text for variant in without)}: no hyperparameter "
         f"latent_dim{'; ' if hints else ''}{'; '.join(hints[:3])}"
     )
 
@@ -224,7 +225,7 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         observer.warn(warning)
     selected = registry.select(["*", *texts] if request.every else texts, latent_dims=request.latent_dims)
     _tell_undeclared(registry, request, texts, observer)
-    _tell_unreached(selected, request, observer)
+    _tell_unreached(registry, selected, request, observer)
     declared = LOCAL if request.executor == LOCAL.name else registry.executor(request.executor)
     metrics = _metrics(recipe.metrics, registry)
     if not selected:

@@ -21,6 +21,7 @@ from aezoo.contract.recipe import Recipe
 from aezoo.harness import local, observer
 from aezoo.registry import catalogue
 from aezoo.registry.discovery import discover, discover_data
+from aezoo.registry.texts import refuse_no_variant
 
 
 @pytest.fixture
@@ -54,11 +55,23 @@ def test_help_imports_nothing_heavy(arguments, allowed):
         (["mpl"], "no architecture 'mpl'; `aezoo list` shows them all. Did you mean 'mlp'?"),
         (["mpl[latent_dim=3]"], "no architecture 'mpl'"),
         (["zzz*"], "no architecture matches 'zzz*'"),
+        (["covn*"], "no architecture matches 'covn*'; `aezoo list` shows them all. Did you mean 'conv'"),
+        (["./nosuch.py"], "no file ./nosuch.py"),
+        (["mlp,conv"], "'mlp,conv' is not one name; names have spaces between: mlp conv\n"),
+        (["mlp conv[width=8]"], "is not one name; names have spaces between: mlp 'conv[width=8]'\n"),
+        (["mlp[width=8],conv[width=8]"], "names have spaces between: 'mlp[width=8]' 'conv[width=8]'\n"),
+        (["mlp(latent_dim=3)"], "hyperparameters stand in square brackets, 'mlp[latent_dim=3]'"),
+        (["mlp!"], "not a variant: 'mlp!'"),
+        (["./README.md"], "./README.md is no Python file; a network in a file is ./FILE.py"),
+        (["./pics"], "./pics is a folder; name architectures, and give its images by --dataset ./pics\n"),
+        (["./pics[size=8]"], "give its images by --dataset './pics[size=8]'\n"),
+        (["pics"], "no architecture 'pics'; `aezoo list` shows them all. Images are given by --dataset ./pics."),
         ([], "nothing to bench"),
         (["mlp", "--dataset", "minst"], "no data set 'minst'"),
         (["mlp", "--dataset", "digits[size=3]"], "digits: no hyperparameter 'size'"),
         (["mlp", "--metrics", "psnr,sim"], "no metric 'sim'"),
         (["mlp", "--executor", "rya"], "no executor 'rya'"),
+        (["mlp", "--executor", "loca"], "Did you mean 'local'?"),
         (["mlp", "--device", "cud"], "no device 'cud'"),
         (["mlp", "--recipe", "defualt"], "no recipe 'defualt'"),
         (["mlp", "--format", "gihub"], "no format 'gihub'"),
@@ -66,7 +79,9 @@ def test_help_imports_nothing_heavy(arguments, allowed):
         (["mlp", "--jobs", "0"], "jobs: input should be greater"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_before_torch_is_imported(arguments, told, monkeypatch):
+def test_a_mistake_is_told_before_torch_is_imported(arguments, told, tmp_path):
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "README.md").touch()
     # Somebody else's plugin might have such a name: here there is none, as after a first installation.
     own = f"""
 import importlib.metadata as metadata
@@ -76,11 +91,37 @@ metadata.entry_points = lambda **which: [
 ]
 {IMPORTED}"""
     command = [sys.executable, "-c", own, "bench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert told in done.stderr
     status, imported = done.stdout.splitlines()
     assert status == "status 2"
     assert "torch" not in imported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differing"),
+    [
+        (["--steps", "6"], "steps 5 there, 6 asked"),
+        (["--device", "mps"], "device cpu there, mps asked"),
+        (["--dataset", "digits"], "dataset tiny there, digits asked"),
+    ],
+)
+def test_a_folder_of_another_recipe_is_refused_before_torch_is_imported(arguments, differing, run):
+    given = ["--dataset", "tiny", "--steps", "5", *arguments, "--out", str(run)]
+    command = [sys.executable, "-c", IMPORTED, "bench", "linear[latent_dim=3]", *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == (
+        f"error: {run} holds a run of another recipe ({differing}); give another folder with --out\n"
+    )
+    assert done.stdout.splitlines()[0] == "status 2"
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["mlp", "conv [latent_dim=16, width=8]", "aezoo : mlp", "net[sizes=[1, 2], b=(3, 4)]", "pkg.mod:Net", "c*v"]
+)
+def test_what_may_be_a_variant_is_not_refused(text):
+    refuse_no_variant(text)
 
 
 def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
@@ -95,7 +136,9 @@ def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["theirs", "theirs[width=3]", "./theirs.py", "theirs:Net", "the*"])
-def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, monkeypatch):
+def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.py").touch()
     point = metadata.EntryPoint(name="theirs", value="theirs", group="aezoo")
     monkeypatch.setattr(catalogue, "plugin_points", lambda: (point,))
     assert catalogue.architectures(catalogue.plugin_points()) is None

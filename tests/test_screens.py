@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_runs import make_run, several, variant
 
+from aezoo.errors import AezooError
 from aezoo.run.records import Measurement
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
@@ -172,7 +173,7 @@ def test_the_newest_run_is_the_one_that_is_meant(command, tmp_path, call, monkey
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list", "MLP"], ["list", "ML*", "--variants"], ["show", "MLP"], ["show", "Mlp[latent_dim=2]"]]
+    "arguments", [["list", "MLP"], ["list", "ML*", "--variants"], ["show", "MLP"], ["show", "Mlp[Latent_Dim=2]"]]
 )
 def test_capitals_in_a_name_are_no_mistake(arguments, call):
     status, out, err = call(*arguments)
@@ -184,7 +185,10 @@ def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
     from aezoo.registry.discovery import discover
 
     registry = discover()
-    assert registry.resolve("MLP[latent_dim=2]").text == "mlp[latent_dim=2]"
+    assert registry.resolve("MLP[Latent_Dim=2]").text == "mlp[latent_dim=2]"
+    assert registry.dataset("Images[PATH=a]").text == "images[path=a]"
+    with pytest.raises(AezooError, match="one hyperparameter is given twice among width, WIDTH"):
+        registry.resolve("mlp[width=8,WIDTH=9]")
     assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
     assert registry.dataset("Tiny").text == "tiny"
     assert registry.dataset("MNIST-5k").text == "mnist-5k"

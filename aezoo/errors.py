@@ -63,6 +63,23 @@ def did_you_mean(text: str, accepted: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
+def none_of(
+    what: str, given: str, accepted: Sequence[str], lead: str = "give one of", near: Iterable[str] | None = None
+) -> AezooError:
+    """Return the error of a name that is not among some: first those that are close to it, then all.
+
+    Args:
+        what: What it should be the name of.
+        given: The name.
+        accepted: The names that there are.
+        lead: What stands before them.
+        near: What it may be close to; by default those.
+    """
+    close = did_you_mean(given, accepted if near is None else near)
+    lead = f".{close} {lead[0].upper()}{lead[1:]}" if close else f"; {lead}"
+    return AezooError(f"no {what} {given!r}{lead} {', '.join(accepted)}")
+
+
 class Interrupted(KeyboardInterrupt):
     """A bench that Ctrl-C stopped.
 

@@ -1,10 +1,13 @@
 """What a terminal shows: whole figures, all that was asked for, and one line where a call is wrong."""
 
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -107,8 +110,15 @@ def test_columns_are_chosen_for_programs_too(run, call):
     assert out.splitlines()[0] == "variant,test_mse,num_params"
     status, out, err = call("table", run.path, "--columns", "test_mse,parms")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("error: no column 'parms'; this table has group,")
-    assert "Did you mean 'params'" in err
+    # What is likely comes first: the names are many.
+    assert err.startswith("error: no column 'parms'. Did you mean 'params' or 'num_params'? This table has group,")
+    assert call("table", run.path, "--columns", ",")[2].startswith("error: no column is named; give all, or some of")
+    assert call("table", run.path, "--columns", "zzz")[2].startswith("error: no column 'zzz'; this table has group,")
+    assert call("table", run.path, "--format", "gihub")[2].startswith(
+        "error: no format 'gihub'. Did you mean 'github'? Give one of rich, csv, json,"
+    )
+    _, out, _ = call("table", run.path, "--view", "flat", "--columns", "all", "--format", "csv")
+    assert out == call("table", run.path, "--format", "csv")[1]
 
 
 def test_what_has_no_room_is_named(views):
@@ -127,11 +137,29 @@ def test_what_has_no_room_is_named(views):
     [
         (["tabel"], "No such command 'tabel'. Did you mean 'table'? `aezoo -h` lists what it takes"),
         (["table", "--colums"], "No such option: --colums (Possible options: --columns); `aezoo table -h` lists"),
-        (["bench", "mlp", "--seeds", "many"], "Invalid value for '--seeds':"),
+        (
+            ["bench", "mlp", "--seeds", "two"],
+            "--seeds takes a whole number, such as 3, but got 'two'; `aezoo bench -h`",
+        ),
+        (["bench", "mlp", "--steps", "1e3"], "--steps takes a whole number, such as 3, but got '1e3';"),
+        (["bench", "mlp", "--seeds", "1.5"], "--seeds takes a whole number, such as 3, but got '1.5';"),
+        (["bench", "mlp", "--timeout", "x"], "--timeout takes a number, such as 0.5, but got 'x';"),
+        (["settle", "a < b", "--minutes", "-1"], "--minutes takes a value greater than or equal to 0, but got '-1';"),
+        (["bench", "mlp", "--seeds"], "Option '--seeds' requires an argument; `aezoo bench -h` lists what it takes"),
+        (["data", "show", "x", "--out"], "Option '--out' requires an argument; `aezoo data show -h` lists"),
+        (["settle"], "Missing argument 'CLAIM|RUN'; `aezoo settle -h` lists"),
+        (["bench", "mlp", "--out", ""], "what is given after --out is empty; give it a value, or leave it out"),
+        (["bench", "mlp", "--out="], "what is given to --out is empty"),
+        (["table", "", "--columns", "seeds"], "what is given after table is empty"),
+        (["table", "--columns", ""], "what is given after --columns is empty"),
+        (
+            ["bench", "mlp", "--quick", "--recipe", "default"],
+            "--quick is --recipe quick, but --recipe default was given",
+        ),
         (["reproduce", "x"], "Missing argument 'TRIAL'; `aezoo reproduce -h` lists what it takes"),
         (["data", "shwo"], "No such command 'shwo'. Did you mean 'show'? `aezoo data -h` lists what it takes"),
         (["help", "tabel"], "No such command 'tabel'."),
-        (["compare", "a", "b", "--fail-on", "-1"], "Invalid value for '--fail-on':"),
+        (["compare", "a", "b", "--fail-on", "-1"], "--fail-on takes a value greater than or equal to 0, but got '-1';"),
     ],
 )
 def test_what_the_parser_refuses_is_one_line_too(arguments, said, call):
@@ -192,6 +220,36 @@ def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
     assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
     assert registry.dataset("Tiny").text == "tiny"
     assert registry.dataset("MNIST-5k").text == "mnist-5k"
+
+
+def test_capitals_in_what_an_option_takes_are_no_mistake(call, run, tiny, tmp_path):
+    given = ["--dataset", "tiny", "--steps", "3", "--no-timing", "--no-report", "--out", tmp_path / "run"]
+    shouted = [
+        "--device", "CPU", "--precision", "Float32", "--recipe", "QUICK", "--executor", "Local", "--weights", "NONE",
+        "--format", "JSON", "--columns", "Params,TEST_MSE",
+    ]  # fmt: skip
+    status, out, err = call("bench", "Linear[LATENT_DIM=2]", *given, *shouted)
+    assert status == 0, err
+    assert set(json.loads(out)[0]) == {"variant", "num_params", "test_mse"}
+    written = RunDirectory(tmp_path / "run").info()
+    assert (written.recipe.name, written.recipe.precision, written.device) == ("quick", "float32", "cpu")
+    plain = call("table", run.path, "--sort", "sharpness", "--view", "flat", "--format", "csv")
+    assert call("table", run.path, "--sort", "SHARPNESS", "--view", "Flat", "--format", "CSV") == plain
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_is_said_on_a_terminal_is_wrapped_between_words(width):
+    """A pipe has it in one line, and standard output, where there is another stream, is what the width does not ask."""
+    told = subprocess.run([AEZOO, "table", "--format", "gihub"], capture_output=True, text=True, check=False).stderr
+    assert len(told.splitlines()) == 1
+    terminal, its_other_end = os.openpty()
+    fcntl.ioctl(its_other_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    subprocess.run([AEZOO, "table", "--format", "gihub"], stderr=its_other_end, stdout=subprocess.DEVNULL, check=False)
+    os.close(its_other_end)
+    lines = os.read(terminal, 100_000).decode().splitlines()
+    os.close(terminal)
+    assert width - 20 < max(map(len, lines)) <= width
+    assert " ".join(lines) == told.strip()
 
 
 FULL = Path("/dev/full")

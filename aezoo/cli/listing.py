@@ -22,6 +22,7 @@ from aezoo.cli.app import (
     app,
     image_shape_of,
     registry_of,
+    say,
 )
 from aezoo.errors import AezooError, plain, reason_of
 from aezoo.registry import catalogue
@@ -93,7 +94,7 @@ def list_(
 
 def _say_undeclared(labels: Iterable[str]) -> None:
     for label in labels:
-        print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
+        say(f"{label} declares no variants: name one, {label}[] or {label}[...]")
 
 
 def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
@@ -267,7 +268,7 @@ def plugins(
 
     registry = load_registry(plugin or [], no_plugin or [])
     for notice in registry.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+        say(f"warning: {notice}")
     entries: list[tuple[Any, str, list[str], str]] = [
         (
             plugin,
@@ -293,10 +294,9 @@ def plugins(
     ]
     if rows:
         print_rows(rows, as_json=as_json)
-    print(
+    say(
         f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
-        f"plugin API {API_VERSION}",
-        file=sys.stderr,
+        f"plugin API {API_VERSION}"
     )
     if registry.broken:
         raise typer.Exit(1)
@@ -331,8 +331,8 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
         room = max(width - first - 2, 20)
         print(f"{row[0] + mark:<{first}}  {textwrap.shorten(row[names.index('summary')], room, placeholder=' …')}")
     if by_name:
-        print("* is not in `bench --all`: it is slow, or needs a package; bench it by name", file=sys.stderr)
-    print(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all", file=sys.stderr)
+        say("* is not in `bench --all`: it is slow, or needs a package; bench it by name")
+    say(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all")
 
 
 def _default(hyperparameter: "Hyperparameter") -> str:

@@ -1,4 +1,4 @@
-"""What stands in the place of a variant and is surely none: several names in one text, a folder, a file that is missing.
+"""What stands in the place of a variant and is surely none: several names in one text, a folder, a missing file.
 
 It imports nothing that is slow, so that it is told at once.
 """

@@ -54,7 +54,7 @@ def views(run, tmp_path_factory):
         "group": by_group(run),
         "flat": rows.summarise(run),
         "rate": by_group(run)[["variant"]].assign(**mses).astype(dict.fromkeys(mses, "Float64")),
-        "compared": compare(run, other).drop(columns=["network"]),
+        "compared": compare(run, other).assign(network="another width, and another depth, as its plugin has it now"),
     }
 
 
@@ -119,6 +119,37 @@ def test_columns_are_chosen_for_programs_too(run, call):
     )
     _, out, _ = call("table", run.path, "--view", "flat", "--columns", "all", "--format", "csv")
     assert out == call("table", run.path, "--format", "csv")[1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [
+            "denoising[corruption=masking,latent_dim=16]", "denoising[corruption=salt_and_pepper,latent_dim=16]",
+            "denoising[latent_dim=16]", "denoising[latent_dim=160]", "mlp",
+        ],
+        [f"an_architecture_of_a_long_name_and_no_settings_{number}_which_goes_on_and_on" for number in range(12)],
+        [f"net[first=0.1234567,second={number},third=0.12345678,fourth=0.1234567]" for number in range(9)],
+    ],
+)  # fmt: skip
+def test_no_two_rows_show_the_same_name(texts, width, views):
+    table = views["flat"].head(len(texts)).assign(variant=texts, baseline=None)
+    (heading, style), *lines = lay_out(table, width, names=["variant", "test_mse", "num_params"]).lines
+    assert style == "dim"
+    first, last = heading.index("variant"), heading.index("test_mse") - 2
+    # A figure begins the line of a row; what has none goes on from the row above.
+    shown = []
+    for line, _ in lines:
+        name = line[first:last].rstrip()
+        if line[last + 2 :].strip():
+            shown.append(name)
+        else:
+            shown[-1] += name.strip()
+    assert len(set(shown)) == len(texts)
+    for name, text in zip(shown, texts, strict=True):
+        head, _, tail = name.partition("…")
+        assert text == name or (text.startswith(head) and text.endswith(tail) and "…" in name)
 
 
 def test_what_has_no_room_is_named(views):

@@ -332,6 +332,7 @@ def test_list_shows_what_each_declared_variant_is(call):
     _, out, _ = call("list", "--variants", "--json")
     rows = {row["variant"]: row for row in json.loads(out)}
     assert len(rows) >= 50
+    assert re.search(r"^kmeans .* 200,704 ", call("list", "--variants")[1], re.MULTILINE)
     assert all(row["reference"] and isinstance(row["num_params"], int) for row in rows.values())
     assert (rows["kmeans"]["latent"], rows["kmeans"]["num_params"]) == ("1, 8.0 bits", 256 * 784)
     assert rows["rae[smooth=spectral_norm]"]["objective"] == "mse + code size"
@@ -605,6 +606,26 @@ def test_a_narrow_list_says_what_is_benched_by_name_only(call, monkeypatch):
     assert err.startswith("* is not in `bench --all`")
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_narrow_list_has_a_line_for_each_name_that_can_be_copied(width, call, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((width, 24)))
+    _, out, _ = call("plugins")
+    assert {line.split()[0] for line in out.splitlines()} == {
+        point.name for point in metadata.entry_points(group="aezoo")
+    }
+    assert "baselines" in out
+    assert "architecture mean, architecture pca\n" in out
+    assert max(map(len, out.splitlines())) <= width
+    _, out, err = call("list", "--variants")
+    rows = json.loads(call("list", "--variants", "--json")[1])
+    assert [line.split()[0] for line in out.splitlines()] == [row["variant"] for row in rows]
+    assert max(map(len, out.splitlines())) <= width
+    assert re.search(r"^kmeans +200,704 parameters, latent 1, ", out, re.MULTILINE)
+    # What declares none is told in one line.
+    assert err.splitlines()[0].endswith(" declare no variants: name one, capsules[] or capsules[...]")
+
+
 def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     from rich.console import Console
 
@@ -613,8 +634,8 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     wide = Console(force_terminal=True, width=66, color_system=None)
     monkeypatch.setattr(screen, "console_on", lambda stderr: wide)
     screen.print_run(RunDirectory(run), screen.Look(view="flat"))
-    out, _ = capsys.readouterr()
-    assert "not shown here: objective" in out
+    out, err = capsys.readouterr()
+    assert "not shown here: objective" in err
     assert "…" not in out
     assert {"linear[latent_dim=2]", "test_mse", "seeds"} <= set(out.split())
 

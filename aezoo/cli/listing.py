@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aezoo.registry.names import Registry
 
 Rows = list[dict[str, Any]]
+_LEAST = 12
+"""In so many columns something can be said."""
 
 
 @app.command("list")
@@ -93,8 +95,10 @@ def list_(
 
 
 def _say_undeclared(labels: Iterable[str]) -> None:
-    for label in labels:
-        say(f"{label} declares no variants: name one, {label}[] or {label}[...]")
+    labels = list(labels)
+    if labels:
+        declare = f"{', '.join(labels)} declare{'s' if len(labels) == 1 else ''}"
+        say(f"{declare} no variants: name one, {labels[0]}[] or {labels[0]}[...]")
 
 
 def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
@@ -305,8 +309,7 @@ def plugins(
 def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone.
 
-    On a terminal that is too narrow for them: names and summaries alone, cut to a line each, where there are summaries;
-    else wrapped.
+    On a terminal that is too narrow for them: a line each, with the name whole, and cut what it is.
     """
     import tabulate
 
@@ -314,25 +317,36 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
         print(json.dumps(rows, indent=1))
         return
     names = list(rows[0]) if rows else list(columns)
-    texts = [[plain(str(value)) for value in row.values()] for row in rows]
+    texts = [[f"{value:,}" if isinstance(value, int) else plain(str(value)) for value in row.values()] for row in rows]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    whole = tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True)
+    aligned = ["right" if any(isinstance(row[name], int) for row in rows) else "left" for name in names]
+    whole = tabulate.tabulate(
+        texts, names, tablefmt="simple", disable_numparse=True, colalign=aligned if rows else None
+    )
     if width is None or all(len(line) <= width for line in whole.splitlines()):
         print(whole)
         return
-    if "summary" not in names:
-        limits = [max(8, width // len(names) - 2)] * len(names)
-        print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
-        return
-    by_name = "variants" in names and any(row[names.index("variants")] == "0" for row in texts)
-    first = max(len(row[0]) for row in texts) + (2 if by_name else 0)
-    for row in texts:
-        mark = " *" if by_name and row[names.index("variants")] == "0" else ""
-        room = max(width - first - 2, 20)
-        print(f"{row[0] + mark:<{first}}  {textwrap.shorten(row[names.index('summary')], room, placeholder=' …')}")
+    by_name = "variants" in names and any(row["variants"] == 0 for row in rows)
+    labels = [f"{row[0]} *" if by_name and row[names.index("variants")] == "0" else row[0] for row in texts]
+    # Few names are long: the others leave them no room of theirs.
+    first = min(max(map(len, labels)), width // 2)
+    for label, row in zip(labels, rows, strict=True):
+        room = width - max(first, len(label)) - 2
+        what = textwrap.shorten(plain(_in_short(row)), room, placeholder=" …") if room >= _LEAST else ""
+        print(f"{label:<{first}}  {what}".rstrip())
     if by_name:
         say("* is not in `bench --all`: it is slow, or needs a package; bench it by name")
     say(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all")
+
+
+def _in_short(row: dict[str, Any]) -> str:
+    """Return what a row says beside its name where there is one line for it."""
+    if "summary" in row:
+        return str(row["summary"])
+    if "num_params" in row:
+        params = f"{row['num_params']:,}" if isinstance(row["num_params"], int) else row["num_params"]
+        return f"{params} parameters, latent {row['latent']}; {row['objective']}"
+    return str(row["contributes"] if row["status"] == "ok" else row["status"])
 
 
 def _default(hyperparameter: "Hyperparameter") -> str:

@@ -65,6 +65,7 @@ def test_help_imports_nothing_heavy(arguments, allowed):
         (["./README.md"], "./README.md is no Python file; a network in a file is ./FILE.py"),
         (["./pics"], "./pics is a folder; name architectures, and give its images by --dataset ./pics\n"),
         (["./pics[size=8]"], "give its images by --dataset './pics[size=8]'\n"),
+        (["my_net[a=1]"], "no architecture 'my_net', but there is a file my_net.py: give './my_net.py[a=1]'"),
         (["pics"], "no architecture 'pics'; `aezoo list` shows them all. Images are given by --dataset ./pics."),
         ([], "nothing to bench"),
         (["mlp", "--dataset", "minst"], "no data set 'minst'"),
@@ -82,6 +83,7 @@ def test_help_imports_nothing_heavy(arguments, allowed):
 def test_a_mistake_is_told_before_torch_is_imported(arguments, told, tmp_path):
     (tmp_path / "pics").mkdir()
     (tmp_path / "README.md").touch()
+    (tmp_path / "my_net.py").touch()
     # Somebody else's plugin might have such a name: here there is none, as after a first installation.
     own = f"""
 import importlib.metadata as metadata
@@ -282,7 +284,6 @@ def test_list_needs_no_torch_a_second_time_until_a_plugin_changes(distribute, tm
         ("executors", "lo", ["local"]),
         ("columns", "test_", ["test_mse", "test_mse_low", "test_mse_high"]),
         ("recipes", "t", ["tuned"]),
-        ("views", "t", ["tuning"]),
     ],
 )
 def test_a_shell_completes_what_there_is(function, incomplete, expected):
@@ -317,7 +318,29 @@ def test_the_views_that_a_shell_completes_are_those_that_there_are():
     from aezoo.contract.columns import FIGURES
     from aezoo.table.views import VIEWS
 
-    assert complete.views("") == [*VIEWS, *FIGURES]
+    assert (tuple(VIEWS), tuple(FIGURES)) == (complete.OF_ONE, complete.OF_SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("table a --view ", ["group", "flat", "rate", "tuning"]), ("table a b --view ", ["mse", "ratio", "vs_pca"]),
+        ("table a b --view r", ["ratio"]), ("table --columns infer_v", ["infer_vs_reference"]),
+        ("table --columns seeds,infer_v", ["seeds,infer_vs_reference"]),
+    ],
+)  # fmt: skip
+def test_a_shell_is_told_what_its_line_can_go_on_with(words, expected):
+    asked = {
+        "_AEZOO_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"aezoo {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    *lines, status, imported = done.stdout.splitlines()
+    assert (lines, status) == (expected, "status 0")
+    assert "torch" not in imported
 
 
 def test_a_shell_completes_runs_and_the_folders_that_lead_to_them(run, monkeypatch):
@@ -583,6 +606,9 @@ def test_compare_holds_several_runs_to_the_first_and_fails_on_a_regression(call,
     status, _, err = call("compare", other, run, "--fail-on", "5")
     assert status == 3
     assert f"worse by more than 5 %, or failed, in {run}: mean" in err
+    # A legend has the word that is above the column.
+    assert "\nchange %: test_mse of b over a's" in err
+    assert "change %" in call("compare", other, run)[1].splitlines()[0]
     assert call("compare", run)[0] == 2
 
 

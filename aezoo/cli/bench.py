@@ -28,7 +28,7 @@ from aezoo.cli.app import (
     say,
 )
 from aezoo.cli.checks import check_names, check_request
-from aezoo.errors import AezooError, spelled
+from aezoo.errors import AezooError, counted, spelled
 
 if TYPE_CHECKING:
     from aezoo.contract.recipe import Recipe
@@ -180,7 +180,7 @@ def bench(
                 snapshot, interrupted = RunDirectory(observer.run).load(), True
     if dry_run:
         print_table(expected.table(), Look(fmt=fmt))
-        say(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run")
+        say(f"{counted(expected.trials, 'trial')}, about {duration(expected.seconds)}; nothing was run")
         if expected.refused:
             raise typer.Exit(1)
         return
@@ -292,7 +292,7 @@ def status(
     if len(shown) or every or fmt in ("csv", "json"):
         print_table(shown, Look(fmt=fmt))
     counts = states["state"].value_counts()
-    say(f"{len(states)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    say(f"{counted(len(states), 'trial')}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
     if set(counts.index) & {"missing", "stale", "interrupted"}:
         say("the same `aezoo bench` command runs what is missing, stale or interrupted")
 

@@ -16,7 +16,7 @@ from aezoo.errors import (
     spelled,
 )
 from aezoo.registry import catalogue
-from aezoo.registry.texts import refuse_no_variant
+from aezoo.registry.texts import refuse_bare_file, refuse_no_variant
 
 if TYPE_CHECKING:
     from aezoo.contract.dataset import DatasetVariant
@@ -48,6 +48,7 @@ def check_names(variants: Sequence[str]) -> None:
         elif spelled(name, names) in names:
             _check_hyperparameters(spelled(name, names), text)
         elif not name.endswith(".py"):
+            refuse_bare_file(text, names)
             if not catalogue.is_mentioned(name, points):
                 raise no_architecture(name, labels)
             from aezoo.registry.discovery import discover_data

@@ -18,7 +18,7 @@ from aezoo.cli.app import (
     registry_of,
     say,
 )
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, counted
 
 NAMED = 3
 """So many files that are no runs are named."""
@@ -216,7 +216,7 @@ def export_table(
     from aezoo.table.export import export
 
     table = export([RunDirectory(path) for path in _runs_among(runs)], out, trials=trials)
-    print(f"{len(table):,} rows of {len(table.columns)} columns in {out}")
+    print(f"{counted(len(table), 'row')} of {len(table.columns)} columns in {out}")
 
 
 def _runs_among(paths: list[Path]) -> list[Path]:

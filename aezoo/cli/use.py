@@ -21,7 +21,7 @@ from aezoo.cli.app import (
     in_small_letters,
     say,
 )
-from aezoo.errors import AezooError, plain
+from aezoo.errors import AezooError, counted, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ def reconstruct(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 as_image(image).save(target)
     share = f"; {clipped / count:.2%} of the numbers lie outside [0, 1], and are clipped" if clipped else ""
-    print(f"{count} images in {out}{share}")
+    print(f"{counted(count, 'image')} in {out}{share}")
 
 
 @app.command()
@@ -116,7 +116,7 @@ def encode(
         parts.append(network.encode(pixels))
     latents = np.concatenate(parts)
     _write_latents(out, latents, names)
-    print(f"{len(latents)} latents of {'x'.join(map(str, latents.shape[1:]))} in {out}")
+    print(f"{counted(len(latents), 'latent')} of {'x'.join(map(str, latents.shape[1:]))} in {out}")
 
 
 def _write_latents(out: Path, latents: Any, names: Sequence[str]) -> None:
@@ -325,7 +325,7 @@ def _batches(
         (recoloured, f"in {'colour, made grey' if rules.image_shape[0] == 1 else 'grey, made colour'}"),
     ):
         if count:
-            say(f"{count:,} of {len(files):,} files {done}")
+            say(f"{counted(count, 'file', len(files))} {done}")
 
 
 def _files(places: Sequence[str]) -> list[ImageFile]:

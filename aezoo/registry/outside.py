@@ -16,14 +16,14 @@ from typing import Any
 
 from aezoo.contract.architecture import Architecture
 from aezoo.contract.hyperparameters import NAME
-from aezoo.errors import AezooError, reason_of, spelled
+from aezoo.errors import AezooError, reason_of
 from aezoo.registry.discovery import discover
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin, ask, hook_names, module_files, quiet
 from aezoo.registry.source import AtHand, at_hand
-from aezoo.registry.texts import FILE, MODULE, refuse_no_variant
+from aezoo.registry.texts import FILE, MODULE, refuse_bare_file, refuse_no_variant
 from aezoo.run.records import PluginSource
 
 VERSION = "(not installed)"
@@ -168,7 +168,7 @@ def extend(
     texts = []
     for place, text in places:
         if place is None:
-            _refuse_bare_file(text, registry)
+            refuse_bare_file(text, (architecture.name for architecture, _ in registry.architectures.values()))
         texts += [text] if place is None else _texts(loaded[place], text, registry)
     return registry, texts
 
@@ -192,15 +192,6 @@ def _place(variant: Any, registry: Registry) -> tuple[Any, str]:
     if match and match["place"] not in {plugin.distribution for plugin in registry.plugins}:
         return _module(match), match["settings"] or ""
     return None, text
-
-
-def _refuse_bare_file(text: str, registry: Registry) -> None:
-    """Refuse what is no architecture, of those that were loaded too, and may be meant as the file of that name."""
-    name = text.partition("[")[0]
-    names = {architecture.name for architecture, _ in registry.architectures.values()}
-    if spelled(name, names) not in names and Path(f"{name}.py").is_file():
-        settings = text.removeprefix(name)
-        raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give ./{name}.py{settings}")
 
 
 def _file(match: re.Match[str]) -> FromFile:

@@ -5,9 +5,10 @@ It imports nothing that is slow, so that it is told at once.
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, spelled
 
 FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<factory>[A-Za-z_]\w*))?\s*(?P<settings>\[.*\])?", re.DOTALL)
 MODULE = re.compile(r"(?P<place>[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)\s*(?P<settings>\[.*\])?", re.DOTALL)
@@ -53,3 +54,15 @@ def refuse_no_variant(text: str) -> None:
         from aezoo.contract.hyperparameters import parse_variant
 
         parse_variant(text)
+
+
+def refuse_bare_file(text: str, names: Iterable[str]) -> None:
+    """Refuse what is none of the architectures' names, and may be meant as the file of that name.
+
+    Raises:
+        AezooError: there is such a file.
+    """
+    name, names = text.partition("[")[0], set(names)
+    if spelled(name, names) not in names and Path(f"{name}.py").is_file():
+        given = shlex.quote(f"./{name}.py{text.removeprefix(name)}")
+        raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give {given}")

@@ -120,6 +120,21 @@ def test_a_folder_of_another_recipe_is_refused_before_torch_is_imported(argument
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mlp[latent_dim=abc]", "mlp: hyperparameter 'latent_dim' accepts int, but got 'abc'."),
+        ("MLP[Latent_Dim=3.5]", "mlp: hyperparameter 'latent_dim' accepts int, but got 3.5."),
+        ("mlp[latent=3]", "mlp: no hyperparameter 'latent'; it accepts latent_dim, width."),
+    ],
+)
+def test_a_kept_listing_tells_what_hyperparameters_take_without_torch(text, told, call):
+    assert call("list", "mlp")[0] == 0
+    done = subprocess.run([sys.executable, "-c", IMPORTED, "bench", text], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith(f"error: {told}")
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize(
     "text", ["mlp", "conv [latent_dim=16, width=8]", "aezoo : mlp", "net[sizes=[1, 2], b=(3, 4)]", "pkg.mod:Net", "c*v"]
 )
 def test_what_may_be_a_variant_is_not_refused(text):

@@ -57,17 +57,23 @@ def check_names(variants: Sequence[str]) -> None:
                 raise is_dataset(name)
 
 
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+
+
 def _check_hyperparameters(name: str, text: str) -> None:
-    """Refuse a hyperparameter that an architecture has not, where the kept listing of all of them says so."""
-    from aezoo.contract.hyperparameters import parse_variant
+    """Refuse a hyperparameter that an architecture has not, or does not take, where the kept listing says so."""
+    from aezoo.contract.hyperparameters import Hyperparameter, parse_variant
 
     given = parse_variant(text).settings
     rows = catalogue.read(catalogue.key_of(catalogue.ARCHITECTURES, ())) if given else None
-    for row in [row for row in rows or [] if row["architecture"] == name]:
-        declared = re.findall(r"(?:^|, )([A-Za-z_]\w*)=", row["hyperparameters"])
-        for each in given or ():
-            if spelled(each, declared) not in declared:
-                raise no_hyperparameter(name, each, declared)
+    for accepts in [row["accepts"] for row in rows or [] if row["architecture"] == name]:
+        for each, value in (given or {}).items():
+            known = spelled(each, accepts)
+            if known not in accepts:
+                raise no_hyperparameter(name, each, list(accepts))
+            # What else may be accepted, such as one of several, its plugin says.
+            if accepts[known] in _TYPES:
+                Hyperparameter(name=known, annotation=_TYPES[accepts[known]]).check(value, name)
 
 
 def check_request(request: "Request", fmt: str, columns: Sequence[str] | None = None) -> None:

@@ -178,6 +178,7 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
             "summary": architecture.summary,
             **({"objective": _objective(registry, label, image_shape)} if built else {}),
             "hyperparameters": _hyperparameters(architecture.hyperparameters.values()),
+            "accepts": {each.name: each.accepted for each in architecture.hyperparameters.values()},
             "variants": len(architecture.variants),
             "reference": architecture.reference,
             "origin": f"{owner.distribution} {owner.version}",
@@ -316,6 +317,8 @@ def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> Non
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    # What has parts of its own is for programs.
+    rows = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in rows]
     names = list(rows[0]) if rows else list(columns)
     texts = [[f"{value:,}" if isinstance(value, int) else plain(str(value)) for value in row.values()] for row in rows]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -194,9 +194,9 @@ def _labels(texts: Iterable[str], size: int) -> dict[str, list[str]]:
 
 
 def _in_pieces(text: str, size: int) -> list[str]:
-    """Break a variant's text into lines, after a bracket, a comma or = where it can; all but the first are indented."""
+    """Break a variant's text into lines, after a bracket or a comma where it can; all but the first are indented."""
     lines = [""]
-    for part in re.findall(r"[^\[,=]+[\[,=]?|[\[,=]", text):
+    for part in re.findall(r"[^\[,]+[\[,]?|[\[,]", text):
         if cell_len(lines[-1] + part) > size and lines[-1].strip():
             lines.append(_INDENT)
         for character in part:

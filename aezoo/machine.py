@@ -352,10 +352,11 @@ class PeakMemory:
         return torch.cuda.max_memory_allocated()
 
 
+def cores() -> int:
+    """Return how many cores are ours: inside a container or a batch job, fewer than the machine has."""
+    return len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
+
+
 def default_jobs(device: str, threads: int = 1) -> int:
     """Return how many trials run side by side: as many as the cores hold on a CPU, one on an accelerator."""
-    if device != "cpu":
-        return 1
-    # Inside a container or a batch job, fewer cores are ours than the machine has.
-    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, cores() // threads) if device == "cpu" else 1

@@ -55,10 +55,11 @@ def make_run(
     missing: int = 0,
     pixels: str = "1" * 64,
     batch_size: int = 32,
+    recipe: Recipe | None = None,
 ) -> RunDirectory:
     """Write a run of these variants; of the last `missing` of them no trial has run."""
     rng = np.random.default_rng(0)
-    recipe = Recipe(name="made", dataset=dataset, seeds=seeds, steps=200, batch_size=batch_size)
+    recipe = recipe or Recipe(name="made", dataset=dataset, seeds=seeds, steps=200, batch_size=batch_size)
     data = DatasetInfo(name=dataset, sha256=pixels, image_shape=shape, num_train=400, num_test=NUM_TEST)
     settings = recipe.loss_settings(num_train=400, dataset_sha256=data.sha256)
     info = RunInfo(

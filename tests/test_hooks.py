@@ -143,7 +143,7 @@ def test_status_tells_a_metric_that_is_missing_or_whose_plugin_changed(tiny, dis
     (path,) = (tmp_path / "run" / "metrics").glob("mean-*.json")
     content = path.read_bytes()
     path.unlink()
-    assert states() == {("done", ""), ("missing", "metric exact not computed yet")}
+    assert states() == {("done", ""), ("missing", "metric exact not computed; a bench of it with --metrics exact does")}
     path.write_bytes(content)
     distribute(METRICS + "# changed", name="some-metrics")
     assert states() == {("stale", "metric exact: its plugin's source changed; the network is not trained again")}

@@ -1,6 +1,7 @@
 """The page of a run in a real browser: headless Chromium, which is cut off from the network and watched."""
 
 import io
+import itertools
 import json
 import re
 import shutil
@@ -290,6 +291,104 @@ def test_marks_are_in_every_chart_and_in_the_table(browser, usual):
     assert "2 marked" in browser.run("return document.querySelector('#curves-note').textContent")
     browser.click("#clear")
     assert browser.run("return document.querySelectorAll('tr.marked').length") == 0
+
+
+BOXES = """
+    return [...document.querySelectorAll('#scatters .chart')].map(chart => {
+        const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.right, r.top, r.bottom]; };
+        const seen = selector => [...chart.querySelectorAll(selector)].filter(e => e.getAttribute('opacity') !== '0');
+        return {
+            chart: box(chart), names: seen('.role-mark.mark-text text').map(e => [e.textContent, ...box(e)]),
+            ticks: [...chart.querySelectorAll('.role-axis-label')].map(g => [...g.querySelectorAll('text')]
+                .filter(e => e.getAttribute('opacity') !== '0').map(e => [e.textContent, ...box(e)])),
+        };
+    })
+"""
+
+
+@pytest.mark.parametrize("width", [1400, 500])
+def test_names_and_ticks_of_a_chart_lie_apart_and_within_it(browser, tmp_path, width):
+    made = [
+        variant(f"a_network_of_a_long_name_{n}", loss=0.02 * 0.97**n, num_params=9000 + 400 * n * n) for n in range(14)
+    ]
+    coded = {"latent_kind": "discrete", "latent_bits": 9.0, "coded_bits": 8.88172893834}
+    browser.driver.set_window_size(width, 900)
+    try:
+        browser.open(page.write(make_run(tmp_path / "run", [*made, variant("k", loss=0.03, **coded)])))
+        browser.draw()
+        charts = browser.run(BOXES)
+    finally:
+        browser.driver.set_window_size(1280, 900)
+    assert browser.faults() == []
+    named = 0
+    for chart in charts:
+        left, right, _, bottom = chart["chart"]
+        for one in chart["names"]:
+            named += "…" not in one[0]
+            assert (left <= one[1], one[2] <= right, one[4] <= bottom) == (True, True, True), one
+        for some in (chart["names"], *chart["ticks"]):
+            for one, other in itertools.combinations(some, 2):
+                # A text's box is higher than its letters.
+                apart = one[2] <= other[1] or other[2] <= one[1] or one[4] - 3 <= other[3] or other[4] - 3 <= one[3]
+                assert apart, (one, other)
+    assert named > 5
+    ticks = [text for chart in charts for axis in chart["ticks"] for text, *_ in axis]
+    assert "8.88" in ticks
+    assert max(map(len, ticks)) < 7
+
+
+def test_a_chart_without_points_of_the_chosen_group_is_empty(browser, tmp_path):
+    some = [variant("a", loss=0.02), variant("b", loss=0.03), variant("c", group=8, num_params=None)]
+    browser.open(page.write(make_run(tmp_path / "run", some)))
+    browser.draw()
+    browser.set("#charts .group-choice", "8 numbers")
+    time.sleep(0.3)
+    shown = browser.run("return [...document.querySelectorAll('#scatters .chart')].map(e => e.ariaLabel)")
+    assert any("parameters: 0 variants" in label for label in shown)
+    browser.set("#charts .group-choice", "16 numbers")
+    browser.until(
+        "return [...document.querySelectorAll('#scatters .chart')].every(e => e.querySelector('.mark-symbol path'))"
+    )
+    assert browser.faults() == []
+
+
+def test_the_wall_has_its_heights_before_its_images_and_cuts_no_share(browser, tmp_path, monkeypatch):
+    asset = page._asset
+    unpainted = ("function paint(", "function paint() {}\nfunction painted(")
+    heights = "return [...document.querySelectorAll('#wall-body .strip')].map(e => e.getBoundingClientRect().height)"
+    run = make_run(tmp_path / "run", [variant(f"a{n}") for n in range(4)])
+    measured = {}
+    for name, change in (("painted", ("", "")), ("not yet", unpainted)):
+        monkeypatch.setattr(page, "_asset", lambda name, change=change: asset(name).replace(*change))
+        for by in ("rows", "columns"):
+            browser.open(page.write(run, tmp_path / f"{name}.html"), f"#at=wall&by={by}")
+            browser.draw()
+            measured[name, by] = browser.run(heights)
+    assert len(measured["painted", "rows"]) == 6
+    assert max(measured["painted", "rows"]) < 70
+    for by in ("rows", "columns"):
+        assert measured["painted", by] == measured["not yet", by]
+    clipped = tmp_path / "painted.html"
+    clipped.write_text(clipped.read_text().replace('"clipped":0.0', '"clipped":0.243'))
+    browser.open(clipped, "#at=wall")
+    browser.draw()
+    told = browser.run(
+        "const cut = e => e.scrollWidth - e.clientWidth;"
+        "return [...document.querySelectorAll('#wall-body small')]"
+        ".map(e => [e.textContent, cut(e), cut(e.parentElement)])"
+    )
+    assert [each[0].split(" · ")[1:] + each[1:] for each in told] == [["24.3 % of pixels clipped", 0, 0]] * 4
+
+
+def test_a_name_that_is_too_long_for_the_table_ends_with_an_ellipsis(browser, tmp_path):
+    browser.open(page.write(make_run(tmp_path / "run", [variant("a_name_that_is_long_" * 9)])))
+    browser.draw()
+    inside = (
+        "const e = document.querySelector('#results tbody th bdi'); const r = e.getBoundingClientRect();"
+        "return [e.scrollWidth > e.clientWidth, getComputedStyle(e).textOverflow,"
+        "r.right <= e.parentElement.getBoundingClientRect().right]"
+    )
+    assert browser.run(inside) == [True, "ellipsis", True]
 
 
 def test_a_click_on_a_point_and_a_box_over_some_mark_them(browser, usual):

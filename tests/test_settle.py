@@ -57,9 +57,13 @@ def test_seeds_are_added_to_what_is_open_until_they_end(tiny, distribute, tmp_pa
 
 
 def test_a_group_of_a_run_is_settled_by_the_seeds_of_what_is_open(tiny, tmp_path):
-    run = aezoo.bench(
-        ["linear[latent_dim=2]", "pca[latent_dim=2]"], recipe=RECIPE, out=tmp_path / "run", device="cpu", timing=False
-    )
+    # A row of before, with other threads, stands beside, and is no variant to add seeds to.
+    for threads in (2, 1):
+        run = aezoo.bench(
+            ["linear[latent_dim=2]", "pca[latent_dim=2]"], recipe=RECIPE, out=tmp_path / "run", device="cpu",
+            timing=False, threads=threads,
+        )  # fmt: skip
+    assert "linear[latent_dim=2] (2 threads)" in set(run.whole.table()["variant"])
     card, path = aezoo.settle(group="2", out=run.path, max_seeds=3)
     assert path == run.path
     assert [(found.lower, found.higher) for found in card.findings] == [("pca[latent_dim=2]", "linear[latent_dim=2]")]

@@ -1,12 +1,14 @@
 """The command line: parse, call, print; nothing else lives here. `main` runs it."""
 
 import codecs
+import contextlib
 import errno
 import io
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any, TextIO, cast
 
 import typer
 
@@ -31,11 +33,13 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     warnings.showwarning = _show_warning
+    _open_closed()
     try:
         for stream in (sys.stdout, sys.stderr):
             # A terminal of another time lacks some characters: it shows a ? in their place.
             if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
                 stream.reconfigure(errors="replace")
+        sys.stderr = cast("TextIO", _Talk(sys.stderr))
         require_posix()
         _refuse_empty(sys.argv[1:])
         status = app(prog_name="aezoo", standalone_mode=False) or 0
@@ -58,6 +62,35 @@ def main() -> None:
         say(f"error: what was asked for cannot be printed: {system_reason(error)}")
         sys.exit(2)
     sys.exit(status)
+
+
+def _open_closed() -> None:
+    """Open in nothing what a daemon, or `>&-`, has closed, so that no file of ours takes its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.dup2(descriptor, number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
+class _Talk:
+    """Standard error, where nothing is said that is worth a bench's end: what it does not take is left out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _close_output() -> None:

@@ -277,7 +277,7 @@ def status(
     plugin: PluginOption = None,
     no_plugin: BlockOption = None,
 ) -> None:
-    """Say which trials of a run are done, missing or stale, and why.
+    """Say which trials of a run are done, running, missing or stale, and why.
 
     Example: aezoo status results/my-run
     """

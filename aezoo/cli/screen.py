@@ -155,7 +155,14 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
 
 def console_on(*, stderr: bool) -> Console:
     """Return a console on standard error, or on standard output."""
-    return Console(stderr=stderr)
+    return _Console(stderr=stderr)
+
+
+class _Console(Console):
+    """Where a reader has what it wants, `main` says how that ends; rich would leave with the status of a failure."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class PlainObserver(LineObserver):

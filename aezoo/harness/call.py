@@ -246,6 +246,11 @@ def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Var
         device = executor.device or machine.choose_device(request.device)
         if executor.device is None:
             machine.check_precision(recipe.precision, device)
+        if executor.device is None and request.threads * request.processes > machine.cores():
+            observer.warn(
+                f"{request.threads * request.processes} threads a trial on {machine.cores()} cores: they wait for each "
+                "other, and a trial takes far longer than on as many threads as cores"
+            )
         if request.processes > 1:
             # It is slow to import, and seldom needed.
             from aezoo.harness.processes import check_processes

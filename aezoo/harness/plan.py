@@ -164,18 +164,23 @@ class Grid:
         return list({plan.variant: plan for plan in reversed(self.plans) if self.succeeded(plan)}.values())
 
     def unmeasured(self) -> dict[str, list[str]]:
-        """Return the metrics of each trial with a loss that are not computed yet, by trial id."""
+        """Return the metrics of each trial with a loss that are not computed yet, by trial id.
+
+        A row may have more seeds than this call asks for: its metrics are means over as many as its loss.
+        """
         if not self.metrics:
             return {}
         measured = {(each.trial_id, each.metric): each for each in self.reading(self.run.measurements)}
+        rows = self.reading(self.run.info).requested
+        ids = [trial_id for variant in by_variant(self.plans) for trial_id in rows[variant]]
         names = {
-            plan.trial_id: [
+            record.trial_id: [
                 name
                 for name, (_, plugin) in self.metrics.items()
-                if not is_current(measured.get((plan.trial_id, name)), plugin, self.records[plan.trial_id])
+                if not is_current(measured.get((record.trial_id, name)), plugin, record)
             ]
-            for plan in self.plans
-            if self.succeeded(plan)
+            for record in map(self.records.get, ids)
+            if record is not None and record.status == "ok"
         }
         return {trial_id: some for trial_id, some in names.items() if some}
 

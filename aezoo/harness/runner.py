@@ -13,7 +13,7 @@ from aezoo.errors import StorageError
 from aezoo.harness.images import shown_images
 from aezoo.harness.observer import Trackers
 from aezoo.harness.plan import Failure, Grid, by_variant
-from aezoo.harness.superseding import superseded
+from aezoo.harness.superseding import Earlier, earlier_rows
 from aezoo.harness.tasks import measure_task, trial_task
 from aezoo.harness.trial import Measure, TrainAndScore, TrialResult
 from aezoo.run.checkpoint import drop_checkpoint, read_checkpoint, unpack_checkpoint, write_checkpoint
@@ -32,7 +32,7 @@ WAIT_SECONDS = 1.0
 @dataclass(kw_only=True)
 class Runner:
     """Runs a grid. `checkpoints` holds the step of the last checkpoint that is kept of a trial which has not ended;
-    `earlier` the rows of other calls that stay beside this one's."""
+    `earlier` what stays of other calls' rows."""
 
     grid: Grid
     trackers: Trackers
@@ -40,17 +40,17 @@ class Runner:
     lost: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     checkpoints: dict[str, int] = field(default_factory=dict)
-    earlier: dict[str, list[str]] = field(default_factory=dict)
+    earlier: Earlier = field(default_factory=Earlier)
 
     def run_trials(self) -> None:
         """Write down what is asked for, and run the trials that are missing, until each has a record."""
         grid = self.grid
         before = grid.run.info().requested if grid.run.exists else {}
         if before:
-            self.earlier, told = superseded(
+            self.earlier = earlier_rows(
                 grid.run.load(), by_variant(grid.plans), grid.environment, keep_old=grid.request.keep_old
             )
-            grid.observer.chosen(told)
+            grid.observer.chosen(self.earlier.told)
         if before and any(plan.variant not in before and grid.is_missing(plan) for plan in grid.plans):
             self._repeat_anchors([trial_id for trial_ids in before.values() for trial_id in trial_ids])
         self._request()
@@ -115,7 +115,7 @@ class Runner:
         """Write into run.json what this call asks for."""
         grid = self.grid
         ids = {name: [plan.trial_id for plan in plans] for name, plans in by_variant(grid.plans).items()}
-        grid.run.request(grid.info, ids, self.earlier)
+        grid.run.request(grid.info, ids | self.earlier.baselines, self.earlier.beside)
         if grid.run.read_images() is None:
             grid.run.write_images(shown_images(grid.shared, grid.choice, grid.choice.images))
         grid.observer.requested(grid.run.path, list(ids))
@@ -298,7 +298,7 @@ class Runner:
 
     def _measure(self, unmeasured: Mapping[str, list[str]], measured: set[str]) -> None:
         """Compute those metrics that no other process does, and add the ids of their trials to `measured`."""
-        plans = {plan.trial_id: plan for plan in self.grid.plans if plan.trial_id in unmeasured}
+        plans = {trial_id: self.grid.records[trial_id] for trial_id in unmeasured}
         tasks = [
             measure_task(self.grid, plan, unmeasured[trial_id], self._output(f"{trial_id}--metrics"))
             for trial_id, plan in plans.items()

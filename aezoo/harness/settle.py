@@ -245,7 +245,8 @@ def _of_group(run: RunDirectory, group: str) -> tuple[Recipe, list[Claim]]:
         raise AezooError(
             f"{run.path} has no code group {group!r}; it has {', '.join(names)}." + did_you_mean(group, names)
         )
-    members = list(ranked.loc[ranked["group"] == matching[0], "variant"])
+    # A row of before, made otherwise, is no variant that seeds can be added to.
+    members = [name for name in ranked.loc[ranked["group"] == matching[0], "variant"] if name not in run.info().earlier]
     if len(members) < 2:
         raise AezooError(f"in {run.path} the code group {matching[0]} has {len(members)} variant: nothing to compare")
     # A later call, of a run that has more, begins as the first one did.

@@ -15,12 +15,12 @@ from aezoo.run.store import RunDirectory
 
 
 def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
-    """Return a row for each trial that was asked for: variant, seed, state, and why it is not simply done.
+    """Return a row for each trial of each row of the table: variant, seed, state, and why it is not simply done.
 
-    The state is `done`; the status of a trial that failed; `running`, where a living process is at it; `missing`, where
-    there is no record, or a metric that was asked for is not computed; or `stale`, where the same command would now do
-    it anew: its plugin's source, a metric's, aezoo or torch are not what they were. A plugin that is not here, such as
-    a file, is not judged.
+    The state is `done`; the status of a trial that failed; `running`, where a living process is at it, and `waiting`,
+    where it has no record while others run; `missing`, where it has none, or a metric that was asked for is not
+    computed; or `stale`, where the same command would now do it anew: its plugin's source, a metric's, aezoo or torch
+    are not what they were. A plugin that is not here, such as a file, is not judged, nor a row of before that is kept.
 
     Raises:
         AezooError: there is no run, or its run.json is damaged.
@@ -35,14 +35,15 @@ def status(run: RunDirectory, registry: Registry) -> pd.DataFrame:
     today = _Today(machine.capture(info.device, threads=1), registry)
     rows = []
     running = run.running()
-    for variant, trial_ids in info.requested.items():
+    for variant, trial_ids in info.rows.items():
         for seed, trial_id in enumerate(trial_ids):
             record = records.get(trial_id)
             if trial_id in running:
                 state, why = "running", "a bench is at it"
             elif record is None:
-                state, why = "missing", _why_missing(latest.get((variant, seed)), today)
-            elif changes := today.changes(record):
+                why = _why_missing(latest.get((variant, seed)), today)
+                state = "waiting" if running else "missing"
+            elif variant not in info.earlier and (changes := today.changes(record)):
                 state, why = "stale", changes
             elif record.status == "ok":
                 state, why = _metrics_state(record, info.recipe.metrics, measured.get(trial_id, {}), registry)
@@ -64,7 +65,7 @@ def _metrics_state(
     for name in names:
         measurement = measured.get(name)
         if measurement is None:
-            missing.append(f"metric {name} not computed yet")
+            missing.append(f"metric {name} not computed; a bench of it with --metrics {name} does")
             continue
         try:
             plugin = registry.metric(name)[1]

@@ -63,7 +63,7 @@ def compiled() -> tuple[dict[str, Vega], str]:
         pass
     import vl_convert
 
-    charts = {name: _named_axes(vl_convert.vegalite_to_vega(drawn)) for name, drawn in _all().items()}
+    charts = {name: _named_axes(_apart(vl_convert.vegalite_to_vega(drawn))) for name, drawn in _all().items()}
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     with contextlib.suppress(StorageError):  # what cannot be kept is made anew the next time
         write_text(path, json.dumps({"charts": charts, "bundle": bundle}))
@@ -76,6 +76,17 @@ def filled(chart: Vega, **rows: list[dict[str, Any]]) -> Vega:
     return {**chart, "data": data}
 
 
+def without_canvas(chart: Vega) -> Vega:
+    """Return a chart that is drawn where there is no canvas: its names keep apart from each other, not from points."""
+    marks = [
+        {**mark, "transform": [{**each, "avoidMarks": []} for each in mark["transform"]]}
+        if "transform" in mark
+        else mark
+        for mark in chart["marks"]
+    ]
+    return {**chart, "marks": marks}
+
+
 def retitled(chart: Vega, **titles: str) -> Vega:
     """Return a chart whose axes have these titles, by the names of its signals."""
     signals = [{**each, "value": titles.get(each["name"], each.get("value"))} for each in chart["signals"]]
@@ -85,6 +96,25 @@ def retitled(chart: Vega, **titles: str) -> Vega:
 def _key() -> str:
     versions = [metadata.version(name) for name in ("altair", "vl-convert-python")]
     return hashlib.sha256(json.dumps([*versions, Path(__file__).read_text()]).encode()).hexdigest()[:32]
+
+
+def _apart(chart: Vega) -> Vega:
+    """Return a chart whose names of points lie on no other name and on no point, and end where the chart ends.
+
+    Each stands at that side of its point where there is room; where there is none, it is left out. Vega can do so, and
+    Vega-Lite, from which the chart was made, cannot say it.
+    """
+    marks = [dict(mark) for mark in chart.get("marks", [])]
+    points = [mark["name"] for mark in marks if mark["type"] == "symbol"]
+    for mark in marks:
+        if mark["type"] == "text":
+            mark["transform"] = [{
+                "type": "label", "size": {"signal": "[width, height]"}, "avoidMarks": points,
+                "sort": {"field": "datum.y"},
+                "anchor": ["top-right", "bottom-right", "top-left", "bottom-left", "right", "left", "top", "bottom"],
+                "offset": [7] * 8,
+            }]  # fmt: skip
+    return {**chart, "marks": marks}
 
 
 def _named_axes(chart: Vega) -> Vega:
@@ -123,7 +153,9 @@ def _finished(chart: Any, *, width: int = WIDTH, height: int = HEIGHT) -> dict[s
         chart.properties(width=width, height=height)
         .configure(background="transparent", padding=6, aria=False)
         .configure_view(stroke=None)
-        .configure_axis(**text, **lines, gridOpacity=0.13, domainOpacity=0.5, tickOpacity=0.5, labelFontSize=11)
+        .configure_axis(
+            **text, **lines, gridOpacity=0.13, domainOpacity=0.5, tickOpacity=0.5, labelFontSize=11, labelSeparation=8
+        )
         .configure_legend(**text, orient="top", labelLimit=320, symbolOpacity=1, columns=5)
         .configure_text(color="currentColor", font=font)
     )
@@ -137,8 +169,8 @@ def _scatter(name: str, title: str) -> dict[str, Any]:
 
     points, front, pca = (alt.Chart(alt.NamedData(data)) for data in ("points", "front", "pca"))
     counted = name in CODES
-    x = alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(format="~s"))
-    y = alt.Y("y:Q", title=LOSS, scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(format="~g"))
+    x = alt.X("x:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(format=".3~s"))
+    y = alt.Y("y:Q", title=LOSS, scale=alt.Scale(type="log", nice=False, padding=8), axis=alt.Axis(format=".3~g"))
     interpolate: Literal["linear", "step-before", "step-after"] = (
         "linear" if counted else "step-before" if name in FASTER else "step-after"
     )
@@ -163,7 +195,7 @@ def _scatter(name: str, title: str) -> dict[str, Any]:
             size=alt.condition(chosen, alt.value(150), alt.value(60)),
         ).add_params(alt.selection_interval(name="brush", zoom=False)),
         points.transform_filter(named)
-        .mark_text(align="left", dx=7, dy=-5, fontSize=10, limit=150)
+        .mark_text(fontSize=10, limit=150)
         .encode(x=x, y=y, text="name:N"),
     ).add_params(*signals)  # fmt: skip
     return _finished(chart)
@@ -178,7 +210,7 @@ def _curves(x_scale: Literal["linear", "log"], y_scale: Literal["linear", "log"]
         "x:Q", title="$x_title", scale=alt.Scale(type=x_scale, nice=False, zero=False), axis=alt.Axis(format=",~r")
     )
     y_title = "training MSE" + (" (log scale)" if y_scale == "log" else "")
-    y = alt.Y("y:Q", title=y_title, scale=alt.Scale(type=y_scale, nice=False, zero=False), axis=alt.Axis(format="~g"))
+    y = alt.Y("y:Q", title=y_title, scale=alt.Scale(type=y_scale, nice=False, zero=False), axis=alt.Axis(format=".3~g"))
     colour = alt.Color("name:N", scale=alt.Scale(scheme="tableau10"), sort=None, title=None)
     chart = alt.layer(
         curves.mark_area(opacity=0.18).encode(x=x, y=alt.Y("low:Q", title=y_title), y2="high:Q", color=colour),
@@ -212,7 +244,7 @@ def _bars() -> dict[str, Any]:
         .mark_area(interpolate="step-after", line=True, opacity=0.5)
         .encode(
             x=alt.X("x:Q", title="$x_title", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6)),
-            y=alt.Y("y:Q", title="$y_title", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4, format="~g")),
+            y=alt.Y("y:Q", title="$y_title", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4, format=".3~g")),
         )
     )
     return _finished(chart, width=300, height=110)

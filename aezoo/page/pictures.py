@@ -50,7 +50,7 @@ def write(run: RunDirectory, folder: Path) -> list[Path]:
 def _write_chart(chart: charts.Vega, name: str, folder: Path) -> list[Path]:
     import vl_convert
 
-    svg = vl_convert.vega_to_svg(chart).replace("currentColor", TEXT)
+    svg = vl_convert.vega_to_svg(charts.without_canvas(chart)).replace("currentColor", TEXT)
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     write_bytes(paths[0], svg.encode())
     write_bytes(paths[1], vl_convert.svg_to_png(svg, scale=SCALE))

@@ -5,6 +5,7 @@ it: whose order in its group is another, and who passed PCA.
 """
 
 import io
+import shlex
 from pathlib import Path
 
 import altair as alt
@@ -26,6 +27,8 @@ LEAST = 4
 """Variants of a group that is drawn, where some group has so many: fewer are hardly a comparison."""
 MOVED = 3
 """Places in a group by which a variant's rank is another in a tuned table, and is named."""
+ENDINGS = (".csv", ".md", ".html", ".png", ".toml")
+"""Of the files that are written: who gives one of them means them all."""
 KINDS = alt.Scale(domain=list(charts.KINDS), range=[colour for colour, _ in charts.KINDS.values()])
 
 
@@ -34,39 +37,77 @@ def publish(run: RunDirectory, target: Path, beside: Path | None = None) -> list
 
     Args:
         run: The run.
-        target: Where, without a suffix: of `results/mine` come `results/mine.csv`, `.md`, `.html` and `.png`.
-        beside: A published table at one learning rate, without a suffix, beside which this one is held.
+        target: Where: of `docs/mine`, or of `docs/mine.md`, come `docs/mine.csv`, `.md`, `.html`, `.png`, and `.toml`
+            of a recipe that is none of aezoo's own; of a folder that is there, files in it by the run's name.
+        beside: A published table at one learning rate, by the name of its files, beside which this one is held.
 
     Raises:
         AezooError: there is no run, or no table to hold it beside; or a file cannot be written.
     """
     run = run.require().load()
     table = summarise(run)
-    name = target.name
-    files = [target.with_name(f"{name}{suffix}") for suffix in (".csv", ".md", ".html", ".png")]
-    write_text(files[0], render(table, "csv"))
-    page.write(run, files[2])
-    picture = chart(grouped(table), title(run))
-    if picture is None:
-        files.pop()
-    else:
-        write_bytes(files[3], _png(picture))
-    first = next((records[0] for records in records_by_variant(run).values() if records), None)
-    line = again("VARIANT", run.info().recipe, first, out=name).line.replace("'VARIANT[]'", "VARIANT...")
+    base = _base(target, run)
+    name = base.name
+    written = [_file(base, ending) for ending in (".csv", ".md", ".html")]
+    write_text(written[0], render(table, "csv"))
+    page.write(run, written[2])
+    in_groups = grouped(table)
+    picture = chart(in_groups, title(run))
+    if picture is not None:
+        written.append(_file(base, ".png"))
+        write_bytes(written[-1], _png(picture))
+    line, recipe = _again(run, in_groups, name)
+    if recipe is not None:
+        written.append(_file(base, ".toml"))
+        write_text(written[-1], recipe)
     above = [
         *made(run),
-        f"Any of it is made again by `{line}`. [The page of this run]({name}.html): save it, and open it in a browser. "
+        f"A row is made again by its name, for one: `{line}`; a name without brackets is written with `[]` behind it. "
+        + (f"[Its recipe]({name}.toml) is to be saved first. " if recipe is not None else "")
+        + f"[The page of this run]({name}.html): save it, and open it in a browser. "
         f"[All columns, and every digit]({name}.csv).",
         *([f"![Test MSE by variant, in groups of one code size, with 95 % intervals]({name}.png)"] if picture else []),
     ]
     text = markdown(run, table, above)
     if beside is not None:
-        fixed = beside.with_name(f"{beside.name}.csv")
+        other = _without_ending(beside)
+        fixed = _file(other, ".csv")
         if not fixed.is_file():
-            raise AezooError(f"no published table at {fixed}: give what `aezoo publish` wrote, without a suffix")
-        text += f"\n{held_beside(pd.read_csv(fixed), pd.read_csv(files[0]), beside.name)}\n"
-    write_text(files[1], text)
-    return files
+            raise AezooError(f"no published table at {fixed}: give the name of what `aezoo publish` wrote")
+        text += f"\n{held_beside(pd.read_csv(fixed), pd.read_csv(written[0]), other.name)}\n"
+    write_text(written[1], text)
+    return written
+
+
+def _file(base: Path, ending: str) -> Path:
+    """Return one of the files of a name, which may have dots of its own."""
+    return base.with_name(f"{base.name}{ending}")
+
+
+def _base(target: Path, run: RunDirectory) -> Path:
+    """Return the name of the files, without an ending, for what the user gave."""
+    if target.is_dir() and not RunDirectory(target).exists:  # of a run's own folder: beside it, not among its records
+        return target / run.path.resolve().name
+    return _without_ending(target)
+
+
+def _without_ending(target: Path) -> Path:
+    return target.with_suffix("") if target.suffix in ENDINGS else target
+
+
+def _again(run: RunDirectory, rows: pd.DataFrame, name: str) -> tuple[str, str | None]:
+    """Return a line that makes a variant of a table again, and the recipe that it reads as NAME.toml, if any.
+
+    It is one that is trained, where the table has such a one: others are quickly made, and say little of a recipe.
+    """
+    trained = rows[(rows["status"] == "ok") & rows.apply(lambda row: kind(row).startswith("trained"), axis=1)]
+    variant = str((trained if len(trained) else rows)["variant"].iloc[0])
+    record = next(iter(records_by_variant(run)[variant]), None)
+    line = again(variant, run.info().recipe, record, out=name)
+    if line.recipe_file is None:
+        return line.line, None
+    parts = [f"{name}.toml" if part == "recipe.toml" else part for part in shlex.split(line.line)]
+    return shlex.join(parts), line.recipe_file
 
 
 def _png(picture: alt.VConcatChart) -> bytes:

@@ -1,4 +1,4 @@
-"""A run's table for a paper: a LaTeX table in groups of one code size, with a caption. It needs no torch."""
+"""A run's table for a paper: a LaTeX table, in groups of one code size or flat, with a caption. It needs no torch."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,7 @@ from aezoo.table.notes import counts
 FORMATS = ("latex", "latex_booktabs")
 """The formats that are written so; booktabs is a package, which the preamble must load."""
 _COLUMNS = ("variant", "test_mse", HALF_WIDTH, "vs_pca", "num_params")
+_FLAT = ("rank", "variant", "group", *_COLUMNS[1:])
 _RULES = {"latex": ("\\hline",) * 3, "latex_booktabs": ("\\toprule", "\\midrule", "\\bottomrule")}
 _ESCAPED = str.maketrans({
     **{character: f"\\{character}" for character in "&%$#_{}"}, "\\": "\\textbackslash{}",
@@ -20,50 +21,63 @@ _ESCAPED = str.maketrans({
 })  # fmt: skip
 
 
-def latex(run: RunDirectory, grouped: pd.DataFrame, fmt: str, names: Sequence[str] | None = None) -> str:
-    """Return a run's table in groups as a table of LaTeX.
+def latex(run: RunDirectory, table: pd.DataFrame, fmt: str, names: Sequence[str] | None = None) -> str:
+    """Return a run's table, in groups or flat, as a table of LaTeX whose caption explains what is in it and no more.
 
-    The best loss of a group is bold where the evidence puts no other variant of it first.
+    The best loss of a group is bold where the evidence puts no other variant of it first, and the group is shown.
 
     Args:
         run: The run.
-        grouped: Its table in groups.
+        table: Its table, which has a column `group`: in groups where that is the first one.
         fmt: One of FORMATS.
         names: Its columns; by default those that a paper has room for.
     """
-    names = list(_COLUMNS if names is None else names)
-    columns, rows = cells(grouped, names)
-    label = label_of(grouped)
+    in_groups = table.columns[0] == "group"
+    names = list((_COLUMNS if in_groups else _FLAT) if names is None else names)
+    columns, rows = cells(table, names)
+    label = label_of(table)
     top, middle, bottom = _RULES[fmt]
     places = ["l" if name in (*LEFT, label) else "r" for name in names]
+    best = _best(table) if "test_mse" in names and (in_groups or "group" in names) else set()
     lines = [" & ".join(header.translate(_ESCAPED) for _, header in columns) + " \\\\"]
-    place = 0
-    for group, members in grouped.groupby("group", sort=False):
-        lines += [middle, f"\\multicolumn{{{len(names)}}}{{l}}{{\\textit{{{str(group).translate(_ESCAPED)}}}}} \\\\"]
-        best = _best(members)
-        for number, texts in enumerate(rows[place : place + len(members)]):
-            cells_of = [text.translate(_ESCAPED) for text in texts]
-            if number == best and "test_mse" in names:
-                at = names.index("test_mse")
-                cells_of[at] = f"\\textbf{{{cells_of[at]}}}"
-            lines.append(" & ".join(cells_of) + " \\\\")
-        place += len(members)
+    lines += [] if in_groups else [middle]
+    before = None
+    for place, (group, texts) in enumerate(zip(table["group"], rows, strict=True)):
+        if in_groups and group != before:
+            named = str(group).translate(_ESCAPED)
+            lines += [middle, f"\\multicolumn{{{len(names)}}}{{l}}{{\\textit{{{named}}}}} \\\\"]
+            before = group
+        cells_of = [text.translate(_ESCAPED) for text in texts]
+        if place in best:
+            at = names.index("test_mse")
+            cells_of[at] = f"\\textbf{{{cells_of[at]}}}"
+        lines.append(" & ".join(cells_of) + " \\\\")
     body = "\n".join([f"\\begin{{tabular}}{{{''.join(places)}}}", top, *lines, bottom, "\\end{tabular}"])
-    return f"\\begin{{table}}\n\\centering\n\\caption{{{_caption(run).translate(_ESCAPED)}}}\n{body}\n\\end{{table}}\n"
+    caption = _caption(run, names, in_groups=in_groups, bold=bool(best)).translate(_ESCAPED)
+    return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{body}\n\\end{{table}}\n"
 
 
-def _best(members: pd.DataFrame) -> int | None:
-    """Return the place of the variant that no other one of its group may be ahead of by the evidence."""
-    ranked = members["group_rank_high"].notna()
-    first = [number for number, high in enumerate(members["group_rank_high"]) if not pd.isna(high) and high == 1]
-    return first[0] if first and ranked.sum() > 1 else None
+def _best(table: pd.DataFrame) -> set[int]:
+    """Return the places of the variants that no other one of their group may be ahead of by the evidence."""
+    best = set()
+    places = pd.Series(range(len(table)), index=table.index)
+    for _, members in table.groupby("group", sort=False):
+        ranked = members[members["group_rank_high"].notna()]
+        first = ranked[ranked["group_rank_high"] == 1]
+        if len(ranked) > 1 and len(first):
+            best.add(int(places[first.index[0]]))
+    return best
 
 
-def _caption(run: RunDirectory) -> str:
+def _caption(run: RunDirectory, names: Sequence[str], *, in_groups: bool, bold: bool) -> str:
     info = run.info()
-    return (
-        f"Test MSE a pixel on {title(run)} of {info.recipe.batch_size} ({counts(info.dataset)}), variants in groups "
-        f"whose codes are of one size; ±95% is half the interval over seeds and test images. Bold: the best of its "
-        f"group by the evidence, Holm-corrected at 5 %. Recipe {info.recipe.name}, fingerprint {info.fingerprint}; "
-        "made with aezoo."
-    )
+    what = "Test MSE a pixel" if "test_mse" in names else "Variants"
+    parts = [f"{what} on {title(run)} of {info.recipe.batch_size} ({counts(info.dataset)})"]
+    parts += ["variants in groups whose codes are of one size"] if in_groups else []
+    sentences = [", ".join(parts)]
+    if HALF_WIDTH in names:
+        sentences.append("±95%: half the interval of test_mse over seeds and test images, in per cent of it")
+    if bold:
+        sentences.append("Bold: the best of its group by the evidence, Holm-corrected at 5 %")
+    sentences.append(f"Recipe {info.recipe.name}, fingerprint {info.fingerprint}; made with aezoo")
+    return ". ".join(sentences) + "."

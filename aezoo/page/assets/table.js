@@ -115,7 +115,7 @@ const ARROW = 30;  // with what is around it: where a name is the widest of its 
 const widths = heads.map((head) => {
   const name = $(".sort", head)?.getBoundingClientRect().width ?? 0;
   const width = Math.ceil(Math.max(head.getBoundingClientRect().width, name + ARROW));
-  return head.textContent === "variant" ? Math.min(width, 230) : width;  // it takes what room there is
+  return head.textContent === "variant" ? Math.min(width, 260) : width;  // it takes what room there is
 });
 results.classList.add("grid");
 function setWidths() {

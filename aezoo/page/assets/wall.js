@@ -35,12 +35,18 @@ function errorMap(data, against) {
   return map;
 }
 
-// Draw a strip into a canvas, in a row or in a column, with a pixel between two images.
-function paint(canvas, { data, count, width, height }, upright) {
-  const gap = 1;
+const gap = 1;  // a pixel between two images
+
+// Give a canvas the size of its strip, before there is one: so that nothing moves when it comes.
+function fit(canvas, { count, width, height }, upright) {
   canvas.width = upright ? width : count * (width + gap) - gap;
   canvas.height = upright ? count * (height + gap) - gap : height;
   canvas.classList.toggle("upright", upright);
+}
+
+// Draw a strip into a canvas, in a row or in a column.
+function paint(canvas, { data, count, width, height }, upright) {
+  fit(canvas, { count, width, height }, upright);
   const context = canvas.getContext("2d");
   for (let place = 0; place < count; place += 1) {
     const [x, y] = upright ? [0, place * (height + gap)] : [place * (width + gap), 0];
@@ -59,6 +65,7 @@ function wallLine(row, count) {
   const canvas = make("canvas", { role: "img" });
   const line = make("div", { className: "strip" }, name, canvas);
   line.style.setProperty("--count", count);
+  fit(canvas, { count, width: looks.size[1], height: looks.size[0] }, state.by === "columns");
   if (!row) {
     name.append("the images themselves");
     canvas.setAttribute("aria-label", `The test images: ${looks.images.reasons.map((_, place) => imageName(place)).join("; ")}`);

@@ -77,7 +77,7 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
     })  # fmt: skip
     (line,) = groups.verdicts(table, errors)
     assert line == (
-        "at 16 numbers: a is best, ahead of pca by 10 to 10 %; 1 ahead of PCA; 1 behind PCA; 1 not told from it"
+        "at 16 numbers: a is best, ahead of pca by 10 to 10 %; 1 ahead of PCA; 1 behind PCA; 1 not told from PCA"
     )
     exact = errors | {"a": Errors(np.full((2, 5), 1e-17) * np.array([[1.0], [1.001]]), [Prior(50.0, 1e-6)])}
     assert groups.verdicts(table, exact)[0].startswith(
@@ -139,6 +139,31 @@ def test_two_sentences_say_what_the_evidence_supports_in_the_largest_group(rows,
     said = groups.headline(table, dict.fromkeys(table["variant"]))
     assert said[0].startswith(first)
     assert said[1] == second
+
+
+@pytest.mark.parametrize(
+    ("others", "first"),
+    [
+        ([("broken", "failed", None)], "Nothing can be compared: of 3 variants 1 failed, 2 are baselines."),
+        (
+            [("broken", "failed", None), ("late", "not run yet", None)],
+            "Nothing can be compared: of 4 variants 1 failed, 1 has not run yet, 2 are baselines.",
+        ),
+        ([("net", "8 numbers", 0.02)], "With codes of 8 numbers there is one variant, net: test MSE 0.02000."),
+    ],
+)
+def test_baselines_alone_are_no_comparison(others, first):
+    rows = [("mean", "0 numbers", 0.07), ("pca", "16 numbers", 0.03), *others]
+    table = pd.DataFrame(
+        {
+            "variant": name, "group": group, "test_mse": mse, "test_mse_low": None, "test_mse_high": None,
+            "group_rank": None if mse is None else 1, "group_rank_low": None if mse is None else 1,
+            "group_rank_high": None if mse is None else 1, "seeds": 1,
+            "baseline": name if name in ("mean", "pca") else None, "against_pca": None,
+        }
+        for name, group, mse in rows
+    )  # fmt: skip
+    assert groups.headline(table, dict.fromkeys(table["variant"]))[0] == first
 
 
 def test_a_sparkline_falls_as_the_loss_does_on_a_log_scale():

@@ -56,13 +56,13 @@ def test_the_recipe_is_published_where_no_line_can_name_it(changes, named, tmp_p
 
 @pytest.mark.parametrize(
     ("target", "base"),
-    [("docs/mine.md", "docs/mine"), ("docs/mine.html", "docs/mine"), ("docs", "docs/the-run"), ("v0.2", "v0.2"),
-     ("the-run", "the-run")],
+    [("docs/mine.md", "docs/mine"), ("docs/mine.html", "docs/mine"), ("docs", "docs/the-run"), ("new/", "new/the-run"),
+     ("v0.2", "v0.2"), ("the-run", "the-run")],
 )  # fmt: skip
 def test_the_name_of_a_file_or_a_folder_is_understood(target, base, tmp_path, call):
     run = make_run(tmp_path / "the-run", several(4), samples=False)
     (tmp_path / "docs").mkdir()
-    status, out, _ = call("publish", run.path, tmp_path / target)
+    status, out, _ = call("publish", run.path, f"{tmp_path}/{target}")
     assert (status, set(out.split())) == (0, {f"{tmp_path / base}{ending}" for ending in published.ENDINGS})
     assert {path for path in tmp_path.rglob("*.*") if path.parent != run.path and run.path not in path.parents} == {
         *map(Path, out.split())

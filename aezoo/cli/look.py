@@ -113,7 +113,7 @@ def report(
 @app.command()
 def publish(
     run: Annotated[Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="that `aezoo bench` wrote")],
-    target: Annotated[Path, typer.Argument(metavar="NAME", help="of the files, without a suffix: docs/mine")],
+    target: Annotated[str, typer.Argument(metavar="NAME", help="of the files: docs/mine; docs/ is a folder for them")],
     beside: Annotated[
         Path | None,
         typer.Option(metavar="NAME", help="Of a tuned run: a published table at one learning rate, to be held beside."),
@@ -126,7 +126,8 @@ def publish(
     from aezoo.page.published import publish as write
     from aezoo.run.store import RunDirectory
 
-    for path in write(RunDirectory(run), target, beside):
+    base = Path(target) / run.resolve().name if target.endswith("/") else Path(target)
+    for path in write(RunDirectory(run), base, beside):
         print(path)
 
 

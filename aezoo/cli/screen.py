@@ -138,7 +138,7 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
         if groups:
             table = table.sort_values("group", key=lambda some: some.map(groups.index), kind="stable")
     console = console_on(stderr=False)
-    if look.fmt in latex.FORMATS and table.columns[0] == "group" and run is not None:
+    if look.fmt in latex.FORMATS and "group_rank" in table and run is not None:
         print(latex.latex(run, table, look.fmt, names), end="")
         return
     if look.fmt != "rich" or not (console.is_terminal or table.columns[0] == "group"):

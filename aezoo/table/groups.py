@@ -59,7 +59,11 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
         if len(ranked) < 2 or str(group) in LAST:
             continue
         parts = [_best(ranked, errors)] if _is_judged(ranked) else [f"{ranked['variant'].iloc[0]} has the least mean"]
-        for verdict, what in (("better", "ahead of PCA"), ("worse", "behind PCA"), ("not decided", "not told from it")):
+        for verdict, what in (
+            ("better", "ahead of PCA"),
+            ("worse", "behind PCA"),
+            ("not decided", "not told from PCA"),
+        ):
             count = int((ranked["against_pca"] == verdict).sum())
             parts += [f"{count} {what}"] if count else []
         where = str(group) if str(group).startswith("about") else f"at {group}"
@@ -70,18 +74,27 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
 def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[str, str]:
     """Say in two sentences what the evidence supports in the largest group, for who reads nothing else."""
     ranked = table[table["group_rank"].notna() & ~table["group"].isin(list(LAST))]
-    if not len(ranked):
+    # Baselines alone are no comparison: who asked for a network that failed is not told of the mean image.
+    tried = ranked.loc[ranked["baseline"].isna(), "group"]
+    if not len(tried):
         failed = int((table["group"] == FAILED).sum())
         waiting = int((table["group"] == NOT_YET).sum())
-        parts = [f"{count} {what}" for count, what in ((failed, "failed"), (waiting, "have not run yet")) if count]
-        left = len(table) - failed - waiting
+        alone = len(ranked)
+        counts_of = (
+            (failed, "failed"),
+            (waiting, "has not run yet" if waiting == 1 else "have not run yet"),
+            (alone, "is a baseline" if alone == 1 else "are baselines"),
+        )
+        parts = [f"{count} {what}" for count, what in counts_of if count]
+        left = len(table) - failed - waiting - alone
         if left:
             parts.append(f"{left} {'has' if left == 1 else 'have'} a loss, but no latent whose size is known")
-        return f"Nothing can be compared: of {len(table)} variants {' and '.join(parts)}.", (
+        return f"Nothing can be compared: of {len(table)} variants {', '.join(parts)}.", (
             "What became of each stands below."
         )
     sizes = ranked["group"].value_counts()
-    largest = next(group for group in ranked["group"] if sizes[group] == sizes.max())
+    most = max(sizes[group] for group in tried)
+    largest = next(group for group in tried if sizes[group] == most)
     rows = ranked[ranked["group"] == largest].sort_values("group_rank")
     best = rows.iloc[0]
     name = best["variant"]

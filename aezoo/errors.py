@@ -4,7 +4,8 @@ import difflib
 import errno
 import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -62,6 +63,23 @@ def did_you_mean(text: str, accepted: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
+def none_of(
+    what: str, given: str, accepted: Sequence[str], lead: str = "give one of", near: Iterable[str] | None = None
+) -> AezooError:
+    """Return the error of a name that is not among some: first those that are close to it, then all.
+
+    Args:
+        what: What it should be the name of.
+        given: The name.
+        accepted: The names that there are.
+        lead: What stands before them.
+        near: What it may be close to; by default those.
+    """
+    close = did_you_mean(given, accepted if near is None else near)
+    lead = f".{close} {lead[0].upper()}{lead[1:]}" if close else f"; {lead}"
+    return AezooError(f"no {what} {given!r}{lead} {', '.join(accepted)}")
+
+
 class Interrupted(KeyboardInterrupt):
     """A bench that Ctrl-C stopped.
 
@@ -83,7 +101,8 @@ def spelled(name: str, names: Iterable[str]) -> str:
 
 def no_architecture(name: str, labels: Iterable[str]) -> AezooError:
     """Return the error of a name that no architecture has, with the closest of those that there are."""
-    return AezooError(f"no architecture {name!r}; `aezoo list` shows them all." + did_you_mean(name, labels))
+    there = f" Images are given by --dataset ./{name}." if Path(name).exists() else ""
+    return AezooError(f"no architecture {name!r}; `aezoo list` shows them all." + (there or did_you_mean(name, labels)))
 
 
 def no_hyperparameter(owner: str, name: str, declared: Sequence[str]) -> AezooError:
@@ -100,14 +119,32 @@ def is_dataset(name: str) -> AezooError:
     )
 
 
+def another_recipe(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> AezooError | None:
+    """Return the error of a run whose settings are not those that are asked for, with those that differ; or None."""
+    differing = [
+        f"{name} {shortened(there.get(name))} there, {shortened(asked.get(name))} asked"
+        for name in sorted(there.keys() | asked.keys())
+        if there.get(name) != asked.get(name)
+    ]
+    if not differing:
+        return None
+    return AezooError(f"{path} holds a run of another recipe ({'; '.join(differing)}); give another folder with --out")
+
+
+def shortened(value: Any) -> str:
+    """Return a setting as a message has it: of a hash the first digits."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", str(value))
+
+
 def nothing_to_bench() -> AezooError:
     """Return the error of a bench that names nothing."""
     return AezooError("nothing to bench: name variants or patterns, or give --all; `aezoo list` shows what there is")
 
 
-def no_match(pattern: str) -> AezooError:
-    """Return the error of a pattern that no architecture matches."""
-    return AezooError(f"no architecture matches {pattern!r}; `aezoo list` shows them all")
+def no_match(pattern: str, labels: Iterable[str]) -> AezooError:
+    """Return the error of a pattern that no architecture matches, with the names that are close to it."""
+    near = did_you_mean(re.sub("[*?]", "", pattern), labels)
+    return AezooError(f"no architecture matches {pattern!r}; `aezoo list` shows them all{'.' if near else ''}{near}")
 
 
 def reason_of(error: BaseException) -> str:

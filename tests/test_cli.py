@@ -19,8 +19,10 @@ from aezoo.cli import complete, screen
 from aezoo.cli.checks import check_names
 from aezoo.contract.recipe import Recipe
 from aezoo.harness import local, observer
+from aezoo.harness.call import reproduce
 from aezoo.registry import catalogue
 from aezoo.registry.discovery import discover, discover_data
+from aezoo.registry.texts import refuse_no_variant
 
 
 @pytest.fixture
@@ -54,11 +56,24 @@ def test_help_imports_nothing_heavy(arguments, allowed):
         (["mpl"], "no architecture 'mpl'; `aezoo list` shows them all. Did you mean 'mlp'?"),
         (["mpl[latent_dim=3]"], "no architecture 'mpl'"),
         (["zzz*"], "no architecture matches 'zzz*'"),
+        (["covn*"], "no architecture matches 'covn*'; `aezoo list` shows them all. Did you mean 'conv'"),
+        (["./nosuch.py"], "no file ./nosuch.py"),
+        (["mlp,conv"], "'mlp,conv' is not one name; names have spaces between: mlp conv\n"),
+        (["mlp conv[width=8]"], "is not one name; names have spaces between: mlp 'conv[width=8]'\n"),
+        (["mlp[width=8],conv[width=8]"], "names have spaces between: 'mlp[width=8]' 'conv[width=8]'\n"),
+        (["mlp(latent_dim=3)"], "hyperparameters stand in square brackets, 'mlp[latent_dim=3]'"),
+        (["mlp!"], "not a variant: 'mlp!'"),
+        (["./README.md"], "./README.md is no Python file; a network in a file is ./FILE.py"),
+        (["./pics"], "./pics is a folder; name architectures, and give its images by --dataset ./pics\n"),
+        (["./pics[size=8]"], "give its images by --dataset './pics[size=8]'\n"),
+        (["my_net[a=1]"], "no architecture 'my_net', but there is a file my_net.py: give './my_net.py[a=1]'"),
+        (["pics"], "no architecture 'pics'; `aezoo list` shows them all. Images are given by --dataset ./pics."),
         ([], "nothing to bench"),
         (["mlp", "--dataset", "minst"], "no data set 'minst'"),
         (["mlp", "--dataset", "digits[size=3]"], "digits: no hyperparameter 'size'"),
         (["mlp", "--metrics", "psnr,sim"], "no metric 'sim'"),
         (["mlp", "--executor", "rya"], "no executor 'rya'"),
+        (["mlp", "--executor", "loca"], "Did you mean 'local'?"),
         (["mlp", "--device", "cud"], "no device 'cud'"),
         (["mlp", "--recipe", "defualt"], "no recipe 'defualt'"),
         (["mlp", "--format", "gihub"], "no format 'gihub'"),
@@ -66,7 +81,10 @@ def test_help_imports_nothing_heavy(arguments, allowed):
         (["mlp", "--jobs", "0"], "jobs: input should be greater"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_before_torch_is_imported(arguments, told, monkeypatch):
+def test_a_mistake_is_told_before_torch_is_imported(arguments, told, tmp_path):
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "my_net.py").touch()
     # Somebody else's plugin might have such a name: here there is none, as after a first installation.
     own = f"""
 import importlib.metadata as metadata
@@ -76,11 +94,52 @@ metadata.entry_points = lambda **which: [
 ]
 {IMPORTED}"""
     command = [sys.executable, "-c", own, "bench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert told in done.stderr
     status, imported = done.stdout.splitlines()
     assert status == "status 2"
     assert "torch" not in imported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differing"),
+    [
+        (["--steps", "6"], "steps 5 there, 6 asked"),
+        (["--device", "mps"], "device cpu there, mps asked"),
+        (["--dataset", "digits"], "dataset tiny there, digits asked"),
+    ],
+)
+def test_a_folder_of_another_recipe_is_refused_before_torch_is_imported(arguments, differing, run):
+    given = ["--dataset", "tiny", "--steps", "5", *arguments, "--out", str(run)]
+    command = [sys.executable, "-c", IMPORTED, "bench", "linear[latent_dim=3]", *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == (
+        f"error: {run} holds a run of another recipe ({differing}); give another folder with --out\n"
+    )
+    assert done.stdout.splitlines()[0] == "status 2"
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mlp[latent_dim=abc]", "mlp: hyperparameter 'latent_dim' accepts int, but got 'abc'."),
+        ("MLP[Latent_Dim=3.5]", "mlp: hyperparameter 'latent_dim' accepts int, but got 3.5."),
+        ("mlp[latent=3]", "mlp: no hyperparameter 'latent'; it accepts latent_dim, width."),
+    ],
+)
+def test_a_kept_listing_tells_what_hyperparameters_take_without_torch(text, told, call):
+    assert call("list", "mlp")[0] == 0
+    done = subprocess.run([sys.executable, "-c", IMPORTED, "bench", text], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith(f"error: {told}")
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["mlp", "conv [latent_dim=16, width=8]", "aezoo : mlp", "net[sizes=[1, 2], b=(3, 4)]", "pkg.mod:Net", "c*v"]
+)
+def test_what_may_be_a_variant_is_not_refused(text):
+    refuse_no_variant(text)
 
 
 def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
@@ -95,7 +154,9 @@ def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["theirs", "theirs[width=3]", "./theirs.py", "theirs:Net", "the*"])
-def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, monkeypatch):
+def test_what_somebody_elses_plugin_may_have_is_its_own_to_judge(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.py").touch()
     point = metadata.EntryPoint(name="theirs", value="theirs", group="aezoo")
     monkeypatch.setattr(catalogue, "plugin_points", lambda: (point,))
     assert catalogue.architectures(catalogue.plugin_points()) is None
@@ -239,7 +300,6 @@ def test_list_needs_no_torch_a_second_time_until_a_plugin_changes(distribute, tm
         ("executors", "lo", ["local"]),
         ("columns", "test_", ["test_mse", "test_mse_low", "test_mse_high"]),
         ("recipes", "t", ["tuned"]),
-        ("views", "t", ["tuning"]),
     ],
 )
 def test_a_shell_completes_what_there_is(function, incomplete, expected):
@@ -274,7 +334,29 @@ def test_the_views_that_a_shell_completes_are_those_that_there_are():
     from aezoo.contract.columns import FIGURES
     from aezoo.table.views import VIEWS
 
-    assert complete.views("") == [*VIEWS, *FIGURES]
+    assert (tuple(VIEWS), tuple(FIGURES)) == (complete.OF_ONE, complete.OF_SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("table a --view ", ["group", "flat", "rate", "tuning"]), ("table a b --view ", ["mse", "ratio", "vs_pca"]),
+        ("table a b --view r", ["ratio"]), ("table --columns infer_v", ["infer_vs_reference"]),
+        ("table --columns seeds,infer_v", ["seeds,infer_vs_reference"]),
+    ],
+)  # fmt: skip
+def test_a_shell_is_told_what_its_line_can_go_on_with(words, expected):
+    asked = {
+        "_AEZOO_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"aezoo {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    *lines, status, imported = done.stdout.splitlines()
+    assert (lines, status) == (expected, "status 0")
+    assert "torch" not in imported
 
 
 def test_a_shell_completes_runs_and_the_folders_that_lead_to_them(run, monkeypatch):
@@ -289,6 +371,7 @@ def test_list_shows_what_each_declared_variant_is(call):
     _, out, _ = call("list", "--variants", "--json")
     rows = {row["variant"]: row for row in json.loads(out)}
     assert len(rows) >= 50
+    assert re.search(r"^kmeans .* 200,704 ", call("list", "--variants")[1], re.MULTILINE)
     assert all(row["reference"] and isinstance(row["num_params"], int) for row in rows.values())
     assert (rows["kmeans"]["latent"], rows["kmeans"]["num_params"]) == ("1, 8.0 bits", 256 * 784)
     assert rows["rae[smooth=spectral_norm]"]["objective"] == "mse + code size"
@@ -495,8 +578,8 @@ def test_reproduce_says_whether_a_trial_comes_out_as_it_did(call, run):
     assert recorded.split()[1:] == now.split()[1:]
     assert verdict.endswith(": bit-equal")
     assert sorted(path.read_bytes() for path in run.glob("trials/*.json")) == before
-    status, _, err = call("reproduce", run, "")
-    assert (status, "the beginning of 3 trials" in err) == (2, True)
+    with pytest.raises(aezoo.AezooError, match="the beginning of 3 trials"):
+        reproduce(run, "")
     status, _, err = call("reproduce", run, "lineal-s0")
     assert (status, "no trial 'lineal-s0'" in err) == (2, True)
 
@@ -539,6 +622,9 @@ def test_compare_holds_several_runs_to_the_first_and_fails_on_a_regression(call,
     status, _, err = call("compare", other, run, "--fail-on", "5")
     assert status == 3
     assert f"worse by more than 5 %, or failed, in {run}: mean" in err
+    # A legend has the word that is above the column.
+    assert "\nchange %: test_mse of b over a's" in err
+    assert "change %" in call("compare", other, run)[1].splitlines()[0]
     assert call("compare", run)[0] == 2
 
 
@@ -562,6 +648,26 @@ def test_a_narrow_list_says_what_is_benched_by_name_only(call, monkeypatch):
     assert err.startswith("* is not in `bench --all`")
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_narrow_list_has_a_line_for_each_name_that_can_be_copied(width, call, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((width, 24)))
+    _, out, _ = call("plugins")
+    assert {line.split()[0] for line in out.splitlines()} == {
+        point.name for point in metadata.entry_points(group="aezoo")
+    }
+    assert "baselines" in out
+    assert "architecture mean, architecture pca\n" in out
+    assert max(map(len, out.splitlines())) <= width
+    _, out, err = call("list", "--variants")
+    rows = json.loads(call("list", "--variants", "--json")[1])
+    assert [line.split()[0] for line in out.splitlines()] == [row["variant"] for row in rows]
+    assert max(map(len, out.splitlines())) <= width
+    assert re.search(r"^kmeans +200,704 parameters, latent 1, ", out, re.MULTILINE)
+    # What declares none is told in one line.
+    assert err.splitlines()[0].endswith(" declare no variants: name one, capsules[] or capsules[...]")
+
+
 def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     from rich.console import Console
 
@@ -570,8 +676,8 @@ def test_a_narrow_terminal_gets_whole_numbers(run, monkeypatch, capsys):
     wide = Console(force_terminal=True, width=66, color_system=None)
     monkeypatch.setattr(screen, "console_on", lambda stderr: wide)
     screen.print_run(RunDirectory(run), screen.Look(view="flat"))
-    out, _ = capsys.readouterr()
-    assert "not shown here: objective" in out
+    out, err = capsys.readouterr()
+    assert "not shown here: objective" in err
     assert "…" not in out
     assert {"linear[latent_dim=2]", "test_mse", "seeds"} <= set(out.split())
 

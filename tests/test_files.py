@@ -261,7 +261,7 @@ def test_what_was_left_out_stands_in_the_table(tmp_path, page):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ([], "no images in"),
+        ([], "no images in .*, nor in the folders in it; give a folder of files whose names end in \\."),
         (["a.png", "cats/b.png"], "images lie beside folders of images, such as a.png"),
         (["train/a.png", "cats/b.png"], "beside train lies cats"),
         (["train/a.png"], "there is train, but not both train and test"),

@@ -199,10 +199,17 @@ def test_a_table_of_several_runs_takes_what_is_a_run_and_says_what_is_not(runs, 
     [
         (["README.md", "notes.txt"], "no run among these 2 files and folders: none has a run.json"),
         (["a", "nowhere"], "no run at"),
-        (["a", "b", "--view", "rate"], "no view 'rate'; give one of mse, ratio, vs_pca, or one run"),
+        (
+            ["a", "b", "--view", "rate"],
+            "no view 'rate' here: it is of one run, and several were given; give one of mse",
+        ),
         (["a", "b", "--view", "ratios"], "Did you mean 'ratio'?"),
-        (["a", "b", "--sort", "mse_on_d"], "no column 'mse_on_d'; this table has"),
-        (["a", "--view", "mse"], "no view 'mse'; give one of group, flat, rate, tuning"),
+        (["a", "b", "--sort", "mse_on_d"], "no column 'mse_on_d'. Did you mean 'mse_on_"),
+        (
+            ["a", "--view", "Ratio"],
+            "no view 'ratio' here: it is of several runs, and one was given; give one of group,",
+        ),
+        (["a", "--view", "code"], "no view 'code' here: group has taken its place; give one of group, flat"),
     ],
 )
 def test_a_wrong_call_is_one_line(arguments, told, runs, tmp_path, call, monkeypatch):

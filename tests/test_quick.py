@@ -105,6 +105,8 @@ def test_a_file_or_module_stands_for_what_is_in_it(write, source, asked, expecte
     ("source", "asked", "told"),
     [
         (NET, "./other.py", r"no file .*other\.py; give the path of a Python file"),
+        ("", "torch.nn:Zzzqq", r"^torch\.nn has no function or class 'Zzzqq'$"),
+        ("", "torch.nn:Linea", r"has no function or class 'Linea'\. Did you mean 'Linear'"),
         (NET, "./my_net.py:Nut", r"my_net\.py has no function or class 'Nut'"),
         (NET, "./my_net.py[depth=2]", r"my_net: no hyperparameter 'depth'; it accepts latent_dim\."),
         (NET, "./my_net.py[latent_dim=x]", "accepts int, but got 'x'"),
@@ -121,7 +123,7 @@ def test_a_file_or_module_stands_for_what_is_in_it(write, source, asked, expecte
         (
             NET,
             "my_net[latent_dim=3]",
-            r"no architecture 'my_net', but there is a file my_net\.py: give ./my_net\.py\[lat",
+            r"no architecture 'my_net', but there is a file my_net\.py: give './my_net\.py\[lat",
         ),
         (NET, "./my_net.py:Nat", r"has no function or class 'Nat'; it has Net\. Did you mean 'Net'"),
         (

@@ -1,10 +1,13 @@
 """What a terminal shows: whole figures, all that was asked for, and one line where a call is wrong."""
 
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from made_runs import make_run, several, variant
 
 import aezoo
+from aezoo.errors import AezooError
 from aezoo.run.records import Measurement
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
@@ -51,7 +55,7 @@ def views(run, tmp_path_factory):
         "group": by_group(run),
         "flat": rows.summarise(run),
         "rate": by_group(run)[["variant"]].assign(**mses).astype(dict.fromkeys(mses, "Float64")),
-        "compared": compare(run, other).drop(columns=["network"]),
+        "compared": compare(run, other).assign(network="another width, and another depth, as its plugin has it now"),
     }
 
 
@@ -107,8 +111,46 @@ def test_columns_are_chosen_for_programs_too(run, call):
     assert out.splitlines()[0] == "variant,test_mse,num_params"
     status, out, err = call("table", run.path, "--columns", "test_mse,parms")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("error: no column 'parms'; this table has group,")
-    assert "Did you mean 'params'" in err
+    # What is likely comes first: the names are many.
+    assert err.startswith("error: no column 'parms'. Did you mean 'params' or 'num_params'? This table has group,")
+    assert call("table", run.path, "--columns", ",")[2].startswith("error: no column is named; give all, or some of")
+    assert call("table", run.path, "--columns", "zzz")[2].startswith("error: no column 'zzz'; this table has group,")
+    assert call("table", run.path, "--format", "gihub")[2].startswith(
+        "error: no format 'gihub'. Did you mean 'github'? Give one of rich, csv, json,"
+    )
+    _, out, _ = call("table", run.path, "--view", "flat", "--columns", "all", "--format", "csv")
+    assert out == call("table", run.path, "--format", "csv")[1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [
+            "denoising[corruption=masking,latent_dim=16]", "denoising[corruption=salt_and_pepper,latent_dim=16]",
+            "denoising[latent_dim=16]", "denoising[latent_dim=160]", "mlp",
+        ],
+        [f"an_architecture_of_a_long_name_and_no_settings_{number}_which_goes_on_and_on" for number in range(12)],
+        [f"net[first=0.1234567,second={number},third=0.12345678,fourth=0.1234567]" for number in range(9)],
+    ],
+)  # fmt: skip
+def test_no_two_rows_show_the_same_name(texts, width, views):
+    table = views["flat"].head(len(texts)).assign(variant=texts, baseline=None)
+    (heading, style), *lines = lay_out(table, width, names=["variant", "test_mse", "num_params"]).lines
+    assert style == "dim"
+    first, last = heading.index("variant"), heading.index("test_mse") - 2
+    # A figure begins the line of a row; what has none goes on from the row above.
+    shown = []
+    for line, _ in lines:
+        name = line[first:last].rstrip()
+        if line[last + 2 :].strip():
+            shown.append(name)
+        else:
+            shown[-1] += name.strip()
+    assert len(set(shown)) == len(texts)
+    for name, text in zip(shown, texts, strict=True):
+        head, _, tail = name.partition("…")
+        assert text == name or (text.startswith(head) and text.endswith(tail) and "…" in name)
 
 
 def test_what_has_no_room_is_named(views):
@@ -127,11 +169,29 @@ def test_what_has_no_room_is_named(views):
     [
         (["tabel"], "No such command 'tabel'. Did you mean 'table'? `aezoo -h` lists what it takes"),
         (["table", "--colums"], "No such option: --colums (Possible options: --columns); `aezoo table -h` lists"),
-        (["bench", "mlp", "--seeds", "many"], "Invalid value for '--seeds':"),
+        (
+            ["bench", "mlp", "--seeds", "two"],
+            "--seeds takes a whole number, such as 3, but got 'two'; `aezoo bench -h`",
+        ),
+        (["bench", "mlp", "--steps", "1e3"], "--steps takes a whole number, such as 3, but got '1e3';"),
+        (["bench", "mlp", "--seeds", "1.5"], "--seeds takes a whole number, such as 3, but got '1.5';"),
+        (["bench", "mlp", "--timeout", "x"], "--timeout takes a number, such as 0.5, but got 'x';"),
+        (["settle", "a < b", "--minutes", "-1"], "--minutes takes a value greater than or equal to 0, but got '-1';"),
+        (["bench", "mlp", "--seeds"], "Option '--seeds' requires an argument; `aezoo bench -h` lists what it takes"),
+        (["data", "show", "x", "--out"], "Option '--out' requires an argument; `aezoo data show -h` lists"),
+        (["settle"], "Missing argument 'CLAIM|RUN'; `aezoo settle -h` lists"),
+        (["bench", "mlp", "--out", ""], "what is given after --out is empty; give it a value, or leave it out"),
+        (["bench", "mlp", "--out="], "what is given to --out is empty"),
+        (["table", "", "--columns", "seeds"], "what is given after table is empty"),
+        (["table", "--columns", ""], "what is given after --columns is empty"),
+        (
+            ["bench", "mlp", "--quick", "--recipe", "default"],
+            "--quick is --recipe quick, but --recipe default was given",
+        ),
         (["reproduce", "x"], "Missing argument 'TRIAL'; `aezoo reproduce -h` lists what it takes"),
         (["data", "shwo"], "No such command 'shwo'. Did you mean 'show'? `aezoo data -h` lists what it takes"),
         (["help", "tabel"], "No such command 'tabel'."),
-        (["compare", "a", "b", "--fail-on", "-1"], "Invalid value for '--fail-on':"),
+        (["compare", "a", "b", "--fail-on", "-1"], "--fail-on takes a value greater than or equal to 0, but got '-1';"),
     ],
 )
 def test_what_the_parser_refuses_is_one_line_too(arguments, said, call):
@@ -173,7 +233,7 @@ def test_the_newest_run_is_the_one_that_is_meant(command, tmp_path, call, monkey
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list", "MLP"], ["list", "ML*", "--variants"], ["show", "MLP"], ["show", "Mlp[latent_dim=2]"]]
+    "arguments", [["list", "MLP"], ["list", "ML*", "--variants"], ["show", "MLP"], ["show", "Mlp[Latent_Dim=2]"]]
 )
 def test_capitals_in_a_name_are_no_mistake(arguments, call):
     status, out, err = call(*arguments)
@@ -185,10 +245,43 @@ def test_capitals_name_no_other_variant_and_no_other_data_set(tiny):
     from aezoo.registry.discovery import discover
 
     registry = discover()
-    assert registry.resolve("MLP[latent_dim=2]").text == "mlp[latent_dim=2]"
+    assert registry.resolve("MLP[Latent_Dim=2]").text == "mlp[latent_dim=2]"
+    assert registry.dataset("Images[PATH=a]").text == "images[path=a]"
+    with pytest.raises(AezooError, match="one hyperparameter is given twice among width, WIDTH"):
+        registry.resolve("mlp[width=8,WIDTH=9]")
     assert [each.text for each in registry.select(["PCA"])] == [each.text for each in registry.select(["pca"])]
     assert registry.dataset("Tiny").text == "tiny"
     assert registry.dataset("MNIST-5k").text == "mnist-5k"
+
+
+def test_capitals_in_what_an_option_takes_are_no_mistake(call, run, tiny, tmp_path):
+    given = ["--dataset", "tiny", "--steps", "3", "--no-timing", "--no-report", "--out", tmp_path / "run"]
+    shouted = [
+        "--device", "CPU", "--precision", "Float32", "--recipe", "QUICK", "--executor", "Local", "--weights", "NONE",
+        "--format", "JSON", "--columns", "Params,TEST_MSE",
+    ]  # fmt: skip
+    status, out, err = call("bench", "Linear[LATENT_DIM=2]", *given, *shouted)
+    assert status == 0, err
+    assert set(json.loads(out)[0]) == {"variant", "num_params", "test_mse"}
+    written = RunDirectory(tmp_path / "run").info()
+    assert (written.recipe.name, written.recipe.precision, written.device) == ("quick", "float32", "cpu")
+    plain = call("table", run.path, "--sort", "sharpness", "--view", "flat", "--format", "csv")
+    assert call("table", run.path, "--sort", "SHARPNESS", "--view", "Flat", "--format", "CSV") == plain
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_is_said_on_a_terminal_is_wrapped_between_words(width):
+    """A pipe has it in one line, and standard output, where there is another stream, is what the width does not ask."""
+    told = subprocess.run([AEZOO, "table", "--format", "gihub"], capture_output=True, text=True, check=False).stderr
+    assert len(told.splitlines()) == 1
+    terminal, its_other_end = os.openpty()
+    fcntl.ioctl(its_other_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    subprocess.run([AEZOO, "table", "--format", "gihub"], stderr=its_other_end, stdout=subprocess.DEVNULL, check=False)
+    os.close(its_other_end)
+    lines = os.read(terminal, 100_000).decode().splitlines()
+    os.close(terminal)
+    assert width - 20 < max(map(len, lines)) <= width
+    assert " ".join(lines) == told.strip()
 
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>/dev/full", "2>&1 | head -1"])

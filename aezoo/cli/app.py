@@ -1,15 +1,18 @@
 """The command line's application, and what its commands share. Nothing heavy is imported before a command needs it."""
 
+import contextlib
+import os
 import re
 import sys
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from aezoo.cli import complete
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, plain
 
 if TYPE_CHECKING:
     from aezoo.contract.architecture import ImageShape
@@ -25,6 +28,12 @@ app = typer.Typer(
     "Try `aezoo bench mlp --seeds 1`, which takes a minute, then `aezoo bench --all`.",
 )
 
+
+def in_small_letters(text: str | None) -> str | None:
+    """Return what is given to an option whose values have no capitals, which do not matter then."""
+    return None if text is None else text.lower()
+
+
 SHAPE = (1, 28, 28)
 """The image shape of what depends on one, where none is given: MNIST's."""
 PluginOption = Annotated[
@@ -36,12 +45,17 @@ BlockOption = Annotated[
     typer.Option("--no-plugin", metavar="NAME", help="Without this plugin or distribution; may be repeated."),
 ]
 FormatOption = Annotated[
-    str, typer.Option("--format", help="rich, csv, json, or a format of tabulate: github, latex, html, simple, ...")
+    str,
+    typer.Option(
+        "--format",
+        callback=in_small_letters,
+        help="rich, csv, json, or a format of tabulate: github, latex, html, simple, ...",
+    ),
 ]
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME,...", autocompletion=complete.some_columns, help="The columns to show, after the variant."
+        metavar="NAME,...", autocompletion=complete.some_columns, help="The columns to show, after the variant, or all."
     ),
 ]
 ImageShapeOption = Annotated[
@@ -50,6 +64,7 @@ ImageShapeOption = Annotated[
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", autocompletion=complete.datasets, help="The image shape of a data set.")
 ]
+DeviceOption = Annotated[str, typer.Option(callback=in_small_letters, help="auto, cpu, cuda or mps.")]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where data sets are kept.")]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and name them.")]
 
@@ -89,6 +104,23 @@ def listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line beside what was asked for, on standard error, or on another stream; wrapped on a terminal at words.
+
+    What it prints has no control characters.
+    """
+    stream = stream or sys.stderr
+    text = plain(text)
+    with contextlib.suppress(OSError):
+        # In the order in which they were printed; what is wrong with standard output shows when it is closed.
+        sys.stdout.flush()
+    if stream.isatty():
+        with contextlib.suppress(OSError):
+            width = os.get_terminal_size(stream.fileno()).columns or 80
+            text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    print(text, file=stream)
+
+
 def newest_run() -> Path:
     """Return the run in the folder of runs that a bench wrote to last, and say on standard error which it is.
 
@@ -101,7 +133,7 @@ def newest_run() -> Path:
     if not runs:
         raise AezooError("no run in results/, where `aezoo bench` writes: give the folder of a run")
     run = max(runs, key=lambda path: runs[path])
-    print(f"the newest run: {run}", file=sys.stderr)
+    say(f"the newest run: {run}")
     return run
 
 
@@ -147,5 +179,5 @@ def registry_of(plugins: list[str] | None, block: list[str] | None) -> "Registry
 
     registry = load_registry(plugins or [], block or [])
     for notice in registry.warnings:
-        print(f"warning: {notice}", file=sys.stderr)
+        say(f"warning: {notice}")
     return registry

@@ -16,16 +16,19 @@ from aezoo.cli import complete
 from aezoo.cli.app import (
     BlockOption,
     ColumnsOption,
+    DeviceOption,
     FormatOption,
     PluginOption,
     SkipOption,
     app,
+    in_small_letters,
     listed,
     newest_run,
     registry_of,
+    say,
 )
 from aezoo.cli.checks import check_names, check_request
-from aezoo.errors import AezooError
+from aezoo.errors import AezooError, counted, spelled
 
 if TYPE_CHECKING:
     from aezoo.contract.recipe import Recipe
@@ -43,15 +46,15 @@ def bench(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All declared variants of all architectures.")] = False,
     recipe: Annotated[
-        str, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, large, or a TOML file.")
-    ] = "default",
+        str | None, typer.Option(autocompletion=complete.recipes, help="default, quick, tuned, large, or a TOML file.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test of 100 steps: --recipe quick.")] = False,
     dataset: Annotated[
         str | None,
         typer.Option(autocompletion=complete.datasets, help="A data set; `aezoo list --datasets` shows them."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     latent_dim: Annotated[str | None, typer.Option(help="Bottlenecks in place of the declared ones: 2,8,32")] = None,
     match_params: Annotated[
         str | None, typer.Option(metavar="COUNT", help="Choose each width for so many parameters: 200k, 1.5M.")
@@ -62,7 +65,7 @@ def bench(
     lr: Annotated[
         str | None, typer.Option(metavar="RATE,...", help="The learning rate; of several, each variant's own best.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
+    precision: Annotated[str | None, typer.Option(callback=in_small_letters, help="float32, tf32 or bfloat16.")] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +104,11 @@ def bench(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     weights: Annotated[
-        str, typer.Option(help="Whose weights are kept: all, the best seed's of each variant (best), or none.")
+        str,
+        typer.Option(
+            callback=in_small_letters,
+            help="Whose weights are kept: all, the best seed's of each variant (best), or none.",
+        ),
     ] = "all",
     skip_bad: SkipOption = False,
     keep_old: Annotated[
@@ -126,12 +133,12 @@ def bench(
     Example: aezoo bench mlp 'conv[latent_dim=16]' --seeds 1
     """
     check_names([] if plugin else variants or [])
-    from aezoo.contract.recipe import read_recipe
+    from aezoo.contract.recipe import BUILT_IN, read_recipe
     from aezoo.harness.request import Request
 
-    if quick and recipe not in ("default", "quick"):
+    if quick and spelled(recipe or "quick", BUILT_IN) != "quick":
         raise AezooError(f"--quick is --recipe quick, but --recipe {recipe} was given too; give one of them")
-    read = read_recipe("quick" if quick else recipe)
+    read = read_recipe("quick" if quick else recipe or "default")
     chosen = read.change(
         dataset=dataset,
         seeds=seeds,
@@ -144,14 +151,14 @@ def bench(
     request = Request.of({
         "variants": variants or [], "every": every, "plugins": plugin or [], "block": no_plugin or [], "recipe": chosen,
         "latent_dims": _integers(latent_dim), "match_params": _count(match_params), "out": out, "data_dir": data_dir,
-        "device": device, "jobs": jobs, "executor": executor, "address": address, "threads": threads,
-        "processes": processes_per_trial, "seeds_together": seeds_together, "graphs": not no_graphs,
+        "device": device, "jobs": jobs, "executor": spelled(executor, ["local"]), "address": address,
+        "threads": threads, "processes": processes_per_trial, "seeds_together": seeds_together, "graphs": not no_graphs,
         "compiled": compiled, "timeout": timeout, "checkpoint_minutes": checkpoint_minutes, "weights": weights,
         "skip_bad": skip_bad, "timing": not no_timing, "report": not no_report, "keep_old": keep_old,
         "retry_failed": retry_failed, "strict": strict,
     })  # fmt: skip
     check_request(request, fmt, listed(columns))
-    print(f"aezoo {version('aezoo')}: recipe {chosen.name}, {request.dataset or chosen.dataset}", file=sys.stderr)
+    say(f"aezoo {version('aezoo')}: recipe {chosen.name}, {request.dataset or chosen.dataset}")
     from aezoo.cli.listing import installed
     from aezoo.cli.screen import Look, console_on, observer_on, print_run, print_table
     from aezoo.errors import duration
@@ -173,7 +180,7 @@ def bench(
                 snapshot, interrupted = RunDirectory(observer.run).load(), True
     if dry_run:
         print_table(expected.table(), Look(fmt=fmt))
-        print(f"{expected.trials} trials, about {duration(expected.seconds)}; nothing was run", file=sys.stderr)
+        say(f"{counted(expected.trials, 'trial')}, about {duration(expected.seconds)}; nothing was run")
         if expected.refused:
             raise typer.Exit(1)
         return
@@ -285,9 +292,9 @@ def status(
     if len(shown) or every or fmt in ("csv", "json"):
         print_table(shown, Look(fmt=fmt))
     counts = states["state"].value_counts()
-    print(f"{len(states)} trials: {', '.join(f'{count} {state}' for state, count in counts.items())}", file=sys.stderr)
+    say(f"{counted(len(states), 'trial')}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
     if set(counts.index) & {"missing", "stale", "interrupted"}:
-        print("the same `aezoo bench` command runs what is missing, stale or interrupted", file=sys.stderr)
+        say("the same `aezoo bench` command runs what is missing, stale or interrupted")
 
 
 @app.command()

@@ -3,6 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
+OF_ONE = ("group", "flat", "rate", "tuning")
+OF_SEVERAL = ("mse", "ratio", "vs_pca")
+"""The views of a run, and of several."""
+
 
 def variants(incomplete: str) -> list[str]:
     """Complete the name of an architecture, or, after its bracket, a hyperparameter."""
@@ -57,11 +63,10 @@ def recipes(incomplete: str) -> list[str]:
     return [name for name in BUILT_IN if name.startswith(incomplete)] + sorted(files)
 
 
-def views(incomplete: str) -> list[str]:
-    """Complete a view of a run, or of several."""
-    return [
-        name for name in ("group", "flat", "rate", "tuning", "mse", "ratio", "vs_pca") if name.startswith(incomplete)
-    ]
+def views(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a view of a run, or of several, where several are given before it."""
+    several = len(context.args) > 1
+    return [name for name in (OF_SEVERAL if several else OF_ONE) if name.startswith(incomplete)]
 
 
 def _last(incomplete: str, names: list[str]) -> list[str]:

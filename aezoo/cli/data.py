@@ -1,6 +1,5 @@
 """The commands about data: what is in a data set and what is wrong with it, and its images prepared."""
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, SkipOption, app, help_where_alone, registry_of
+from aezoo.cli.app import BlockOption, DataDirOption, PluginOption, SkipOption, app, help_where_alone, registry_of, say
 from aezoo.errors import DamagedDataError, duration, plain
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def check(
         for name, reason in error.problems:
             print(plain(f"{name}: {reason}"))
         bad = counted(len(error.problems), "file")
-        print(f"warning: {bad} cannot be decoded; --skip-bad (skip_bad=true) leaves them out", file=sys.stderr)
+        say(f"warning: {bad} cannot be decoded; --skip-bad (skip_bad=true) leaves them out")
         raise typer.Exit(1) from error
     print(plain(survey.name))
     for line in survey.images.notes:
@@ -70,7 +69,7 @@ def check(
     if survey.across:
         warnings.append(f"{counted(len(survey.across), 'image')} on both sides of the split")
     for warning in warnings:
-        print(f"warning: {plain(warning)}", file=sys.stderr)
+        say(f"warning: {warning}")
     if warnings:
         raise typer.Exit(1)
 
@@ -163,4 +162,4 @@ def _named(
 
 def _tell(lines: "Sequence[str]") -> None:
     for line in lines:
-        print(plain(line), file=sys.stderr)
+        say(line)

@@ -22,6 +22,7 @@ from aezoo.cli.app import (
     app,
     image_shape_of,
     registry_of,
+    say,
 )
 from aezoo.errors import AezooError, plain, reason_of
 from aezoo.registry import catalogue
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from aezoo.registry.names import Registry
 
 Rows = list[dict[str, Any]]
+_LEAST = 12
+"""In so many columns something can be said."""
 
 
 @app.command("list")
@@ -92,8 +95,10 @@ def list_(
 
 
 def _say_undeclared(labels: Iterable[str]) -> None:
-    for label in labels:
-        print(f"{label} declares no variants: name one, {label}[] or {label}[...]", file=sys.stderr)
+    labels = list(labels)
+    if labels:
+        declare = f"{', '.join(labels)} declare{'s' if len(labels) == 1 else ''}"
+        say(f"{declare} no variants: name one, {labels[0]}[] or {labels[0]}[...]")
 
 
 def installed(kind: str, *, built: bool = False, block: Sequence[str] = ()) -> Rows:
@@ -173,6 +178,7 @@ def _rows(registry: "Registry", kind: str, image_shape: "ImageShape", *, built: 
             "summary": architecture.summary,
             **({"objective": _objective(registry, label, image_shape)} if built else {}),
             "hyperparameters": _hyperparameters(architecture.hyperparameters.values()),
+            "accepts": {each.name: each.accepted for each in architecture.hyperparameters.values()},
             "variants": len(architecture.variants),
             "reference": architecture.reference,
             "origin": f"{owner.distribution} {owner.version}",
@@ -267,7 +273,7 @@ def plugins(
 
     registry = load_registry(plugin or [], no_plugin or [])
     for notice in registry.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+        say(f"warning: {notice}")
     entries: list[tuple[Any, str, list[str], str]] = [
         (
             plugin,
@@ -293,10 +299,9 @@ def plugins(
     ]
     if rows:
         print_rows(rows, as_json=as_json)
-    print(
+    say(
         f"{len(registry.plugins)} plugins, {len(registry.blocked)} blocked, {len(registry.broken)} left out; "
-        f"plugin API {API_VERSION}",
-        file=sys.stderr,
+        f"plugin API {API_VERSION}"
     )
     if registry.broken:
         raise typer.Exit(1)
@@ -305,34 +310,46 @@ def plugins(
 def print_rows(rows: Rows, *, as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows of the same columns, as text or as JSON; where there are none, the names of `columns` alone.
 
-    On a terminal that is too narrow for them: names and summaries alone, cut to a line each, where there are summaries;
-    else wrapped.
+    On a terminal that is too narrow for them: a line each, with the name whole, and cut what it is.
     """
     import tabulate
 
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    # What has parts of its own is for programs.
+    rows = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in rows]
     names = list(rows[0]) if rows else list(columns)
-    texts = [[plain(str(value)) for value in row.values()] for row in rows]
+    texts = [[f"{value:,}" if isinstance(value, int) else plain(str(value)) for value in row.values()] for row in rows]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    whole = tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True)
+    aligned = ["right" if any(isinstance(row[name], int) for row in rows) else "left" for name in names]
+    whole = tabulate.tabulate(
+        texts, names, tablefmt="simple", disable_numparse=True, colalign=aligned if rows else None
+    )
     if width is None or all(len(line) <= width for line in whole.splitlines()):
         print(whole)
         return
-    if "summary" not in names:
-        limits = [max(8, width // len(names) - 2)] * len(names)
-        print(tabulate.tabulate(texts, names, tablefmt="simple", disable_numparse=True, maxcolwidths=limits))
-        return
-    by_name = "variants" in names and any(row[names.index("variants")] == "0" for row in texts)
-    first = max(len(row[0]) for row in texts) + (2 if by_name else 0)
-    for row in texts:
-        mark = " *" if by_name and row[names.index("variants")] == "0" else ""
-        room = max(width - first - 2, 20)
-        print(f"{row[0] + mark:<{first}}  {textwrap.shorten(row[names.index('summary')], room, placeholder=' …')}")
+    by_name = "variants" in names and any(row["variants"] == 0 for row in rows)
+    labels = [f"{row[0]} *" if by_name and row[names.index("variants")] == "0" else row[0] for row in texts]
+    # Few names are long: the others leave them no room of theirs.
+    first = min(max(map(len, labels)), width // 2)
+    for label, row in zip(labels, rows, strict=True):
+        room = width - max(first, len(label)) - 2
+        what = textwrap.shorten(plain(_in_short(row)), room, placeholder=" …") if room >= _LEAST else ""
+        print(f"{label:<{first}}  {what}".rstrip())
     if by_name:
-        print("* is not in `bench --all`: it is slow, or needs a package; bench it by name", file=sys.stderr)
-    print(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all", file=sys.stderr)
+        say("* is not in `bench --all`: it is slow, or needs a package; bench it by name")
+    say(f"{names[0]}s and what they are, cut; a wider terminal, a pipe or --json has all")
+
+
+def _in_short(row: dict[str, Any]) -> str:
+    """Return what a row says beside its name where there is one line for it."""
+    if "summary" in row:
+        return str(row["summary"])
+    if "num_params" in row:
+        params = f"{row['num_params']:,}" if isinstance(row["num_params"], int) else row["num_params"]
+        return f"{params} parameters, latent {row['latent']}; {row['objective']}"
+    return str(row["contributes"] if row["status"] == "ok" else row["status"])
 
 
 def _default(hyperparameter: "Hyperparameter") -> str:

@@ -1,14 +1,24 @@
 """The commands that read runs, and make tables, pages and one run of them; without torch."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, ColumnsOption, FormatOption, PluginOption, app, listed, newest_run, registry_of
-from aezoo.errors import AezooError, plain
+from aezoo.cli.app import (
+    BlockOption,
+    ColumnsOption,
+    FormatOption,
+    PluginOption,
+    app,
+    in_small_letters,
+    listed,
+    newest_run,
+    registry_of,
+    say,
+)
+from aezoo.errors import AezooError, counted
 
 NAMED = 3
 """So many files that are no runs are named."""
@@ -37,6 +47,7 @@ def table(
         str | None,
         typer.Option(
             autocompletion=complete.views,
+            callback=in_small_letters,
             help="group: by size of code; flat; rate: test_mse by latent_dim; tuning: lr tried. Of several runs: mse; "
             "ratio: to the least of a group; vs_pca.",
         ),
@@ -90,7 +101,7 @@ def report(
         raise AezooError("--pictures are the charts of one run; give one")
     page, reason = write_page(paths, out, registry=lambda: registry_of(plugin, no_plugin), data_dir=data_dir)
     if reason:
-        print(f"warning: {reason}", file=sys.stderr)
+        say(f"warning: {reason}")
     print(page)
     if pictures is not None:
         from aezoo.page.pictures import write
@@ -153,11 +164,11 @@ def compare(
         [compared_run.assign(run_b=str(path)) for path, compared_run in compared.items()], ignore_index=True
     )
     for path, compared_run in compared.items():
-        print(f"{comparison.summary(compared_run)}; b: {path}", file=sys.stderr)
+        say(f"{comparison.summary(compared_run)}; b: {path}")
     print_table(whole if len(others) > 1 else whole.drop(columns="run_b"), Look(fmt=fmt, columns=listed(columns)))
     for other in others:
         for line in comparison.notes(base, other):
-            print(line, file=sys.stderr)
+            say(line)
     worse = (
         {}
         if fail_on is None
@@ -165,7 +176,7 @@ def compare(
     )
     for path, variants in worse.items():
         for variant in variants:
-            print(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}", file=sys.stderr)
+            say(f"worse by more than {fail_on:g} %, or failed, in {path}: {variant}")
     if any(worse.values()):
         raise typer.Exit(3)
 
@@ -184,7 +195,7 @@ def merge(
     from aezoo.harness.merge import merge as merge_runs
 
     for line in merge_runs(runs, out):
-        print(line, file=sys.stderr)
+        say(line)
     print(out)
 
 
@@ -206,7 +217,7 @@ def export_table(
     from aezoo.table.export import export
 
     table = export([RunDirectory(path) for path in _runs_among(runs)], out, trials=trials)
-    print(f"{len(table):,} rows of {len(table.columns)} columns in {out}")
+    print(f"{counted(len(table), 'row')} of {len(table.columns)} columns in {out}")
 
 
 def _runs_among(paths: list[Path]) -> list[Path]:
@@ -231,5 +242,5 @@ def _runs_among(paths: list[Path]) -> list[Path]:
         )
     if others:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        print(plain(f"left out, since it has no run.json: {', '.join(others[:NAMED])}{more}"), file=sys.stderr)
+        say(f"left out, since it has no run.json: {', '.join(others[:NAMED])}{more}")
     return runs

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from aezoo.cli.app import say
 from aezoo.contract.columns import FIGURES
-from aezoo.errors import AezooError, did_you_mean, plain
+from aezoo.errors import AezooError, none_of, plain
 from aezoo.harness.observer import LineObserver, result
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.snapshot import Snapshot
@@ -27,6 +28,10 @@ from aezoo.table.formats import PROGRAMS, check_format
 from aezoo.table.groups import UNFINISHED
 from aezoo.table.layout import lay_out
 from aezoo.table.notes import notes, verdicts
+
+_OF_NO_RUN = dict.fromkeys(FIGURES, "it is of several runs, and one was given") | {"code": "group has taken its place"}
+_OF_NO_RUNS = dict.fromkeys([*views.VIEWS, "code"], "it is of one run, and several were given")
+"""What is said of a view that another number of runs has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +48,22 @@ class Look:
         """Whether a program reads it: one table then, with every digit."""
         return self.fmt in PROGRAMS
 
-    def checked_view(self, views: Iterable[str], default: str, hint: str = "") -> str:
+    def checked_view(self, views: Collection[str], default: str, others: Mapping[str, str]) -> str:
         """Return the view, or the default one.
+
+        Args:
+            views: Those that there are.
+            default: The one that is taken where none is asked for.
+            others: What is to be said of other ones.
 
         Raises:
             AezooError: there is no such view.
         """
         view = self.view or default
+        if view in others:
+            raise AezooError(f"no view {view!r} here: {others[view]}; give one of {', '.join(views)}")
         if view not in views:
-            raise AezooError(f"no view {view!r}; give one of {', '.join(views)}{hint}." + did_you_mean(view, views))
+            raise none_of("view", view, list(views))
         return view
 
 
@@ -64,28 +76,23 @@ def print_run(run: RunDirectory, look: Look) -> pd.DataFrame:
         AezooError: no such format, view or column; or there is no run.
     """
     check_format(look.fmt)
-    view = look.checked_view(views.VIEWS, "flat" if look.for_programs else "group")
+    view = look.checked_view(views.VIEWS, "flat" if look.for_programs else "group", _OF_NO_RUN)
     table = rows.summarise(run)
     # Two of the views are made of the table that there is.
     everything = () if look.for_programs and look.columns is None else list(map(str, table))
     shown = table if view == "flat" else views.grouped(table, everything) if view == "group" else views.VIEWS[view](run)
     print_table(shown, look, run=run)
     # What is beside a table of losses by latent_dim is its recipe; the rest is told of columns that it has not.
-    tell(notes(run, table)[: 1 if view in ("rate", "tuning") else None])
+    for line in notes(run, table)[: 1 if view in ("rate", "tuning") else None]:
+        say(line)
     if view == "group":
         # They are what a screen ends with.
         _print_sentences(verdicts(run, table), look.fmt)
     page = run.path / REPORT
-    tell([f"run: {run.path}", *([f"page: {page}"] if page.is_file() else [])])
+    say(f"run: {run.path}")
+    if page.is_file():
+        say(f"page: {page}")
     return table
-
-
-def tell(lines: Iterable[str]) -> None:
-    """Print lines on standard error, wrapped between words where that is a terminal."""
-    sys.stdout.flush()
-    console = console_on(stderr=True)
-    for line in lines:
-        console.print(Text(line), soft_wrap=not console.is_terminal, highlight=False)
 
 
 def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
@@ -95,20 +102,19 @@ def print_leaderboard(runs: Sequence[RunDirectory], look: Look) -> None:
         AezooError: no such format, view of several runs, or column; or there is no run.
     """
     check_format(look.fmt)
-    view = look.checked_view(FIGURES, "mse", ", or one run")
+    view = look.checked_view(FIGURES, "mse", _OF_NO_RUNS)
     board = leaderboard(runs)
     print_table(board.view(view), look)
-    tell(board.notes(view))
+    for line in board.notes(view):
+        say(line)
     _print_sentences(list(board.sentences().values()), look.fmt)
 
 
 def _print_sentences(lines: Sequence[str], fmt: str) -> None:
     """Print what the evidence supports below a table that a person reads."""
     if fmt in ("rich", "simple", "plain", "github", "pipe"):
-        # On a terminal they are wrapped between words.
-        console = console_on(stderr=False)
         for line in ["", *lines]:
-            console.print(Text(line), soft_wrap=not console.is_terminal)
+            say(line, sys.stdout)
 
 
 def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = None) -> None:
@@ -144,7 +150,7 @@ def print_table(table: pd.DataFrame, look: Look, *, run: RunDirectory | None = N
         console.print(Text(line, style), soft_wrap=True)
     if layout.left_out:
         missing = ", ".join(layout.left_out)
-        tell([f"not shown here: {missing}; a wider terminal, --columns or --format simple has them"])
+        say(f"not shown here: {missing}; a wider terminal, --columns or --format simple has them")
 
 
 def console_on(*, stderr: bool) -> Console:
@@ -176,7 +182,7 @@ class PlainObserver(LineObserver):
         self.run, self.variants = run, set(variants)
 
     def _say(self, text: str) -> None:
-        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
 
 class LiveObserver(PlainObserver):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, PluginOption, app
+from aezoo.cli.app import BlockOption, DeviceOption, PluginOption, app, say
 from aezoo.cli.bench import stop_at_signals
 from aezoo.errors import AezooError
 
@@ -17,7 +17,7 @@ from aezoo.errors import AezooError
 def settle(
     claims: Annotated[
         list[str],
-        typer.Argument(metavar="'A < B' | RUN", help="'resnet < vit'; 'conv < mlp @16'; or a run, with --group"),
+        typer.Argument(metavar="CLAIM|RUN", help="'resnet < vit'; 'conv < mlp @16'; or a run, with --group"),
     ],
     group: Annotated[
         str | None, typer.Option(help="Settle what is undecided in this code group of RUN, such as 16.")
@@ -35,7 +35,7 @@ def settle(
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are kept.")] = None,
     steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds to begin with.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     jobs: Annotated[int | None, typer.Option(help="Trials side by side.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     plugin: PluginOption = None,
@@ -75,4 +75,4 @@ def settle(
             **given,
         )
     print(settling.text_of(card))
-    print(f"run: {run}", file=sys.stderr)
+    say(f"run: {run}")

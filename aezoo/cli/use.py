@@ -1,6 +1,5 @@
 """The commands that use a trained network, of a run or of an exported folder: reconstruct, encode, score and export."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aezoo.cli import complete
-from aezoo.cli.app import BlockOption, DataDirOption, FormatOption, PluginOption, SkipOption, app
-from aezoo.errors import AezooError, plain
+from aezoo.cli.app import (
+    BlockOption,
+    DataDirOption,
+    DeviceOption,
+    FormatOption,
+    PluginOption,
+    SkipOption,
+    app,
+    in_small_letters,
+    say,
+)
+from aezoo.errors import AezooError, counted, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +45,6 @@ RestArgument = Annotated[
     typer.Argument(metavar="[VARIANT] PATH", help="of a run, a variant first; then images, or folders of images"),
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of a run: from which seed; by default the first.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AnyOption = Annotated[
     bool, typer.Option("--any-source", help="Also where the plugin's code is another than it was trained with.")
 ]
@@ -78,7 +86,7 @@ def reconstruct(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 as_image(image).save(target)
     share = f"; {clipped / count:.2%} of the numbers lie outside [0, 1], and are clipped" if clipped else ""
-    print(f"{count} images in {out}{share}")
+    print(f"{counted(count, 'image')} in {out}{share}")
 
 
 @app.command()
@@ -108,7 +116,7 @@ def encode(
         parts.append(network.encode(pixels))
     latents = np.concatenate(parts)
     _write_latents(out, latents, names)
-    print(f"{len(latents)} latents of {'x'.join(map(str, latents.shape[1:]))} in {out}")
+    print(f"{counted(len(latents), 'latent')} of {'x'.join(map(str, latents.shape[1:]))} in {out}")
 
 
 def _write_latents(out: Path, latents: Any, names: Sequence[str]) -> None:
@@ -171,7 +179,7 @@ def score(
     try:
         network = scoring.with_errors(network, registry_of(plugin, no_plugin), data_dir)
     except AezooError as error:
-        print(f"warning: no percentiles: {error}", file=sys.stderr)
+        say(f"warning: no percentiles: {error}")
     given = _files(places)
     labels = {_label(file) for file in given}
     wanted = [name.strip() for name in normal.split(",")] if normal is not None else []
@@ -206,7 +214,9 @@ def export(
     model: ModelArgument,
     variant: Annotated[str | None, typer.Argument(metavar="VARIANT", help="of a run")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder.")] = Path("model"),
-    fmt: Annotated[str, typer.Option("--format", help="folder; or with graphs in it: onnx or pt2.")] = "folder",
+    fmt: Annotated[
+        str, typer.Option("--format", callback=in_small_letters, help="folder; or with graphs in it: onnx or pt2.")
+    ] = "folder",
     seed: SeedOption = None,
     any_source: AnyOption = False,
     data_dir: DataDirOption = None,
@@ -228,7 +238,7 @@ def export(
     try:
         network = scoring.with_errors(network, registry_of(plugin, no_plugin), data_dir)
     except AezooError as error:
-        print(f"warning: no percentiles in it: {error}", file=sys.stderr)
+        say(f"warning: no percentiles in it: {error}")
     graphs = None if fmt == "folder" else graphing.export(network, "onnx" if fmt == "onnx" else "pt2")
     print(export_folder(network, out, model, graphs))
     if graphs is not None:
@@ -298,7 +308,7 @@ def _batches(
                 line = f"{batch[place].path}: {reason}"
                 if not skip_bad:
                     raise AezooError(f"{line}; --skip-bad leaves out all that cannot be read")
-                print(f"left out: {plain(line)}", file=sys.stderr)
+                say(f"left out: {line}")
             left_out += len(read.bad)
             resized += read.resized
             recoloured += read.recoloured
@@ -315,7 +325,7 @@ def _batches(
         (recoloured, f"in {'colour, made grey' if rules.image_shape[0] == 1 else 'grey, made colour'}"),
     ):
         if count:
-            print(f"{count:,} of {len(files):,} files {done}", file=sys.stderr)
+            say(f"{counted(count, 'file', len(files))} {done}")
 
 
 def _files(places: Sequence[str]) -> list[ImageFile]:

@@ -159,5 +159,8 @@ def list_image_files(folder: Path) -> tuple[list[Path], list[Path]]:
                 path = Path(place, name).relative_to(folder)
                 (images if path.suffix.lower() in ENDINGS else others).append(path)
     if not images:
-        raise AezooError(f"no images in {folder}: their names end in {', '.join(ENDINGS)}")
+        raise AezooError(
+            f"no images in {folder}, nor in the folders in it; give a folder of files whose names end in "
+            f"{', '.join(ENDINGS)}"
+        )
     return images, others

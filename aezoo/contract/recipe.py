@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 import tomli_w
 
-from aezoo.errors import AezooError, did_you_mean
+from aezoo.errors import AezooError, did_you_mean, spelled
 
 BUILT_IN = ("default", "quick", "tuned", "large")
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -190,6 +190,7 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
         AezooError: no such recipe or file, not TOML, or a setting that is not accepted.
     """
     text = str(name_or_path)
+    text = text if Path(text).is_file() else spelled(text, BUILT_IN)
     if text in BUILT_IN:
         source = resources.files("aezoo").joinpath("recipes", f"{text}.toml").read_text(encoding="utf-8")
         where = f"recipe {text}"

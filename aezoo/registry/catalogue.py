@@ -30,7 +30,7 @@ ARCHITECTURES = ("architectures", False)
 _NAMED = re.compile(r"\bArchitecture\(\s*name=\"(\w+)\"")
 Rows = list[dict[str, Any]]
 Points = Sequence[metadata.EntryPoint]
-FORMAT = 2
+FORMAT = 3
 """Raised whenever what is kept has other columns than before."""
 
 

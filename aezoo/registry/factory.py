@@ -23,9 +23,12 @@ def find_factory(module: ModuleType, name: str | None, place: str) -> Any:
     factory = getattr(module, name, None)
     refuse_network(factory)
     if not callable(factory) and not isinstance(factory, Architecture):
-        own = [each for each, value in vars(module).items() if _is_own(value, module) and not each.startswith("_")]
-        what = f"it has {', '.join(own)}" if own else "it has none"
-        raise AezooError(f"{place} has no function or class {name!r}; {what}." + did_you_mean(name, own))
+        public = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        own = [each for each in public if _is_own(getattr(module, each), module)]
+        # Of a package, what it offers is defined elsewhere.
+        what = "" if hasattr(module, "__path__") else f"; it has {', '.join(own) or 'none'}"
+        near = did_you_mean(name, public if hasattr(module, "__path__") else own)
+        raise AezooError(f"{place} has no function or class {name!r}{what}{'.' if near else ''}{near}")
     return factory
 
 

@@ -1,6 +1,6 @@
 """The registry: what some plugins contribute, by name, and which variants a text stands for."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ from aezoo.registry.data import read_dataset
 from aezoo.registry.plugin import Plugin
 
 T = TypeVar("T")
+_OWN = {"aezoo_executors": ("local",)}
+"""What no plugin contributes, as it is aezoo's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,7 @@ class Registry:
     def _dataset(self, text: str) -> tuple[DatasetVariant, Plugin]:
         name, settings = read_dataset(text, [dataset for dataset, _ in self.contributed("aezoo_datasets")])
         dataset, plugin = self._named("aezoo_datasets", "data set", name)
+        settings = _as_declared(settings, dataset.hyperparameters)
         return DatasetVariant.of(dataset, settings, name[: -len(dataset.name)] + dataset.name), plugin
 
     def metric(self, name: str) -> tuple[Metric, Plugin]:
@@ -151,7 +154,7 @@ class Registry:
         ]
         if not claims:
             option = hook.removeprefix("aezoo_")
-            names = sorted(contribution.name for contribution, _ in everything)
+            names = sorted([*(contribution.name for contribution, _ in everything), *_OWN.get(hook, ())])
             here = (
                 f" A file or folder is given as a path: ./{name}."
                 if option == "datasets" and Path(name).exists()
@@ -199,7 +202,7 @@ class Registry:
         if is_pattern(text):
             labels = matching(self.architectures, text)
             if not labels:
-                raise no_match(text)
+                raise no_match(text, self.architectures)
             for label in labels:
                 yield from self._declared(label)
             return
@@ -240,7 +243,20 @@ class Registry:
 
     def _variant(self, label: str, settings: Mapping[str, Any]) -> Variant:
         architecture = self.architectures[label][0]
-        return Variant(architecture=architecture, hyperparameters=architecture.check(settings), label=label)
+        values = architecture.check(_as_declared(settings, architecture.hyperparameters))
+        return Variant(architecture=architecture, hyperparameters=values, label=label)
+
+
+def _as_declared(settings: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
+    """Return settings by the names of the declared hyperparameters, whose capitals do not matter.
+
+    Raises:
+        AezooError: one is given twice.
+    """
+    renamed = {spelled(name, declared): value for name, value in settings.items()}
+    if len(renamed) < len(settings):
+        raise AezooError(f"one hyperparameter is given twice among {', '.join(settings)}")
+    return renamed
 
 
 def is_pattern(text: str) -> bool:

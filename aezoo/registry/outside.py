@@ -16,18 +16,17 @@ from typing import Any
 
 from aezoo.contract.architecture import Architecture
 from aezoo.contract.hyperparameters import NAME
-from aezoo.errors import AezooError, reason_of, spelled
+from aezoo.errors import AezooError, reason_of
 from aezoo.registry.discovery import discover
 from aezoo.registry.factory import architecture_of, find_factory, refuse_network, signature_of
 from aezoo.registry.hashing import source_files, source_sha256
 from aezoo.registry.names import Registry
 from aezoo.registry.plugin import Origin, Plugin, ask, hook_names, module_files, quiet
 from aezoo.registry.source import AtHand, at_hand
+from aezoo.registry.texts import FILE, MODULE, refuse_bare_file, refuse_no_variant
 from aezoo.run.records import PluginSource
 
 VERSION = "(not installed)"
-_FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<factory>[A-Za-z_]\w*))?\s*(?P<settings>\[.*\])?", re.DOTALL)
-_MODULE = re.compile(r"(?P<place>[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)\s*(?P<settings>\[.*\])?", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +168,7 @@ def extend(
     texts = []
     for place, text in places:
         if place is None:
-            _refuse_bare_file(text, registry)
+            refuse_bare_file(text, (architecture.name for architecture, _ in registry.architectures.values()))
         texts += [text] if place is None else _texts(loaded[place], text, registry)
     return registry, texts
 
@@ -200,24 +199,13 @@ def _place(variant: Any, registry: Registry) -> tuple[Any, str]:
     if not isinstance(variant, str | Path):
         return _from_memory(variant), ""
     text = str(variant).strip()
-    if match := _FILE.fullmatch(text):
+    refuse_no_variant(text)
+    if match := FILE.fullmatch(text):
         return _file(match), match["settings"] or ""
-    match = _MODULE.fullmatch(text)
+    match = MODULE.fullmatch(text)
     if match and match["place"] not in {plugin.distribution for plugin in registry.plugins}:
         return _module(match), match["settings"] or ""
-    name = text.partition("[")[0]
-    if "/" in name or os.sep in name or re.search(r"\.(py|ipynb)(:|$)", name):
-        raise AezooError(f"not a variant: {text!r}; a network in a file is ./FILE.py or ./FILE.py:NAME[key=value, ...]")
     return None, text
-
-
-def _refuse_bare_file(text: str, registry: Registry) -> None:
-    """Refuse what is no architecture, of those that were loaded too, and may be meant as the file of that name."""
-    name = text.partition("[")[0]
-    names = {architecture.name for architecture, _ in registry.architectures.values()}
-    if spelled(name, names) not in names and Path(f"{name}.py").is_file():
-        settings = text.removeprefix(name)
-        raise AezooError(f"no architecture {name!r}, but there is a file {name}.py: give ./{name}.py{settings}")
 
 
 def _file(match: re.Match[str]) -> FromFile:
@@ -231,9 +219,9 @@ def _module(match: re.Match[str]) -> FromModule:
 def _plain_place(plugin: str | Path) -> FromFile | FromModule:
     """Return where a plugin that is not installed is had from, as ``--plugin`` names it."""
     text = str(plugin)
-    if match := _FILE.fullmatch(text):
+    if match := FILE.fullmatch(text):
         return _file(match)
-    if match := _MODULE.fullmatch(text):
+    if match := MODULE.fullmatch(text):
         return _module(match)
     if os.sep in text:
         raise AezooError(f"not a plugin: {text!r}; give a file, ./FILE.py, or a module's name")

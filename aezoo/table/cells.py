@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.columns import COLUMNS, LEADERS, column, is_reserved
-from aezoo.errors import AezooError, did_you_mean, plain
+from aezoo.errors import AezooError, none_of, plain, spelled
 from aezoo.table.rows import UNSTEADY
 
 Named = list[tuple[str, str]]
@@ -67,19 +67,23 @@ def _named(names: Iterable[str]) -> Named:
 def chosen(table: pd.DataFrame, names: Sequence[str], *, for_people: bool = True) -> list[str]:
     """Return the columns that a user names, by their names or headers; the variant first, where it is not named.
 
+    ``all`` alone stands for all of them.
+
     Raises:
         AezooError: there is no such column.
     """
     there = [str(name) for name in table]
     if for_people and "test_mse_low" in there:
         there.append(HALF_WIDTH)
-    by_header = {header(name): name for name in reversed(there)}
-    picked = [name if name in there else by_header.get(name, "") for name in names]
+    if not names:
+        raise AezooError(f"no column is named; give all, or some of {', '.join(there)}")
+    if [name.lower() for name in names] == ["all"] and "all" not in there:
+        names = there
+    by_name = {header(name): name for name in reversed(there)} | {name: name for name in there}
+    picked = [by_name.get(spelled(name, by_name), "") for name in names]
     for name, known in zip(names, picked, strict=True):
         if not known:
-            raise AezooError(
-                f"no column {name!r}; this table has {', '.join(there)}." + did_you_mean(name, [*there, *by_header])
-            )
+            raise none_of("column", name, there, "this table has", by_name)
     label = label_of(table)
     return list(dict.fromkeys(picked if label in picked else [label, *picked]))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from aezoo.contract.columns import COMPARED
-from aezoo.errors import ComparisonRefusedError
+from aezoo.errors import ComparisonRefusedError, shortened
 from aezoo.run.records import TOLERANCE, RunInfo, TrialRecord
 from aezoo.run.store import RunDirectory
 from aezoo.table import rows
@@ -110,7 +110,7 @@ def notes(a: RunDirectory, b: RunDirectory) -> list[str]:
     a, b = a.load(), b.load()
     lines = [
         f"a: {a.path}; b: {b.path}; verdict on b, at 5 %, corrected for the number of variants (Holm)",
-        "change_percent: test_mse of b over a's, with its 95 % interval over seeds and test images",
+        "change %: test_mse of b over a's, with its 95 % interval over seeds and test images",
     ]
     left, right = (rows.summarise(run) for run in (a, b))
     if (left["seeds"] == 1).any() or (right["seeds"] == 1).any():
@@ -141,7 +141,7 @@ def differing_settings(a: RunInfo, b: RunInfo) -> list[str]:
     """Return what changes a loss and differs between two runs, field by field, with the value of either."""
     names = sorted(a.loss_settings.keys() | b.loss_settings.keys())
     return [
-        f"{name} ({a.loss_settings.get(name)}, {b.loss_settings.get(name)})"
+        f"{name} ({shortened(a.loss_settings.get(name))}, {shortened(b.loss_settings.get(name))})"
         for name in names
         if a.loss_settings.get(name) != b.loss_settings.get(name)
     ]

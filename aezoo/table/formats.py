@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tabulate
 
-from aezoo.errors import AezooError, did_you_mean
+from aezoo.errors import none_of
 
 PROGRAMS = ("csv", "json")
 """The formats that programs read."""
@@ -16,7 +16,7 @@ FORMATS = ("rich", *PROGRAMS, *sorted(set(tabulate.tabulate_formats) - {"rich", 
 def check_format(fmt: str) -> None:
     """Raise AezooError where `fmt` is not among FORMATS."""
     if fmt not in FORMATS:
-        raise AezooError(f"no format {fmt!r}; give one of {', '.join(FORMATS)}." + did_you_mean(fmt, FORMATS))
+        raise none_of("format", fmt, FORMATS)
 
 
 def tabulated(

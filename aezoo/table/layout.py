@@ -1,7 +1,11 @@
 """Lay a table out on a screen: which columns there is room for, how wide each is, and the lines. It needs no torch."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pandas as pd
 from rich.cells import cell_len
@@ -21,7 +25,9 @@ _SHORTEST = 16
 _READABLE = 20
 """To so much it is cut for a column more."""
 _TAIL = 20
-"""A text at the end of a line needs so much room, and goes on below, as the screen wraps it."""
+"""A text at the end of a line needs so much room, and goes on below."""
+_INDENT = " "
+"""What a name that goes on below begins with there."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,9 @@ def lay_out(
 ) -> Layout:
     """Lay a table out in so many columns of a screen; whole where there is no width.
 
-    A figure is never cut; what a row is about is in its middle, where there is no room for it. Columns that no row has
-    are left out, and where there is no room those that matter less; but those that were asked for go on in another
-    block below the first.
+    A figure is never cut; what a row is about is in its middle, where there is no room for it, or goes on below, where
+    two rows would show the same. Columns that no row has are left out, and where there is no room those that matter
+    less; but those that were asked for go on in another block below the first.
 
     Args:
         table: A view of a run, in groups or not.
@@ -117,7 +123,12 @@ def _blocks(
 
     def block(chosen: Collection[str]) -> dict[str, int]:
         wide = max(min(whole, _SHORTEST), min(whole, _READABLE) + room(chosen, _READABLE))
-        return {name: min(whole, wide) if name == label else sizes[name] for name in sizes if name in chosen}
+        widths = {name: min(whole, wide) if name == label else sizes[name] for name in sizes if name in chosen}
+        *before, last = widths
+        if last in LEFT[2:]:
+            left = width - sum(widths[name] + _GAP for name in before)
+            widths[last] = min(widths[last], max(left, _TAIL))
+        return widths
 
     if room(needed, _SHORTEST) >= 0:
         chosen = list(needed)
@@ -143,17 +154,24 @@ def _lines(
     sizes: Mapping[str, int],
 ) -> Iterator[tuple[str, str]]:  # fmt: skip
     label = label_of(table)
+    place_of_label = names.index(label)
+    labels = _labels((row[place_of_label] for row in rows), sizes[label])
 
-    def line(texts: Sequence[str]) -> str:
-        parts = []
-        for name, text in zip(names, texts, strict=True):
-            if name in sizes:
-                shown = _cut(text, sizes[name]) if name == label else text
-                blank = " " * (sizes[name] - cell_len(shown))
-                parts.append(shown + blank if name in (*LEFT, label) else blank + shown)
-        return (" " * _GAP).join(parts).rstrip()
+    def lines(texts: Sequence[str]) -> Iterator[str]:
+        """Yield the line of a row, and below it what of its texts has no room there."""
+        shown = {
+            name: labels.get(text, [text]) if name == label else _wrapped(text, sizes[name]) if name in LEFT else [text]
+            for name, text in zip(names, texts, strict=True)
+            if name in sizes
+        }
+        for parts in zip_longest(*shown.values(), fillvalue=""):
+            padded = []
+            for name, part in zip(shown, parts, strict=True):
+                blank = " " * (sizes[name] - cell_len(part))
+                padded.append(part + blank if name in (*LEFT, label) else blank + part)
+            yield (" " * _GAP).join(padded).rstrip()
 
-    yield line(headers), "dim"
+    yield from ((line, "dim") for line in lines(headers))
     place = 0
     grouped = table.columns[0] == "group"
     for group, members in table.groupby("group", sort=False) if grouped else [("", table)]:
@@ -164,8 +182,33 @@ def _lines(
         for status, texts in zip(statuses, rows[place : place + len(members)], strict=True):
             style = "" if status in (None, "ok") else "yellow" if status in UNFINISHED else "red"
             pca = any(name == label and text.startswith("> ") for name, text in zip(names, texts, strict=True))
-            yield line(texts), style or ("cyan" if pca else "")
+            yield from ((line, style or ("cyan" if pca else "")) for line in lines(texts))
         place += len(members)
+
+
+def _labels(texts: Iterable[str], size: int) -> dict[str, list[str]]:
+    """Return what rows are about in lines of so many columns: cut, or whole in several where it would be another's."""
+    cut = {text: _cut(text, size) for text in texts}
+    times = Counter(cut.values())
+    return {text: [short] if times[short] == 1 else _in_pieces(text, size) for text, short in cut.items()}
+
+
+def _in_pieces(text: str, size: int) -> list[str]:
+    """Break a variant's text into lines, after a bracket or a comma where it can; all but the first are indented."""
+    lines = [""]
+    for part in re.findall(r"[^\[,]+[\[,]?|[\[,]", text):
+        if cell_len(lines[-1] + part) > size and lines[-1].strip():
+            lines.append(_INDENT)
+        for character in part:
+            if cell_len(lines[-1] + character) > size:
+                lines.append(_INDENT)
+            lines[-1] += character
+    return lines
+
+
+def _wrapped(text: str, size: int) -> list[str]:
+    """Wrap a text between words to so many columns."""
+    return textwrap.wrap(text, size, break_on_hyphens=False) if cell_len(text) > size else [text]
 
 
 def _cut(text: str, size: int) -> str:

@@ -157,11 +157,13 @@ def test_trials_of_a_file_are_not_stale_because_the_file_is_not_named(bench, mod
 def test_to_reproduce_a_trial_of_a_file_the_file_is_asked_for(bench, model, call, tmp_path, monkeypatch):
     run, _ = bench([model(2)])
     monkeypatch.chdir(tmp_path)
+    status, out, _ = call("reproduce", run.path, "mine-s0")
+    assert (status, "bit-equal" in out) == (0, True)
+    (tmp_path / "mine.py").rename(tmp_path / "there.py")
     status, out, err = call("reproduce", run.path, "mine-s0")
     assert (status, out) == (2, "")
-    assert (
-        "is of mine, which is not installed: give its file or module with --plugin, such as --plugin ./mine.py" in err
-    )
+    assert "mine.py is not there; give it with --plugin ./mine.py" in err
+    (tmp_path / "there.py").rename(tmp_path / "mine.py")
     status, out, _ = call("reproduce", run.path, "mine-s0", "--plugin", "./mine.py")
     assert (status, "bit-equal" in out) == (0, True)
 

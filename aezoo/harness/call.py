@@ -37,7 +37,15 @@ from aezoo.page import page
 from aezoo.registry.discovery import discover
 from aezoo.registry.names import Registry, is_pattern
 from aezoo.registry.outside import VERSION as NOT_INSTALLED
-from aezoo.registry.outside import carried, extend
+from aezoo.registry.outside import (
+    AskedPlugin,
+    FromMemory,
+    carried,
+    extend,
+    find_again,
+    not_at_hand,
+    refuse_within_a_file,
+)
 from aezoo.registry.plugin import Plugin
 from aezoo.run.files import require_room
 from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
@@ -114,7 +122,7 @@ def reproduce(
     run: str | Path,
     trial: str,
     *,
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[AskedPlugin] = (),
     block: Sequence[str] = (),
     data_dir: str | Path | None = None,
     observer: Observer | None = None,
@@ -124,7 +132,7 @@ def reproduce(
     Args:
         run: The run's folder.
         trial: The trial's id, or its beginning where that is enough.
-        plugins: Files or modules of plugins that are not installed, as for `bench`.
+        plugins: Plugins that are not installed, as for `bench`; what the trial had is found where it is as it was.
         block: Plugins or distributions to be left out, as for `bench`.
         data_dir: Where data sets are kept, as for `bench`.
         observer: Hears what happens.
@@ -134,11 +142,10 @@ def reproduce(
     """
     record = _find(RunDirectory(run), trial)
     if record.plugin.version == NOT_INSTALLED and not plugins:
-        file = Path(f"{record.plugin.name}.py")
-        raise AezooError(
-            f"{record.trial_id} is of {record.plugin.name}, which is not installed: give its file or module with "
-            f"--plugin{f', such as --plugin ./{file}' if file.is_file() else ''}"
-        )
+        found = find_again(record.plugin)
+        if found is None:
+            raise AezooError(f"{record.trial_id} is of what is not installed: {not_at_hand(record.plugin)}")
+        plugins = [found.object.get() if isinstance(found, FromMemory) else str(found)]
     settings = {
         "recipe": record.recipe.change(metrics=[]), "device": record.device, "threads": record.threads,
         "processes": record.processes, "compiled": record.compiled, "plugins": plugins, "block": block,
@@ -214,6 +221,7 @@ def _tell_unreached(selected: Sequence[Variant], request: Request, observer: Obs
 @contextmanager
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
+    refuse_within_a_file()
     recipe = request.recipe
     require_room(request.out or Path("results"))
     start_server([Try, TrainAndScore, TimeVariant], _preloaded(request))

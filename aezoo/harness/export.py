@@ -34,6 +34,7 @@ def export_folder(model: Model, out: Path, source: Path, graphs: Graphs | None =
         update={
             "dataset": told.dataset.model_copy(update={"name": without_folders(told.dataset.name)}),
             "recipe": told.recipe.change(dataset=without_folders(told.recipe.dataset)),
+            "plugin": told.plugin.model_copy(update={"place": told.plugin.place and Path(told.plugin.place).name}),
         }
     )
     model = Model(model.module, told)

@@ -23,8 +23,10 @@ class Request(pydantic.BaseModel):
         "installed: `./my_model.py`, `my_package.models:build`, a function, a class or an Architecture.",
     )
     every: bool = pydantic.Field(default=False, description="All declared variants of all architectures.")
-    plugins: tuple[str | Path, ...] = pydantic.Field(
-        default=(), description="Files or modules whose plugins take part too, though they are not installed."
+    plugins: tuple[Any, ...] = pydantic.Field(
+        default=(),
+        description="Files or modules whose plugins take part too, though they are not installed; functions, classes "
+        "and Architectures, whose variants can then be named: `Net[latent=4]`.",
     )
     block: tuple[str, ...] = pydantic.Field(default=(), description="Plugins or distributions to be left out.")
     recipe: Recipe = pydantic.Field(

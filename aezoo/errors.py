@@ -13,6 +13,10 @@ class AezooError(Exception):
 
     exit_status = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it: its line; a script shows where it came from too."""
+        return [f"{type(self).__name__}: {plain(str(self))}"]
+
 
 class DamagedDataError(AezooError):
     """Parts of a data set that cannot be read: `problems` holds what each is called, and what is wrong with it."""
@@ -67,7 +71,7 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         text: What to do now.
-        run: What it came to so far, an `aezoo.Run`.
+        run: What it came to so far, an `aezoo.Run`; None where no trial ran yet.
     """
 
     def __init__(self, text: str, run: Any) -> None:

@@ -4,6 +4,8 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import aezoo
 from aezoo.contract.recipe import Recipe
@@ -250,3 +252,43 @@ def test_a_data_folder_that_is_not_used_is_said_to_be_none_of_it(tmp_path, call,
         "of yours" in err
     )
     assert "1,433 images of 1x8x8 to train on, 364 that test" in err
+
+
+def test_an_interrupt_before_the_first_trial_is_an_interrupt_of_a_bench_too(tiny, tmp_path):
+    class Stops(Observer):
+        def stage(self, text):
+            if "before the bench" in text:
+                raise KeyboardInterrupt
+
+        def finished(self, text):
+            self.text = text
+
+    observer = Stops()
+    settings = {"timing": False, "device": "cpu", "out": tmp_path / "run", "observer": observer}
+    recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=1)
+    with pytest.raises(aezoo.Interrupted, match="nothing was written") as stopped:
+        aezoo.bench(["linear[latent_dim=2]"], recipe=recipe, **settings)
+    assert stopped.value.run is None
+    assert observer.text == str(stopped.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(aezoo.AezooError, match="no architecture"):
+        aezoo.bench(["liner"], recipe=recipe, **settings)
+    assert observer.text == ""
+
+
+def test_a_warning_points_at_the_line_that_called_and_a_run_is_had_by_its_place(tiny, tmp_path):
+    class Spare(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(1, 1, 1))
+            self.spare = nn.Parameter(torch.zeros(2))
+
+    recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=2)
+    with pytest.warns(UserWarning, match="note: Spare: expected a gradient") as warned:
+        run = aezoo.bench([Spare], recipe=recipe, timing=False, report=False, device="cpu", out=tmp_path / "run")
+    of_notes = [each for each in warned if "note: Spare" in str(each.message)]
+    assert [each.filename for each in of_notes] == [__file__]
+    again = aezoo.Run(str(run.path))
+    assert again.path == run.path
+    assert "trials" not in repr(again)
+    with pytest.raises(aezoo.AezooError, match=r"observer takes an aezoo\.Observer, .* but got 'x'"):
+        aezoo.bench([Spare], recipe=recipe, observer="x", out=tmp_path / "run")

@@ -16,11 +16,11 @@ from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.errors import AezooError, Interrupted, did_you_mean, nothing_to_bench, reason_of
+from aezoo.errors import AezooError, Interrupted, counted, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
-from aezoo.harness.observer import LineObserver, Observer, Trackers, WarningObserver
+from aezoo.harness.observer import Observer, ScriptObserver, Trackers, WarningObserver
 from aezoo.harness.plan import Grid
 from aezoo.harness.preflight import Try
 from aezoo.harness.prepare import Data, as_path, dataset_text, prepared
@@ -73,10 +73,38 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
 
     Raises:
         AezooError: the call was wrong; nothing was written.
-        Interrupted: after Ctrl-C; the run and its table are valid, its `run` has them, and the same call goes on.
+        Interrupted: after Ctrl-C; the run and its table are valid, its `run` has them, and the same call goes on. Its
+            `run` is None where no trial ran yet.
     """
     request = _request(variants, settings)
-    observer = observer or notebook.observer() or LineObserver()
+    observer = _checked(observer) or notebook.observer() or ScriptObserver()
+    text = ""
+    try:
+        run = _bench(request, observer)
+        text = f"done: {counted(run.trials, 'trial')} run, into {run.path}"
+        return run
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Interrupted):
+            text = f"stopped: {stopped}"
+            raise
+        text = "stopped before the first trial: nothing was written"
+        raise Interrupted(text, None) from stopped
+    finally:
+        observer.finished(text)
+
+
+def _checked(observer: Observer | None) -> Observer | None:
+    """Return an observer that was given.
+
+    Raises:
+        AezooError: it is none.
+    """
+    if observer is not None and not isinstance(observer, Observer):
+        raise AezooError(f"observer takes an aezoo.Observer, Observer() to keep quiet, but got {observer!r:.60}")
+    return observer
+
+
+def _bench(request: Request, observer: Observer) -> Run:
     with _grid(request, observer) as grid:
         runner = Runner(grid=grid, trackers=Trackers(grid.registry.plugins, observer))
         try:
@@ -114,7 +142,7 @@ def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | No
     Raises:
         AezooError: the call was wrong.
     """
-    with _grid(_request(variants, settings), observer or WarningObserver(), fits=True) as grid:
+    with _grid(_request(variants, settings), _checked(observer) or WarningObserver(), fits=True) as grid:
         return grid.preview()
 
 
@@ -151,7 +179,7 @@ def reproduce(
         "processes": record.processes, "compiled": record.compiled, "plugins": plugins, "block": block,
         "data_dir": data_dir,
     }  # fmt: skip
-    observer = observer or WarningObserver()
+    observer = _checked(observer) or WarningObserver()
     variant = record.variant if "[" in record.variant else f"{record.variant}[]"
     with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
         request = _request([variant], {**settings, "out": Path(folder) / "run"})

@@ -323,7 +323,7 @@ def not_at_hand(source: PluginSource) -> str:
     """Say where what is not installed was had from, and how it is given."""
     place = source.place or f"{source.name}.py"
     file = _FILE.fullmatch(place)
-    if file is None and ":" not in place:
+    if place == f"{source.distribution}.{source.name}":
         return (
             f"it is {source.name} of {source.distribution}, of a program that has ended or changed: give it again, "
             f"plugins=[{source.name}], or --plugin FILE.py:{source.name} --any-source"

@@ -1,5 +1,8 @@
 """Several calls into one folder: whose rows a call speaks of, what it supersedes, and what is running meanwhile."""
 
+import inspect
+import pydoc
+import re
 import textwrap
 
 import numpy as np
@@ -9,6 +12,7 @@ from torch import nn
 
 import aezoo
 from aezoo.contract.recipe import Recipe
+from aezoo.harness import call as harness
 from aezoo.harness.observer import Observer
 from aezoo.harness.state import status
 from aezoo.registry.discovery import discover
@@ -292,3 +296,30 @@ def test_a_warning_points_at_the_line_that_called_and_a_run_is_had_by_its_place(
     assert "trials" not in repr(again)
     with pytest.raises(aezoo.AezooError, match=r"observer takes an aezoo\.Observer, .* but got 'x'"):
         aezoo.bench([Spare], recipe=recipe, observer="x", out=tmp_path / "run")
+
+
+def test_help_says_what_each_setting_takes():
+    for function in (aezoo.bench, harness.preview):
+        text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+        signature = inspect.signature(function).parameters
+        for name in (*aezoo.Request.model_fields, "quick", "lr", "warmup", "steps"):
+            assert re.search(rf"^ +{name}: \w|^ +{name}: `", text, re.MULTILINE), name
+            assert name in signature
+    undescribed = [name for name, field in aezoo.Recipe.model_fields.items() if not field.description]
+    assert undescribed == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"learning_rate": 0.1}, r"no setting 'learning_rate'.* Did you mean 'lr'\?"),
+        ({"warmup": 5}, r"warmup: .*less than 1, but got 5 \(share of the steps"),
+        (
+            {"variants": {"mlp": {"latent_dim": 4}}},
+            r"give a list of variants, such as \['mlp\[latent_dim=4\]'\].*dictionary",
+        ),
+    ],
+)
+def test_a_setting_that_is_none_is_told_what_it_may_be(settings, told):
+    with pytest.raises(aezoo.AezooError, match=told):
+        aezoo.bench(settings.pop("variants", ["mlp"]), **settings)

@@ -110,7 +110,9 @@ def test_what_is_no_image_for_a_network_is_one_line(given, told, run):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((None, None), "is a run: say which variant"), (("mlp[latent_dim=3]", None), "no variant 'mlp"),
+        ((None, None), "is a run: say which variant"),
+        (("mlp", None), r"no variant 'mlp' in .*Did you mean 'mlp\[latent_dim=2\]'"),
+        (("mlp[latent_dim=3]", None), "no variant 'mlp"),
         ((VARIANT, 7), "has no trained .* seed 7; there are seeds 0, 1"),
     ],
 )  # fmt: skip
@@ -197,7 +199,7 @@ def aezoo_architectures():
         aezoo.load(run.path, "mine", plugins=[plugin])
     told = aezoo.load(run.path, "mine", plugins=[plugin], any_source=True)
     assert told.reconstruct(np.zeros((1, 8, 8), np.uint8)).shape == (1, 1, 8, 8)
-    with pytest.raises(AezooError, match="no architecture 'mine'"):
+    with pytest.raises(AezooError, match=r"mine\.py has changed; give it with --plugin"):
         aezoo.load(run.path, "mine")
 
 

@@ -68,8 +68,8 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
         variants: What to bench, as `Request.variants` takes it; or a whole `Request`.
         observer: Hears what happens; by default a notebook's cell shows how far it is, or lines on standard error do,
             and what goes otherwise than asked is a Python warning. `Observer()` keeps quiet.
-        settings: The other settings, by the names of `Request`, which says what each is, and those of a recipe to
-            change: ``quick=True``, ``steps=200``, ``seeds=1``.
+        settings: The other settings, those of `Request`, and those of a recipe to change, as below: ``quick=True``,
+            ``steps=200``, ``seeds=1``.
 
     Raises:
         AezooError: the call was wrong; nothing was written.
@@ -429,9 +429,18 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         for name, field in Request.model_fields.items()
         if name not in names
     ]
-    return inspect.signature(function).replace(parameters=[*own, *settings])
+    of_recipes = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Recipe.model_fields[name].annotation
+        )
+        for name in Request.settings_of_recipes()
+    ]
+    quick = inspect.Parameter("quick", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+    return inspect.signature(function).replace(parameters=[*own, quick, *settings, *of_recipes])
 
 
 # What `help` shows.
+for _function in (bench, preview):
+    _function.__doc__ = f"{inspect.getdoc(_function)}\n\n{Request.described()}\n"
 bench.__signature__ = _signature(bench)  # type: ignore[attr-defined]
 preview.__signature__ = _signature(preview)  # type: ignore[attr-defined]

@@ -1,19 +1,20 @@
 """What a call asks for: one frozen object that Python and the command line build once, and pass on."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from aezoo.contract.recipe import Recipe, read_recipe
+from aezoo.contract.recipe import SYNONYMS, Recipe, read_recipe
 from aezoo.errors import AezooError, did_you_mean
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
 
 
 class Request(pydantic.BaseModel):
-    """The settings of a call."""
+    """The settings of a call: `help(aezoo.bench)` says what each takes."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -131,6 +132,11 @@ class Request(pydantic.BaseModel):
     @pydantic.field_validator("variants", "plugins", "block", "latent_dims", mode="before")
     @classmethod
     def _a_list(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        if isinstance(value, Mapping):
+            example = (
+                ", such as ['mlp[latent_dim=4]']: settings stand in brackets" if info.field_name == "variants" else ""
+            )
+            raise ValueError(f"give a list of {info.field_name}{example}, but got a dictionary, {value!r:.60}")
         if isinstance(value, str | Path) or callable(value) or not hasattr(value, "__iter__"):
             text = repr(str(value)) if isinstance(value, str | Path) else str(getattr(value, "__name__", repr(value)))
             what = {"latent_dims": "sizes", "block": "plugins to be left out"}.get(
@@ -149,6 +155,19 @@ class Request(pydantic.BaseModel):
         if self.seeds_together > 1 and self.checkpoint_minutes is not None:
             raise ValueError("trials whose seeds run together keep no checkpoints: give one of the two settings")
         return self
+
+    @classmethod
+    def described(cls) -> str:
+        """Return what each setting takes, and each of a recipe that may be given beside it, a paragraph each."""
+        quick = "Whether the recipe is `quick`, of few steps."
+        own = {name: field.description or "" for name, field in cls.model_fields.items()} | {"quick": quick}
+        recipes = {name: Recipe.model_fields[name].description or "" for name in cls.settings_of_recipes()}
+        parts = {"Settings": own, "Settings of a recipe, to change it": recipes}
+        fill = textwrap.TextWrapper(width=100, initial_indent=" " * 4, subsequent_indent=" " * 8).fill
+        return "\n\n".join(
+            "\n".join([f"{head}:", *(fill(f"{name}: {text}") for name, text in some.items())])
+            for head, some in parts.items()
+        )
 
     @classmethod
     def settings_of_recipes(cls) -> list[str]:
@@ -179,7 +198,9 @@ class Request(pydantic.BaseModel):
         name = str(fault["loc"][0]) if fault["loc"] else ""
         if fault["type"] == "extra_forbidden":
             names = [*cls.model_fields, "quick", *cls.settings_of_recipes()]
-            raise AezooError(f"no setting {name!r}; it accepts {', '.join(names)}." + did_you_mean(name, names))
+            raise AezooError(
+                f"no setting {name!r}; it accepts {', '.join(names)}." + did_you_mean(SYNONYMS.get(name, name), names)
+            )
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "value_error":
             raise AezooError(message)

@@ -4,11 +4,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aezoo.contract.architecture import checked_shape
 from aezoo.contract.images import Images, Part, part_of
 from aezoo.contract.levels import AxisOrder, Range, as_numbers, as_pixels, not_finite, range_of, with_channels
 from aezoo.contract.pixels import FilePixels, GatheredPixels, Pixels, Subset, array_chunks, is_large
@@ -49,6 +50,14 @@ class Arranged:
     def __post_init__(self) -> None:
         if not 0 < self.test < 1:
             raise AezooError(f"test is the share of the images that test, above 0 and below 1, but is {self.test}")
+        for name, kind in (("values", Range), ("layout", AxisOrder)):
+            given, accepted = getattr(self, name), get_args(kind)
+            if given is not None and given not in accepted:
+                raise AezooError(
+                    f"{name} is {', '.join(accepted)} or none, to be told by the numbers, but is {given!r}"
+                )
+        if self.image_shape is not None:
+            checked_shape(self.image_shape)
 
     def images(self, arrays: Mapping[str, Any], notes: Iterable[str] = ()) -> Images:
         """Return the images of arrays that are named as people do: ``x_train``, ``y_test``, ``images``, ``labels``.
@@ -121,6 +130,9 @@ class Arranged:
             AezooError: they are too few.
         """
         tests = choose_test(hashes, labels, self.test, self.seed)
+        # Labels of which hardly any is there twice say which image it is, and leave none to test.
+        guided = labels is not None and bool(tests.any())
+        tests = tests if guided else choose_test(hashes, None, self.test, self.seed)
         if not tests.any():
             different = len(set(hashes))
             raise AezooError(
@@ -129,7 +141,7 @@ class Arranged:
             )
         chosen = np.flatnonzero(~tests), np.flatnonzero(tests)
         shape = "x".join(map(str, pixels.shape[1:]))
-        of_each = "" if labels is None else ", of each label alike"
+        of_each = ", of each label alike" if guided else "" if labels is None else ", whatever their labels"
         note = (
             f"{counted(int(tests.sum()), 'image', len(tests))} ({shape}) test{of_each}: no split is given, so that "
             f"their pixels and the seed {self.seed} choose; equal images stay together"
@@ -214,26 +226,62 @@ def images_of(given: Any) -> Images:
     Raises:
         AezooError: it is none of these, or it is unclear what it means.
     """
+    try:
+        return _images_of(given)
+    except AezooError as error:
+        setting = next((name for name in _SAID if f"say {name}=" in str(error)), None)
+        if setting is None:
+            raise
+        how = f"dataset=aezoo.Arranged({setting}={_SAID[setting]!r}).images({{'images': x}})"
+        raise AezooError(f"{error}; in Python {how}") from error
+
+
+_SAID: dict[str, Any] = {"values": "signed", "layout": "NHWC", "test": 0.5}
+"""What an error may ask for, and an example of it."""
+
+
+def _images_of(given: Any) -> Images:
     if isinstance(given, Images):
         return given
     if isinstance(given, Mapping):
         return Arranged().images(given)
+    if (named := _four(given)) is not None:
+        return Arranged().images(named)
     if isinstance(given, tuple) and len(given) == 2:
         if getattr(given[1], "ndim", None) == 1:
             raise AezooError(
                 "of two data sets the second one tests, but this one has one number for each image; give labels by "
                 "name: {'images': x, 'labels': y}"
             )
-        named = {f"{role}_{part}": array for part, each in zip(("train", "test"), given, strict=True)
-                 for role, array in _gathered(each).items()}  # fmt: skip
-        return Arranged().images(named)
-    return Arranged().images(_gathered(given))
+        parts = {part: _gathered(each) for part, each in zip(("train", "test"), given, strict=True)}
+        named = {f"{role}_{part}": array for part, (arrays, _) in parts.items() for role, array in arrays.items()}
+        return Arranged().images(named, dict.fromkeys(note for _, notes in parts.values() for note in notes))
+    return Arranged().images(*_gathered(given))
 
 
-def _gathered(given: Any) -> dict[str, Array]:
-    """Return the images, and the labels where there are some, of an array or of a data set of torch."""
+def _four(given: Any) -> dict[str, Any] | None:
+    """Return images and labels by name where they are given as keras and scikit-learn do; None where they are not.
+
+    ``((x_train, y_train), (x_test, y_test))``, or flat, in that order or as ``(x_train, x_test, y_train, y_test)``.
+    """
+    if isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(each, tuple) for each in given):
+        given = [each for pair in given for each in pair]
+    if not isinstance(given, tuple | list) or len(given) != 4 or not all(hasattr(each, "ndim") for each in given):
+        return None
+    are_rows = max(each.ndim for each in given) == 2
+    labels = [each for each in given if each.ndim == 1 or (each.ndim == 2 and (each.shape[1] == 1 or not are_rows))]
+    images = [each for each in given if not any(each is label for label in labels)]
+    if len(images) != 2 or len(labels) != 2:
+        return None
+    return dict(zip(("x_train", "x_test", "y_train", "y_test"), (*images, *labels), strict=True))
+
+
+def _gathered(given: Any) -> tuple[dict[str, Array], list[str]]:
+    """Return the images, the labels where there are some, of an array or of a data set of torch; and what to note."""
+    if hasattr(given, "dataset") and hasattr(given, "batch_size"):
+        raise AezooError("a DataLoader gives batches of a data set: give the data set itself, loader.dataset")
     if isinstance(given, list) or hasattr(given, "shape") or not hasattr(given, "__getitem__"):
-        return {"images": as_array(given, "the data set")}
+        return {"images": as_array(given, "the data set")}, []
     try:
         items = [given[place] for place in range(len(given))]
     except Exception as error:
@@ -253,9 +301,18 @@ def _gathered(given: Any) -> dict[str, Array]:
             "or give them as a folder of files"
         )
     gathered = {"images": np.stack(images)}
+    notes: list[str] = []
     if len(pairs[0]) > 1:
-        gathered["labels"] = np.asarray([as_array(pair[1], "a label") for pair in pairs])
-    return gathered
+        try:
+            labels = np.asarray([as_array(pair[1], "a label") for pair in pairs])
+            as_labels({"train": labels})
+        except (AezooError, ValueError):
+            notes.append(
+                "what stands beside each image is no label, a whole number or a text: left out; no network sees it"
+            )
+        else:
+            gathered["labels"] = labels
+    return gathered, notes
 
 
 def _as_images(rows: Array) -> Array:

@@ -23,7 +23,7 @@ from aezoo.harness.local import LOCAL, start_server
 from aezoo.harness.observer import Observer, ScriptObserver, Trackers, WarningObserver
 from aezoo.harness.plan import Grid
 from aezoo.harness.preflight import Try
-from aezoo.harness.prepare import Data, as_path, dataset_text, prepared
+from aezoo.harness.prepare import PYTHON, Data, as_path, dataset_text, prepared
 from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
 from aezoo.harness.request import Request
@@ -213,7 +213,10 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape
-            hint = "; image_shape=(channels, height, width) makes images of rows" if height == channels == 1 else ""
+            setting = "image_shape=(channels, height, width)"
+            if grid.info.dataset.name.startswith(f"{PYTHON}["):
+                setting = "x.reshape(-1, channels, height, width)"
+            hint = f"; {setting} makes images of rows" if height == channels == 1 else ""
             raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(refusals)}{hint}")
         yield grid
 

@@ -39,7 +39,8 @@ class Request(pydantic.BaseModel):
         default=None,
         description="In place of the recipe's data set: another one's text, `images[path=photos,size=64]`; a path, "
         "`./photos` or `./x.npz`; an array or a tensor of images; arrays by name; a data set of torch; two of these, "
-        "those to train on and those that test; or Images.",
+        "those to train on and those that test; ((x_train, y_train), (x_test, y_test)); or Images, such as "
+        "`aezoo.Arranged(values='signed').images({'images': x})`, which says what numbers mean.",
     )
     skip_bad: bool = pydantic.Field(
         default=False, description="Whether files of the data set that cannot be read are left out."

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 import textwrap
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -578,11 +580,41 @@ def test_a_class_of_this_session_is_found_again_and_can_be_given(tmp_path, monke
     expected = aezoo.load(run.path, "Own").reconstruct(PIXELS)
     # As in another process.
     monkeypatch.setattr("aezoo.registry.outside._AT_HAND", {})
-    with pytest.raises(AezooError, match=r"Own is not installed: .*plugins=\[Own\], or --plugin FILE\.py:Own"):
+    with pytest.raises(
+        AezooError, match=r"Own is not installed: .*plugins=\[Own\], or its file with --plugin \./test_models\.py:Own"
+    ):
         aezoo.load(run.path, "Own")
     assert np.array_equal(aezoo.load(run.path, "Own", plugins=[Own]).reconstruct(PIXELS), expected)
     named = aezoo.bench(["Own[latent=3]"], plugins=[Own], dataset=PIXELS, out=tmp_path / "run", **SETTINGS)
     assert "Own[latent=3]" in set(named.table()["variant"])
+
+
+PROGRAM = """
+    import sys, aezoo, numpy as np
+    if __name__ == "__main__":
+        given = {"Net": Net, "file": "./program.py:Net"}[sys.argv[1]]
+        images = np.arange(2160, dtype="uint16").reshape(60, 6, 6)
+        aezoo.bench([given], dataset=images, steps=2, seeds=1,
+                    timing=False, report=False, device="cpu", out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("benched", ["Net", "file"])
+def test_a_class_of_a_program_and_its_file_are_the_same_while_its_code_is(benched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = textwrap.dedent(OWN.replace("image_shape, latent)", "image_shape, latent=3)") + PROGRAM)
+    (tmp_path / "program.py").write_text(text)
+    subprocess.run([sys.executable, "program.py", benched], check=True)
+    assert aezoo.load(benched, "Net", plugins=["./program.py:Net"]).config.variant == "Net"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import program
+
+    assert aezoo.load(benched, "Net", plugins=[program.Net]).config.variant == "Net"
+    (tmp_path / "program.py").write_text(text + "\n# another line\n")
+    for given in ("./program.py:Net", program.Net):
+        with pytest.raises(AezooError, match="the code of .* is another"):
+            aezoo.load(benched, "Net", plugins=[given])
+    sys.modules.pop("program")
 
 
 def test_a_file_that_benches_or_loads_itself_as_it_is_loaded_is_refused_in_a_line(tmp_path):

@@ -19,7 +19,7 @@ from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.discovery import find
 from aezoo.registry.names import Registry
-from aezoo.registry.outside import AskedPlugin, bring, load_registry
+from aezoo.registry.outside import AskedPlugin, bring, is_same, load_registry
 from aezoo.run.model import CONFIG, ModelConfig, config_of, find_variant, read_exported
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import visible
@@ -302,7 +302,7 @@ def network(
     registry = bring(registry, config.plugin, config.architecture, any_source=any_source)
     variant = registry.resolve(config.variant if "[" in config.variant else f"{config.variant}[]")
     plugin = registry.plugin(variant)
-    if not any_source and plugin.source.source_sha256 != config.plugin.source_sha256:
+    if not any_source and not is_same(plugin, variant.architecture, config.plugin):
         raise AezooError(
             f"{config.variant} was trained with {config.plugin.distribution} {config.plugin.version}, but the code of "
             f"{plugin} is another ({plugin.source.source_sha256[:12]}, not {config.plugin.source_sha256[:12]}): "

@@ -46,7 +46,7 @@ class FromFile:
         if not path.is_file():
             raise AezooError(f"no file {path}; give the path of a Python file")
         if str(path) in _LOADING:
-            raise AezooError(f"{path} loads itself, as it is loaded: {GUARD}")
+            raise AezooError(f"it loads itself, as it is loaded: {GUARD}")
         name = self._module
         files = self._files()
         _put_first(path.parent, files)
@@ -319,14 +319,28 @@ def bring(registry: Registry, source: PluginSource, architecture: str, *, any_so
     return registry.plus(replace(_load(place, (), {}), distribution=source.distribution))
 
 
+def is_same(plugin: Plugin, architecture: Architecture, source: PluginSource) -> bool:
+    """Tell whether a plugin is what a trial was made of: also a class of a program where that is given as a file."""
+    if plugin.source.source_sha256 == source.source_sha256:
+        return True
+    factory = getattr(architecture.build, "factory", None)
+    if factory is None or not plugin.version == source.version == VERSION:
+        return False
+    file = getattr(sys.modules.get(factory.__module__), "__file__", None)
+    known = [at_hand(factory, factory, architecture.name).sha256]
+    known += [FromFile(path=file).sha256()] if file and Path(file).is_file() else []
+    return source.source_sha256 in known
+
+
 def not_at_hand(source: PluginSource) -> str:
     """Say where what is not installed was had from, and how it is given."""
     place = source.place or f"{source.name}.py"
     file = _FILE.fullmatch(place)
     if place == f"{source.distribution}.{source.name}":
+        written = "FILE" if source.distribution == "notebook" else source.distribution
         return (
-            f"it is {source.name} of {source.distribution}, of a program that has ended or changed: give it again, "
-            f"plugins=[{source.name}], or --plugin FILE.py:{source.name} --any-source"
+            f"it is {source.name} of {source.distribution}, a program that has ended: give it with "
+            f"plugins=[{source.name}], or its file with --plugin ./{written}.py:{source.name}"
         )
     if file is None:
         return f"give it with --plugin {place} (in Python plugins=[{place!r}])"
@@ -404,7 +418,7 @@ def _loading(path: str) -> Iterator[None]:
 def refuse_within_a_file() -> None:
     """Raise AezooError where a file that is being loaded as a plugin calls for a bench of its own."""
     if _LOADING:
-        raise AezooError(f"{_LOADING[-1]} calls for a bench, as it is loaded: {GUARD}")
+        raise AezooError(f"it calls for a bench, as it is loaded: {GUARD}")
 
 
 _FOLDERS: set[Path] = set()

@@ -15,7 +15,7 @@ class AezooError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows of it: its line; a script shows where it came from too."""
-        return [f"{type(self).__name__}: {plain(str(self))}"]
+        return _in_a_line(self)
 
 
 class DamagedDataError(AezooError):
@@ -77,6 +77,13 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, text: str, run: Any) -> None:
         super().__init__(text)
         self.run = run
+
+    def _render_traceback_(self) -> list[str]:
+        return _in_a_line(self)
+
+
+def _in_a_line(error: BaseException) -> list[str]:
+    return [f"{type(error).__name__}: {plain(str(error))}"]
 
 
 def spelled(name: str, names: Iterable[str]) -> str:

@@ -15,10 +15,11 @@ from PIL import Image
 
 import aezoo
 from aezoo import machine
-from aezoo.contract.arrays import images_of, roles_of
+from aezoo.contract.arrays import roles_of
 from aezoo.contract.dataset import find_data_dir
 from aezoo.contract.images import read, sha256
 from aezoo.contract.levels import as_pixels, range_of, with_channels
+from aezoo.contract.objects import images_of
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.split import choose_test, pixel_hash
 from aezoo.errors import AezooError, DamagedDataError

@@ -1,7 +1,6 @@
 """A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
 import contextlib
-import inspect
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from aezoo.harness.preflight import Try
 from aezoo.harness.prepare import PYTHON, Data, as_path, dataset_text, prepared
 from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
-from aezoo.harness.request import Request
+from aezoo.harness.request import Request, document
 from aezoo.harness.run import Run
 from aezoo.harness.runner import Runner
 from aezoo.harness.tasks import try_variants
@@ -423,27 +422,5 @@ def _find(run: RunDirectory, trial: str) -> TrialRecord:
     )
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a function's signature with the settings of a request in the place of ``**settings``."""
-    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
-    names = {each.name for each in own}
-    settings = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
-        for name, field in Request.model_fields.items()
-        if name not in names
-    ]
-    of_recipes = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Recipe.model_fields[name].annotation
-        )
-        for name in Request.settings_of_recipes()
-    ]
-    quick = inspect.Parameter("quick", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
-    return inspect.signature(function).replace(parameters=[*own, quick, *settings, *of_recipes])
-
-
-# What `help` shows.
 for _function in (bench, preview):
-    _function.__doc__ = f"{inspect.getdoc(_function)}\n\n{Request.described()}\n"
-bench.__signature__ = _signature(bench)  # type: ignore[attr-defined]
-preview.__signature__ = _signature(preview)  # type: ignore[attr-defined]
+    document(_function)

@@ -1,7 +1,8 @@
 """What a call asks for: one frozen object that Python and the command line build once, and pass on."""
 
+import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -206,3 +207,20 @@ class Request(pydantic.BaseModel):
         if fault["type"] == "value_error":
             raise AezooError(message)
         raise AezooError(f"{name}: {message[0].lower()}{message[1:]}, but got {fault['input']!r}")
+
+
+def document(function: Callable[..., Any]) -> None:
+    """Let ``help`` show the settings of a request, and of a recipe, in the place of a function's ``**settings``."""
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    names = {each.name for each in own}
+    settings: dict[str, tuple[Any, Any]] = {"quick": (False, bool)}
+    settings |= {name: (field.default, field.annotation) for name, field in Request.model_fields.items()}
+    settings |= {name: (None, Recipe.model_fields[name].annotation) for name in Request.settings_of_recipes()}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (default, annotation) in settings.items()
+        if name not in names
+    ]
+    signature = inspect.signature(function).replace(parameters=[*own, *parameters])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__doc__ = f"{inspect.getdoc(function)}\n\n{Request.described()}\n"

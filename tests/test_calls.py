@@ -104,14 +104,15 @@ def test_a_row_of_other_threads_stays_told_apart_and_comes_back_under_its_own_na
 
 
 def test_an_edited_model_gives_its_place_up_aloud_or_stays_where_that_is_asked_for(bench, model):
-    bench([model(2)], seeds=2)
+    first, _ = bench([model(2)], seeds=2)
+    before = {each.plugin.source_sha256 for each in first.records()}
     run, told = bench([model(3)])
     assert told == [
         "made anew, since its source has changed, in the place of the row of before (--keep-old keeps it): mine"
     ]
     assert seeds(run.whole)["mine"] == 1
-    latest = max((each for each in run.records() if each.variant == "mine"), key=lambda each: each.finished_at)
-    source = latest.plugin.source_sha256[:7]
+    (latest,) = {each.plugin.source_sha256 for each in run.records() if each.variant == "mine"} - before
+    source = latest[:7]
     run, told = bench([model(4)], keep_old=True)
     assert told == [f"made anew; in the table the row of before stays beside, as mine (source {source})"]
     assert {f"mine (source {source})", "mine"} <= set(run.whole.table()["variant"])

@@ -27,6 +27,7 @@ def images_of(given: Any) -> Images:
         if setting is None:
             raise
         how = f"dataset=aezoo.Arranged({setting}={_SAID[setting]!r}).images({{'images': x}})"
+        how += ", or dataset=(x - x.min()) / (x.max() - x.min())" if setting == "values" else ""
         raise AezooError(f"{error}; in Python {how}") from error
 
 

@@ -14,6 +14,10 @@ class AezooError(Exception):
 
     exit_status = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it: its line; a script shows where it came from too."""
+        return _in_a_line(self)
+
 
 class DamagedDataError(AezooError):
     """Parts of a data set that cannot be read: `problems` holds what each is called, and what is wrong with it."""
@@ -85,12 +89,19 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         text: What to do now.
-        run: What it came to so far, an `aezoo.Run`.
+        run: What it came to so far, an `aezoo.Run`; None where no trial ran yet.
     """
 
     def __init__(self, text: str, run: Any) -> None:
         super().__init__(text)
         self.run = run
+
+    def _render_traceback_(self) -> list[str]:
+        return _in_a_line(self)
+
+
+def _in_a_line(error: BaseException) -> list[str]:
+    return [f"{type(error).__name__}: {plain(str(error))}"]
 
 
 def spelled(name: str, names: Iterable[str]) -> str:

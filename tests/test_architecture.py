@@ -139,3 +139,21 @@ def test_the_public_names_are_these():
         "read_recipe", "scratch_folder", "settle",
     ]  # fmt: skip
     assert all(getattr(aezoo, name) is not None for name in aezoo.__all__)
+
+
+@pytest.mark.parametrize("shape", [28, (28, 28), "1x28x28", (1, 0, 28), (1, 2.5, 3)])
+def test_what_is_no_image_shape_is_one_line(shape):
+    with pytest.raises(aezoo.AezooError, match=r"image_shape is \(channels, height, width\).* but got"):
+        aezoo.create("mlp", image_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"exceptions": ["gradients"]}, "exceptions are a dictionary"),
+        ({"variants": ["a"]}, "variants are a list of dict"),
+    ],
+)
+def test_what_is_no_dictionary_of_an_architecture_is_one_line(given, told):
+    with pytest.raises(aezoo.AezooError, match=told):
+        aezoo.Architecture(name="a", build=lambda image_shape: None, summary="s", reference="r", **given)

@@ -1,12 +1,18 @@
 """Several calls into one folder: whose rows a call speaks of, what it supersedes, and what is running meanwhile."""
 
+import inspect
+import pydoc
+import re
 import textwrap
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import aezoo
 from aezoo.contract.recipe import Recipe
+from aezoo.harness import call as harness
 from aezoo.harness.observer import Observer
 from aezoo.harness.state import status
 from aezoo.registry.discovery import discover
@@ -97,14 +103,15 @@ def test_a_row_of_other_threads_stays_told_apart_and_comes_back_under_its_own_na
 
 
 def test_an_edited_model_gives_its_place_up_aloud_or_stays_where_that_is_asked_for(bench, model):
-    bench([model(2)], seeds=2)
+    first, _ = bench([model(2)], seeds=2)
+    before = {each.plugin.source_sha256 for each in first.records()}
     run, told = bench([model(3)])
     assert told == [
         "made anew, since its source has changed, in the place of the row of before (--keep-old keeps it): mine"
     ]
     assert seeds(run.whole)["mine"] == 1
-    latest = max((each for each in run.records() if each.variant == "mine"), key=lambda each: each.finished_at)
-    source = latest.plugin.source_sha256[:7]
+    (latest,) = {each.plugin.source_sha256 for each in run.records() if each.variant == "mine"} - before
+    source = latest[:7]
     run, told = bench([model(4)], keep_old=True)
     # What gave its place up before comes back.
     rows = {name: count for name, count in seeds(run.whole).items() if name.startswith("mine")}
@@ -169,11 +176,13 @@ def test_trials_of_a_file_are_not_stale_because_the_file_is_not_named(bench, mod
 def test_to_reproduce_a_trial_of_a_file_the_file_is_asked_for(bench, model, call, tmp_path, monkeypatch):
     run, _ = bench([model(2)])
     monkeypatch.chdir(tmp_path)
+    status, out, _ = call("reproduce", run.path, "mine-s0")
+    assert (status, "bit-equal" in out) == (0, True)
+    (tmp_path / "mine.py").rename(tmp_path / "there.py")
     status, out, err = call("reproduce", run.path, "mine-s0")
     assert (status, out) == (2, "")
-    assert (
-        "is of mine, which is not installed: give its file or module with --plugin, such as --plugin ./mine.py" in err
-    )
+    assert "mine.py is not there; give it with --plugin ./mine.py" in err
+    (tmp_path / "there.py").rename(tmp_path / "mine.py")
     status, out, _ = call("reproduce", run.path, "mine-s0", "--plugin", "./mine.py")
     assert (status, "bit-equal" in out) == (0, True)
 
@@ -260,3 +269,70 @@ def test_a_data_folder_that_is_not_used_is_said_to_be_none_of_it(tmp_path, call,
         "of yours" in err
     )
     assert "1,433 images of 1x8x8 to train on, 364 that test" in err
+
+
+def test_an_interrupt_before_the_first_trial_is_an_interrupt_of_a_bench_too(tiny, tmp_path):
+    class Stops(Observer):
+        def stage(self, text):
+            if "before the bench" in text:
+                raise KeyboardInterrupt
+
+        def finished(self, text):
+            self.text = text
+
+    observer = Stops()
+    settings = {"timing": False, "device": "cpu", "out": tmp_path / "run", "observer": observer}
+    recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=1)
+    with pytest.raises(aezoo.Interrupted, match="nothing was written") as stopped:
+        aezoo.bench(["linear[latent_dim=2]"], recipe=recipe, **settings)
+    assert stopped.value.run is None
+    assert observer.text == str(stopped.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(aezoo.AezooError, match="no architecture"):
+        aezoo.bench(["liner"], recipe=recipe, **settings)
+    assert observer.text == ""
+
+
+def test_a_warning_points_at_the_line_that_called_and_a_run_is_had_by_its_place(tiny, tmp_path):
+    class Spare(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(1, 1, 1))
+            self.spare = nn.Parameter(torch.zeros(2))
+
+    recipe = Recipe(name="t", dataset="tiny", steps=5, seeds=2)
+    with pytest.warns(UserWarning, match="note: Spare: expected a gradient") as warned:
+        run = aezoo.bench([Spare], recipe=recipe, timing=False, report=False, device="cpu", out=tmp_path / "run")
+    of_notes = [each for each in warned if "note: Spare" in str(each.message)]
+    assert [each.filename for each in of_notes] == [__file__]
+    again = aezoo.Run(str(run.path))
+    assert again.path == run.path
+    assert "trials" not in repr(again)
+    with pytest.raises(aezoo.AezooError, match=r"observer takes an aezoo\.Observer, .* but got 'x'"):
+        aezoo.bench([Spare], recipe=recipe, observer="x", out=tmp_path / "run")
+
+
+def test_help_says_what_each_setting_takes():
+    for function in (aezoo.bench, harness.preview):
+        text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+        signature = inspect.signature(function).parameters
+        for name in (*aezoo.Request.model_fields, "quick", "lr", "warmup", "steps"):
+            assert re.search(rf"^ +{name}: \w|^ +{name}: `", text, re.MULTILINE), name
+            assert name in signature
+    undescribed = [name for name, field in aezoo.Recipe.model_fields.items() if not field.description]
+    assert undescribed == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"learning_rate": 0.1}, r"no setting 'learning_rate'.* Did you mean 'lr'\?"),
+        ({"warmup": 5}, r"warmup: .*less than 1, but got 5 \(share of the steps"),
+        (
+            {"variants": {"mlp": {"latent_dim": 4}}},
+            r"give a list of variants, such as \['mlp\[latent_dim=4\]'\].*dictionary",
+        ),
+    ],
+)
+def test_a_setting_that_is_none_is_told_what_it_may_be(settings, told):
+    with pytest.raises(aezoo.AezooError, match=told):
+        aezoo.bench(settings.pop("variants", ["mlp"]), **settings)

@@ -1,6 +1,7 @@
 """Data of one's own: folders, arrays, rows and Python; the rules by which they become images, and what is refused."""
 
 import io
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -14,10 +15,11 @@ from PIL import Image
 
 import aezoo
 from aezoo import machine
-from aezoo.contract.arrays import images_of, roles_of
+from aezoo.contract.arrays import roles_of
 from aezoo.contract.dataset import find_data_dir
 from aezoo.contract.images import read, sha256
 from aezoo.contract.levels import as_pixels, range_of, with_channels
+from aezoo.contract.objects import images_of
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.split import choose_test, pixel_hash
 from aezoo.errors import AezooError, DamagedDataError
@@ -730,3 +732,59 @@ def test_data_prepare_says_where_the_images_are(tmp_path, call):
     code, out, _ = call("data", "prepare", f"{tmp_path}/photos")
     assert code == 0
     assert str(machine.cache_folder()) in out
+
+
+def test_images_and_labels_come_as_keras_and_scikit_learn_give_them():
+    x, y = PIXELS[:40], np.arange(40) % 4
+    u, v = PIXELS[40:], np.arange(20) % 4
+    for form in (
+        ((x, y), (u, v)),
+        ((x, y[:, None]), (u, v[:, None])),
+        ((x, np.eye(4)[y]), (u, np.eye(4)[v])),
+        (x, y, u, v),
+        (x, u, y, v),
+        [torch.from_numpy(each) for each in (x, u, y, v)],
+    ):
+        images = images_of(form)
+        assert (len(images.train), len(images.test)) == (40, 20)
+        assert np.array_equal(images.train_labels, y)
+        assert np.array_equal(images.test_labels, v)
+
+
+@pytest.mark.parametrize("targets", [torch.rand(60), torch.from_numpy(PIXELS), torch.rand(60, 2)])
+def test_targets_that_are_no_labels_are_left_out_aloud(targets):
+    images = images_of(torch.utils.data.TensorDataset(torch.from_numpy(PIXELS), targets))
+    assert (len(images.test), images.test_labels) == (12, None)
+    assert "what stands beside each image is no label" in images.notes[0]
+
+
+def test_labels_that_are_each_there_once_do_not_guide_the_split():
+    images = images_of(torch.utils.data.TensorDataset(torch.from_numpy(PIXELS), torch.arange(60)))
+    assert len(images.test) == len(images.test_labels) == 12
+    assert np.array_equal(np.asarray(images.test), PIXELS[images.test_labels])
+    assert "12 of 60 images (1x6x6) test, whatever their labels" in images.notes[-1]
+
+
+def test_what_python_is_told_to_say_python_takes():
+    loader = torch.utils.data.DataLoader(Pairs())
+    with pytest.raises(AezooError, match=r"give the data set itself, loader\.dataset"):
+        images_of(loader)
+    dim, square = np.linspace(-0.01, 1, 2160).reshape(60, 1, 6, 6), np.ones((60, 3, 5, 3), np.uint8)
+    for form, setting in ((dim, "values='signed'"), (square, "layout='NHWC'"), (square[:, :, :, 0], "test=0.5")):
+        with pytest.raises(AezooError, match=re.escape(f"in Python dataset=aezoo.Arranged({setting}).images(")):
+            images_of(form)
+    signed = aezoo.Arranged(values="signed").images({"images": dim})
+    assert np.asarray(signed.train).min() == 126
+    for wrong, told in (
+        ({"values": "sign"}, "values is unit, signed, bytes or none"),
+        ({"layout": "NWHC"}, "layout is NCHW, NHWC or none"),
+        ({"image_shape": 28}, r"image_shape is \(channels, height, width\)"),
+    ):  # fmt: skip
+        with pytest.raises(AezooError, match=told):
+            aezoo.Arranged(**wrong)
+
+
+def test_an_architecture_that_cannot_take_rows_of_python_says_how_they_become_images(tmp_path):
+    rows = np.random.default_rng(0).random((60, 256))
+    with pytest.raises(AezooError, match=r"x\.reshape\(-1, channels, height, width\) makes images of rows"):
+        aezoo.bench(["conv[]"], dataset=rows, steps=2, out=tmp_path / "run", observer=aezoo.Observer())

@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import subprocess
+import sys
+import textwrap
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from zoo import ARCHITECTURES
 
 import aezoo
@@ -108,7 +112,9 @@ def test_what_is_no_image_for_a_network_is_one_line(given, told, run):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((None, None), "is a run: say which variant"), (("mlp[latent_dim=3]", None), "no variant 'mlp"),
+        ((None, None), "is a run: say which variant"),
+        (("mlp", None), r"no variant 'mlp' in .*Did you mean 'mlp\[latent_dim=2\]'"),
+        (("mlp[latent_dim=3]", None), "no variant 'mlp"),
         ((VARIANT, 7), "has no trained .* seed 7; there are seeds 0, 1"),
     ],
 )  # fmt: skip
@@ -195,7 +201,7 @@ def aezoo_architectures():
         aezoo.load(run.path, "mine", plugins=[plugin])
     told = aezoo.load(run.path, "mine", plugins=[plugin], any_source=True)
     assert told.reconstruct(np.zeros((1, 8, 8), np.uint8)).shape == (1, 1, 8, 8)
-    with pytest.raises(AezooError, match="no architecture 'mine'"):
+    with pytest.raises(AezooError, match=r"mine\.py has changed; give it with --plugin"):
         aezoo.load(run.path, "mine")
 
 
@@ -512,3 +518,111 @@ def test_what_was_not_exported_is_not_pushed(run, tmp_path, call):
     (folder / WEIGHTS).write_bytes(b"other")
     code, _, err = call("push", folder, "me/model")
     assert (code, "its hash is another" in err) == (2, True)
+
+
+OWN = """
+    from torch import nn
+
+    class Net(nn.Sequential):
+        def __init__(self, image_shape, latent):
+            super().__init__(nn.Flatten(), nn.Linear(36, latent), nn.Linear(latent, 36), nn.Unflatten(1, image_shape))
+
+    class Other(Net):
+        pass
+"""
+
+
+class Own(nn.Sequential):
+    def __init__(self, image_shape, latent=2):
+        super().__init__(nn.Flatten(), nn.Linear(36, latent), nn.Linear(latent, 36), nn.Unflatten(1, image_shape))
+
+
+SETTINGS = {"steps": 5, "seeds": 1, "timing": False, "report": False, "device": "cpu", "observer": aezoo.Observer()}
+PIXELS = np.random.default_rng(0).integers(0, 255, (60, 1, 6, 6), dtype=np.uint8)
+
+
+def test_a_network_of_a_file_is_found_where_the_file_is_as_it_was_and_asked_for_where_not(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "own.py"
+    file.write_text(textwrap.dedent(OWN))
+    variant = "Net[latent=3]"
+    run = aezoo.bench(["./own.py:Net[latent=3]"], dataset=PIXELS, out=tmp_path / "run", **SETTINGS)
+    expected = aezoo.load(run.path, variant).reconstruct(PIXELS)
+    assert expected.shape == PIXELS.shape
+    status, _, err = call("export", run.path, variant, "-o", tmp_path / "model")
+    assert status == 0, err
+    told = json.loads((tmp_path / "model" / CONFIG).read_text())["plugin"]
+    assert (told["place"], str(tmp_path) in json.dumps(told)) == ("own.py:Net", False)
+    status, out, err = call("reproduce", run.path, "net")
+    assert (status, "bit-equal" in out) == (0, True), err
+    moved = file.rename(tmp_path / "moved.py")
+    for source, asked in ((run.path, variant), (tmp_path / "model", None)):
+        with pytest.raises(AezooError, match=r"own\.py is not there; give it with --plugin \./own\.py:Net \(in Python"):
+            aezoo.load(source, asked)
+        # Its needed argument is in the variant's text.
+        with pytest.raises(AezooError, match="the code of plugin moved .* is another"):
+            aezoo.load(source, asked, plugins=["./moved.py:Net"])
+        model = aezoo.load(source, asked, plugins=["./moved.py:Net"], any_source=True)
+        assert np.array_equal(model.reconstruct(PIXELS), expected)
+    (tmp_path / "elsewhere").mkdir()
+    again = tmp_path / "elsewhere" / "own.py"
+    again.write_text(moved.read_text())
+    assert np.array_equal(aezoo.load(run.path, variant, plugins=[f"{again}:Net"]).reconstruct(PIXELS), expected)
+    status, out, err = call("show", variant, "--plugin", f"{again}:Net", "--image-shape", "1x6x6")
+    assert (status, "variants   Net[latent=3]" in out) == (0, True), err
+    file.write_text(textwrap.dedent(OWN).replace("36, latent", "36, latent, False"))
+    with pytest.raises(AezooError, match=r"own\.py has changed; give it"):
+        aezoo.load(run.path, variant)
+
+
+def test_a_class_of_this_session_is_found_again_and_can_be_given(tmp_path, monkeypatch):
+    run = aezoo.bench([Own], dataset=PIXELS, out=tmp_path / "run", **SETTINGS)
+    expected = aezoo.load(run.path, "Own").reconstruct(PIXELS)
+    # As in another process.
+    monkeypatch.setattr("aezoo.registry.outside._AT_HAND", {})
+    with pytest.raises(
+        AezooError, match=r"Own is not installed: .*plugins=\[Own\], or its file with --plugin \./test_models\.py:Own"
+    ):
+        aezoo.load(run.path, "Own")
+    assert np.array_equal(aezoo.load(run.path, "Own", plugins=[Own]).reconstruct(PIXELS), expected)
+    named = aezoo.bench(["Own[latent=3]"], plugins=[Own], dataset=PIXELS, out=tmp_path / "run", **SETTINGS)
+    assert "Own[latent=3]" in set(named.table()["variant"])
+
+
+PROGRAM = """
+    import sys, aezoo, numpy as np
+    if __name__ == "__main__":
+        given = {"Net": Net, "file": "./program.py:Net"}[sys.argv[1]]
+        images = np.arange(2160, dtype="uint16").reshape(60, 6, 6)
+        aezoo.bench([given], dataset=images, steps=2, seeds=1,
+                    timing=False, report=False, device="cpu", out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("benched", ["Net", "file"])
+def test_a_class_of_a_program_and_its_file_are_the_same_while_its_code_is(benched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = textwrap.dedent(OWN.replace("image_shape, latent)", "image_shape, latent=3)") + PROGRAM)
+    (tmp_path / "program.py").write_text(text)
+    subprocess.run([sys.executable, "program.py", benched], check=True)
+    assert aezoo.load(benched, "Net", plugins=["./program.py:Net"]).config.variant == "Net"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import program
+
+    assert aezoo.load(benched, "Net", plugins=[program.Net]).config.variant == "Net"
+    (tmp_path / "program.py").write_text(text + "\n# another line\n")
+    for given in ("./program.py:Net", program.Net):
+        with pytest.raises(AezooError, match="the code of .* is another"):
+            aezoo.load(benched, "Net", plugins=[given])
+    sys.modules.pop("program")
+
+
+def test_a_file_that_benches_or_loads_itself_as_it_is_loaded_is_refused_in_a_line(tmp_path):
+    file = tmp_path / "script.py"
+    for line, told in (
+        ("aezoo.bench(['mlp'])", "calls for a bench"),
+        (f"aezoo.load('r', 'Net', plugins=[{str(file)!r}])", "loads itself"),
+    ):  # fmt: skip
+        file.write_text(f"import aezoo\n{textwrap.dedent(OWN)}\n{line}\n")
+        with pytest.raises(AezooError, match=rf"{told}, as it is loaded: .*if __name__ == \"__main__\""):
+            aezoo.bench([f"{file}:Net[latent=2]"], dataset=PIXELS, out=tmp_path / "run", **SETTINGS)

@@ -184,10 +184,13 @@ def test_each_is_in_the_fingerprint_and_the_default_one_is_as_it_was(name):
 
 
 def test_a_recipe_says_how_it_updates():
-    assert recipe().updates == "adam"
+    assert recipe().updates == "adam, learning rate 0.001"
     assert recipe(**UPDATES["all"]).updates == (
-        "muon, weight decay 0.1, momentum 0.95, cosine, 30 % warm-up, gradients clipped at 1, averaged by 0.9"
+        "muon, learning rate 0.001, weight decay 0.1, momentum 0.95, cosine, 30 % warm-up, gradients clipped at 1, "
+        "averaged by 0.9"
     )
+    tuned = recipe(optimizer="sgd", lr=[1e-3, 1e-2], validation=0.1)
+    assert tuned.updates == "sgd, each variant's best learning rate of 0.001, 0.01, momentum 0.9"
     assert recipe(optimizer="sgd").change(optimizer="adam") == recipe()
 
 
@@ -196,4 +199,4 @@ def test_a_bench_says_how_it_updates_and_learns(tiny, tmp_path):
     run = aezoo.bench(["linear[latent_dim=2]"], recipe=settings, out=tmp_path / "run", device="cpu", timing=False)
     table = run.table().set_index("variant")
     assert table.loc["linear[latent_dim=2]", "test_mse"] < 0.5 * table.loc["mean", "test_mse"]
-    assert "muon, weight decay 0.1" in (tmp_path / "run" / "table.md").read_text()
+    assert "muon, learning rate 0.03, weight decay 0.1" in (tmp_path / "run" / "table.md").read_text()

@@ -50,7 +50,7 @@ class Card:
         """Return all of it, for a program."""
         return {
             "architecture": self.architecture,
-            "plugin": self.plugin.model_dump(),
+            "plugin": self.plugin.model_dump(exclude={"place"}),
             "passed": not self.failures,
             "findings": [asdict(finding) for finding in self.findings],
         }

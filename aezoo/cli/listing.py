@@ -250,7 +250,8 @@ def show(
         typer.echo(
             f"  {hyperparameter.name} = {value}   ({hyperparameter.accepted}; default {_default(hyperparameter)})"
         )
-    typer.echo("variants   " + "  ".join(variant.text for variant in registry.select([chosen.label])))
+    declared = [chosen.label if architecture.variants else chosen.text]
+    typer.echo("variants   " + "  ".join(variant.text for variant in registry.select(declared)))
     typer.echo(f"on {size} images: {num_params(module):,} parameters")
     typer.echo(str(module))
 

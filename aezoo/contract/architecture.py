@@ -6,6 +6,7 @@ Nothing here imports torch, so that variants can be parsed, listed and compared 
 from __future__ import annotations
 
 import copy
+import operator
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +22,29 @@ from aezoo.contract.hyperparameters import (
     complete,
     declared_by,
 )
-from aezoo.errors import ContractError, did_you_mean
+from aezoo.errors import AezooError, ContractError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width)."""
+
+
+def checked_shape(given: Any) -> ImageShape:
+    """Return an image shape that was given from Python.
+
+    Raises:
+        AezooError: it is none.
+    """
+    try:
+        channels, height, width = map(operator.index, given)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise AezooError(f"image_shape is (channels, height, width), such as (1, 28, 28), but got {given!r:.60}")
+    return channels, height, width
+
 
 SeedSpread = Literal["none", "narrow", "wide", "erratic"]
 EXCUSABLE = ("evaluation", "batch", "gradients", "learns", "seeds", "state_dict", "device")
@@ -83,7 +100,17 @@ class Architecture:
             text = getattr(self, label)
             if not isinstance(text, str) or not text.strip():
                 raise ContractError(f"{self.name}: {label} must be a line of text, but is {text!r}")
-        for name, reason in dict(self.exceptions).items():
+        if not isinstance(self.exceptions, Mapping):
+            raise ContractError(
+                f"{self.name}: exceptions are a dictionary, a reason for each check: {{'gradients': 'why'}}, but got "
+                f"{self.exceptions!r:.60}"
+            )
+        if not all(isinstance(settings, Mapping) for settings in self.variants):
+            raise ContractError(
+                f"{self.name}: variants are a list of dictionaries, such as [{{'latent_dim': 8}}], but got "
+                f"{self.variants!r:.60}"
+            )
+        for name, reason in self.exceptions.items():
             if name not in EXCUSABLE:
                 accepted = f"may except {', '.join(EXCUSABLE)}"
                 raise ContractError(

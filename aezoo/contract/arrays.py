@@ -4,11 +4,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aezoo.contract.architecture import checked_shape
 from aezoo.contract.images import Images, Part, part_of
 from aezoo.contract.levels import AxisOrder, Range, as_numbers, as_pixels, not_finite, range_of, with_channels
 from aezoo.contract.pixels import FilePixels, GatheredPixels, Pixels, Subset, array_chunks, is_large
@@ -49,6 +50,14 @@ class Arranged:
     def __post_init__(self) -> None:
         if not 0 < self.test < 1:
             raise AezooError(f"test is the share of the images that test, above 0 and below 1, but is {self.test}")
+        for name, kind in (("values", Range), ("layout", AxisOrder)):
+            given, accepted = getattr(self, name), get_args(kind)
+            if given is not None and given not in accepted:
+                raise AezooError(
+                    f"{name} is {', '.join(accepted)} or none, to be told by the numbers, but is {given!r}"
+                )
+        if self.image_shape is not None:
+            checked_shape(self.image_shape)
 
     def images(self, arrays: Mapping[str, Any], notes: Iterable[str] = ()) -> Images:
         """Return the images of arrays that are named as people do: ``x_train``, ``y_test``, ``images``, ``labels``.
@@ -121,6 +130,9 @@ class Arranged:
             AezooError: they are too few.
         """
         tests = choose_test(hashes, labels, self.test, self.seed)
+        # Labels of which hardly any is there twice say which image it is, and leave none to test.
+        guided = labels is not None and bool(tests.any())
+        tests = tests if guided else choose_test(hashes, None, self.test, self.seed)
         if not tests.any():
             different = len(set(hashes))
             raise AezooError(
@@ -129,7 +141,7 @@ class Arranged:
             )
         chosen = np.flatnonzero(~tests), np.flatnonzero(tests)
         shape = "x".join(map(str, pixels.shape[1:]))
-        of_each = "" if labels is None else ", of each label alike"
+        of_each = ", of each label alike" if guided else "" if labels is None else ", whatever their labels"
         note = (
             f"{counted(int(tests.sum()), 'image', len(tests))} ({shape}) test{of_each}: no split is given, so that "
             f"their pixels and the seed {self.seed} choose; equal images stay together"
@@ -202,60 +214,6 @@ class Arranged:
             train_labels=labels.get("train"), test_labels=labels.get("test"), label_names=label_names,
             notes=(*notes, *images.notes), preprocessing=preprocessing,
         )  # fmt: skip
-
-
-def images_of(given: Any) -> Images:
-    """Return what is given from Python as the images of a data set.
-
-    Args:
-        given: `Images`; an array or a tensor of images; arrays by name, as an npz holds them; a data set of torch,
-            each item an image, with a label or without; or two of these, those to train on and those that test.
-
-    Raises:
-        AezooError: it is none of these, or it is unclear what it means.
-    """
-    if isinstance(given, Images):
-        return given
-    if isinstance(given, Mapping):
-        return Arranged().images(given)
-    if isinstance(given, tuple) and len(given) == 2:
-        if getattr(given[1], "ndim", None) == 1:
-            raise AezooError(
-                "of two data sets the second one tests, but this one has one number for each image; give labels by "
-                "name: {'images': x, 'labels': y}"
-            )
-        named = {f"{role}_{part}": array for part, each in zip(("train", "test"), given, strict=True)
-                 for role, array in _gathered(each).items()}  # fmt: skip
-        return Arranged().images(named)
-    return Arranged().images(_gathered(given))
-
-
-def _gathered(given: Any) -> dict[str, Array]:
-    """Return the images, and the labels where there are some, of an array or of a data set of torch."""
-    if isinstance(given, list) or hasattr(given, "shape") or not hasattr(given, "__getitem__"):
-        return {"images": as_array(given, "the data set")}
-    try:
-        items = [given[place] for place in range(len(given))]
-    except Exception as error:
-        raise AezooError(f"the data set cannot be read item by item: {reason_of(error)}") from error
-    if not items:
-        raise AezooError("the data set is empty")
-    if isinstance(items[0], Mapping):
-        keys = roles_of(items[0])
-        names = [keys[None, role] for role in ("pixels", "labels") if (None, role) in keys]
-        items = [tuple(item[name] for name in names) for item in items]
-    pairs = [tuple(item) if isinstance(item, tuple | list) else (item,) for item in items]
-    images = [as_array(pair[0], "an image of the data set") for pair in pairs]
-    shapes = sorted({image.shape for image in images})
-    if len(shapes) > 1:
-        raise AezooError(
-            f"the images of the data set must be of one shape, but are {', '.join(map(str, shapes[:3]))}; resize them, "
-            "or give them as a folder of files"
-        )
-    gathered = {"images": np.stack(images)}
-    if len(pairs[0]) > 1:
-        gathered["labels"] = np.asarray([as_array(pair[1], "a label") for pair in pairs])
-    return gathered
 
 
 def _as_images(rows: Array) -> Array:

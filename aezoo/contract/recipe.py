@@ -28,6 +28,12 @@ _TAKEN_BY = {"weight_decay": ("adamw", "sgd", "muon"), "momentum": ("sgd", "muon
 _BUDGET = ("steps", "epochs", "images")
 _IF_SET = ("validation", "weight_decay", "momentum", "clip_norm", "ema", "warmup")
 """Settings that a fingerprint has only where they are not 0 or none: so it is the same as before there were such."""
+SYNONYMS = {
+    "learning_rate": "lr", "wd": "weight_decay", "grad_clip": "clip_norm", "gradient_clip": "clip_norm",
+    "max_grad_norm": "clip_norm", "num_epochs": "epochs", "max_steps": "steps", "num_steps": "steps",
+    "bs": "batch_size", "scheduler": "schedule", "warmup_steps": "warmup", "num_seeds": "seeds", "seed": "seeds",
+}  # fmt: skip
+"""What other programs call settings, and how they are called here."""
 _NO_EFFECT_ON_A_LOSS = {"name", "seeds", "timing_rounds", "metrics"}
 
 
@@ -47,14 +53,14 @@ class Recipe(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str = pydantic.Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
-    dataset: str = "mnist-5k"
+    dataset: str = pydantic.Field(default="mnist-5k", description="a data set's text, or a path")
     seeds: int = pydantic.Field(default=1, ge=1, description="seeds 0 to N-1 of every variant are run")
     timing_rounds: int = pydantic.Field(default=5, ge=1, description="rounds of the throughput measurement")
-    steps: int | None = pydantic.Field(default=None, ge=1)
-    epochs: float | None = pydantic.Field(default=None, gt=0)
-    images: int | None = pydantic.Field(default=None, ge=1)
-    batch_size: int = pydantic.Field(default=128, ge=1)
-    loss: Literal["mse"] = "mse"
+    steps: int | None = pydantic.Field(default=None, ge=1, description="the budget: updates, each from one batch")
+    epochs: float | None = pydantic.Field(default=None, gt=0, description="the budget: passes over the training images")
+    images: int | None = pydantic.Field(default=None, ge=1, description="the budget: images, as often as they are seen")
+    batch_size: int = pydantic.Field(default=128, ge=1, description="images of a step")
+    loss: Literal["mse"] = pydantic.Field(default="mse", description="the same for all: mse is the one that there is")
     optimizer: Optimizer = pydantic.Field(
         default="adam", description="muon updates matrices and kernels; the rest of its network has adamw"
     )
@@ -78,7 +84,9 @@ class Recipe(pydantic.BaseModel):
     warmup: float = pydantic.Field(
         default=0.0, ge=0, lt=1, description="share of the steps over which lr rises in equal steps to its whole"
     )
-    precision: Precision = "float32"
+    precision: Precision = pydantic.Field(
+        default="float32", description="how products are computed: float32, tf32 or bfloat16"
+    )
     metrics: list[str] = pydantic.Field(default=[], description="computed after the score; a column each")
 
     @pydantic.model_validator(mode="before")
@@ -126,9 +134,11 @@ class Recipe(pydantic.BaseModel):
 
     @property
     def updates(self) -> str:
-        """How weights are updated, beside the learning rate: ``adamw, weight decay 0.01, cosine``."""
+        """How weights are updated: ``adamw, learning rate 0.001, weight decay 0.01, cosine``."""
+        rates = ", ".join(f"{rate:g}" for rate in self.rates)
         parts = [
             self.optimizer,
+            f"each variant's best learning rate of {rates}" if rates else f"learning rate {self.rate:g}",
             *([f"weight decay {self.weight_decay:g}"] if self.weight_decay else []),
             *([f"momentum {self.momentum:g}"] if self.momentum else []),
             *([self.schedule] if self.schedule != "constant" else []),
@@ -224,8 +234,11 @@ def _validated(settings: dict[str, Any], where: str) -> Recipe:
         if first["type"] == "extra_forbidden":
             accepted = ", ".join(Recipe.model_fields)
             raise AezooError(
-                f"{where}: no setting {name!r}; it accepts {accepted}." + did_you_mean(name, Recipe.model_fields)
+                f"{where}: no setting {name!r}; it accepts {accepted}."
+                + did_you_mean(SYNONYMS.get(name, name), Recipe.model_fields)
             ) from error
         message = first["msg"].removeprefix("Value error, ")
-        got = f", but got {first['input']!r}" if name else ""
+        field = Recipe.model_fields.get(str(first["loc"][0]) if first["loc"] else "")
+        meaning = f" ({field.description})" if field is not None and field.description else ""
+        got = f", but got {first['input']!r}{meaning}" if name else ""
         raise AezooError(f"{where}: {name + ': ' if name else ''}{message}{got}") from error

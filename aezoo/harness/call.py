@@ -1,7 +1,6 @@
 """A call's way in: `aezoo.bench`, `preview` and `reproduce`. Checks come first, and write nothing."""
 
 import contextlib
-import inspect
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,17 +15,17 @@ from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.errors import AezooError, Interrupted, did_you_mean, nothing_to_bench, reason_of
+from aezoo.errors import AezooError, Interrupted, counted, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
-from aezoo.harness.observer import LineObserver, Observer, Trackers, WarningObserver
+from aezoo.harness.observer import Observer, ScriptObserver, Trackers, WarningObserver
 from aezoo.harness.plan import Grid
 from aezoo.harness.preflight import Try
-from aezoo.harness.prepare import Data, as_path, dataset_text, prepared
+from aezoo.harness.prepare import PYTHON, Data, as_path, dataset_text, prepared
 from aezoo.harness.preview import Preview
 from aezoo.harness.report import keep_images
-from aezoo.harness.request import Request
+from aezoo.harness.request import Request, document
 from aezoo.harness.run import Run
 from aezoo.harness.runner import Runner
 from aezoo.harness.tasks import try_variants
@@ -37,7 +36,16 @@ from aezoo.page import page
 from aezoo.registry.discovery import discover
 from aezoo.registry.names import Registry, is_pattern
 from aezoo.registry.outside import VERSION as NOT_INSTALLED
-from aezoo.registry.outside import asked_with, carried, extend
+from aezoo.registry.outside import (
+    AskedPlugin,
+    FromMemory,
+    asked_with,
+    carried,
+    extend,
+    find_again,
+    not_at_hand,
+    refuse_within_a_file,
+)
 from aezoo.registry.plugin import Plugin
 from aezoo.run.files import require_room
 from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now
@@ -60,15 +68,43 @@ def bench(variants: Iterable[Asked] | Request = (), *, observer: Observer | None
         variants: What to bench, as `Request.variants` takes it; or a whole `Request`.
         observer: Hears what happens; by default a notebook's cell shows how far it is, or lines on standard error do,
             and what goes otherwise than asked is a Python warning. `Observer()` keeps quiet.
-        settings: The other settings, by the names of `Request`, which says what each is, and those of a recipe to
-            change: ``quick=True``, ``steps=200``, ``seeds=1``.
+        settings: The other settings, those of `Request`, and those of a recipe to change, as below: ``quick=True``,
+            ``steps=200``, ``seeds=1``.
 
     Raises:
         AezooError: the call was wrong; nothing was written.
-        Interrupted: after Ctrl-C; the run and its table are valid, its `run` has them, and the same call goes on.
+        Interrupted: after Ctrl-C; the run and its table are valid, its `run` has them, and the same call goes on. Its
+            `run` is None where no trial ran yet.
     """
     request = _request(variants, settings)
-    observer = observer or notebook.observer() or LineObserver()
+    observer = _checked(observer) or notebook.observer() or ScriptObserver()
+    text = ""
+    try:
+        run = _bench(request, observer)
+        text = f"done: {counted(run.trials, 'trial')} run, into {run.path}"
+        return run
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Interrupted):
+            text = f"stopped: {stopped}"
+            raise
+        text = "stopped before the first trial: nothing was written"
+        raise Interrupted(text, None) from stopped
+    finally:
+        observer.finished(text)
+
+
+def _checked(observer: Observer | None) -> Observer | None:
+    """Return an observer that was given.
+
+    Raises:
+        AezooError: it is none.
+    """
+    if observer is not None and not isinstance(observer, Observer):
+        raise AezooError(f"observer takes an aezoo.Observer, Observer() to keep quiet, but got {observer!r:.60}")
+    return observer
+
+
+def _bench(request: Request, observer: Observer) -> Run:
     with _grid(request, observer) as grid:
         runner = Runner(grid=grid, trackers=Trackers(grid.registry.plugins, observer))
         try:
@@ -106,7 +142,7 @@ def preview(variants: Iterable[Asked] | Request = (), *, observer: Observer | No
     Raises:
         AezooError: the call was wrong.
     """
-    with _grid(_request(variants, settings), observer or WarningObserver(), fits=True) as grid:
+    with _grid(_request(variants, settings), _checked(observer) or WarningObserver(), fits=True) as grid:
         return grid.preview()
 
 
@@ -114,7 +150,7 @@ def reproduce(
     run: str | Path,
     trial: str,
     *,
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[AskedPlugin] = (),
     block: Sequence[str] = (),
     data_dir: str | Path | None = None,
     observer: Observer | None = None,
@@ -124,7 +160,7 @@ def reproduce(
     Args:
         run: The run's folder.
         trial: The trial's id, or its beginning where that is enough.
-        plugins: Files or modules of plugins that are not installed, as for `bench`.
+        plugins: Plugins that are not installed, as for `bench`; what the trial had is found where it is as it was.
         block: Plugins or distributions to be left out, as for `bench`.
         data_dir: Where data sets are kept, as for `bench`.
         observer: Hears what happens.
@@ -134,17 +170,16 @@ def reproduce(
     """
     record = _find(RunDirectory(run), trial)
     if record.plugin.version == NOT_INSTALLED and not plugins:
-        file = Path(f"{record.plugin.name}.py")
-        raise AezooError(
-            f"{record.trial_id} is of {record.plugin.name}, which is not installed: give its file or module with "
-            f"--plugin{f', such as --plugin ./{file}' if file.is_file() else ''}"
-        )
+        found = find_again(record.plugin)
+        if found is None:
+            raise AezooError(f"{record.trial_id} is of what is not installed: {not_at_hand(record.plugin)}")
+        plugins = [found.object.get() if isinstance(found, FromMemory) else str(found)]
     settings = {
         "recipe": record.recipe.change(metrics=[]), "device": record.device, "threads": record.threads,
         "processes": record.processes, "compiled": record.compiled, "plugins": plugins, "block": block,
         "data_dir": data_dir,
     }  # fmt: skip
-    observer = observer or WarningObserver()
+    observer = _checked(observer) or WarningObserver()
     variant = record.variant if "[" in record.variant else f"{record.variant}[]"
     with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
         request = _request([variant], {**settings, "out": Path(folder) / "run"})
@@ -178,7 +213,10 @@ def _grid(request: Request, observer: Observer, *, fits: bool = False) -> Iterat
         refusals = [f"{text}: {said}" for text, variants in grid.named.items() if (said := grid.refusal(variants))]
         if refusals:
             channels, height, width = grid.info.dataset.image_shape
-            hint = "; image_shape=(channels, height, width) makes images of rows" if height == channels == 1 else ""
+            setting = "image_shape=(channels, height, width)"
+            if grid.info.dataset.name.startswith(f"{PYTHON}["):
+                setting = "x.reshape(-1, channels, height, width)"
+            hint = f"; {setting} makes images of rows" if height == channels == 1 else ""
             raise AezooError(f"not for {channels}x{height}x{width} images: {'; '.join(refusals)}{hint}")
         yield grid
 
@@ -215,6 +253,7 @@ def _tell_unreached(registry: Registry, selected: Sequence[Variant], request: Re
 @contextmanager
 def _open(request: Request, observer: Observer) -> Iterator[tuple[Grid, list[Variant]]]:
     """Check a call, load its data, and yield its grid, empty yet, with the variants that it selects."""
+    refuse_within_a_file()
     recipe = request.recipe
     require_room(request.out or Path("results"))
     start_server([Try, TrainAndScore, TimeVariant], _preloaded(request))
@@ -390,18 +429,5 @@ def _find(run: RunDirectory, trial: str) -> TrialRecord:
     )
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a function's signature with the settings of a request in the place of ``**settings``."""
-    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
-    names = {each.name for each in own}
-    settings = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
-        for name, field in Request.model_fields.items()
-        if name not in names
-    ]
-    return inspect.signature(function).replace(parameters=[*own, *settings])
-
-
-# What `help` shows.
-bench.__signature__ = _signature(bench)  # type: ignore[attr-defined]
-preview.__signature__ = _signature(preview)  # type: ignore[attr-defined]
+for _function in (bench, preview):
+    document(_function)

@@ -34,6 +34,7 @@ def export_folder(model: Model, out: Path, source: Path, graphs: Graphs | None =
         update={
             "dataset": told.dataset.model_copy(update={"name": without_folders(told.dataset.name)}),
             "recipe": told.recipe.change(dataset=without_folders(told.recipe.dataset)),
+            "plugin": told.plugin.model_copy(update={"place": told.plugin.place and Path(told.plugin.place).name}),
         }
     )
     model = Model(model.module, told)
@@ -51,7 +52,7 @@ def _card(model: Model, source: Path, folder: Path, graphs: Graphs | None) -> st
     data, made = config.dataset, config.environment
     shape = "x".join(map(str, config.image_shape))
     latent = "none" if config.latent_shape is None else "x".join(map(str, config.latent_shape))
-    rate = config.recipe.rate if config.lr is None else config.lr
+    recipe = config.recipe.change(lr=config.lr)
     facts = [
         ("variant", f"`{config.variant}`"),
         ("plugin", f"{config.plugin.distribution} {config.plugin.version}, source {config.plugin.source_sha256[:12]}"),
@@ -59,7 +60,7 @@ def _card(model: Model, source: Path, folder: Path, graphs: Graphs | None) -> st
         ("latent", latent),
         ("parameters", f"{config.num_params:,}"),
         ("test MSE", f"{config.test_mse:.6g} (this seed, {config.seed})"),
-        ("recipe", f"{config.recipe.name} ({config.fingerprint}), {config.recipe.updates} at {rate:g}"),
+        ("recipe", f"{recipe.name} ({config.fingerprint}), {recipe.updates}"),
         ("made with", f"aezoo {made.aezoo}, torch {made.torch}, {made.device_name}"),
     ]
     lines = [f"# {config.variant}", "", "| | |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts)]

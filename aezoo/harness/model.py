@@ -19,7 +19,7 @@ from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.discovery import find
 from aezoo.registry.names import Registry
-from aezoo.registry.outside import load_registry
+from aezoo.registry.outside import AskedPlugin, bring, is_same, load_registry
 from aezoo.run.model import CONFIG, ModelConfig, config_of, find_variant, read_exported
 from aezoo.run.records import TrialRecord
 from aezoo.run.samples import visible
@@ -230,7 +230,7 @@ def load(
     seed: int | None = None,
     *,
     device: str = "auto",
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[AskedPlugin] = (),
     block: Sequence[str] = (),
     any_source: bool = False,
 ) -> Model:
@@ -241,7 +241,9 @@ def load(
         variant: Of a run, which one, written as in its table.
         seed: Of a run, from which seed; by default the first one that has a network.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        plugins: Files or modules of plugins that are not installed, as for `bench`.
+        plugins: Files or modules of plugins that are not installed, functions or classes, as for `bench`. What the
+            network was trained from is found by itself where it is as it was: a file at its path, and of this session
+            a function or class.
         block: Plugins or distributions to be left out, as for `bench`.
         any_source: Whether a plugin is taken whose code is another one than when the network was trained.
 
@@ -297,9 +299,10 @@ def network(
     Raises:
         AezooError: its plugin is not here, or another one now; or the weights do not fit.
     """
+    registry = bring(registry, config.plugin, config.architecture, any_source=any_source)
     variant = registry.resolve(config.variant if "[" in config.variant else f"{config.variant}[]")
     plugin = registry.plugin(variant)
-    if not any_source and plugin.source.source_sha256 != config.plugin.source_sha256:
+    if not any_source and not is_same(plugin, variant.architecture, config.plugin):
         raise AezooError(
             f"{config.variant} was trained with {config.plugin.distribution} {config.plugin.version}, but the code of "
             f"{plugin} is another ({plugin.source.source_sha256[:12]}, not {config.plugin.source_sha256[:12]}): "

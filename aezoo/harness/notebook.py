@@ -11,7 +11,7 @@ from aezoo.harness.observer import Clock, WarningObserver
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import REPORT, RunDirectory
 from aezoo.table import render, rows, views
-from aezoo.table.notes import headline
+from aezoo.table.notes import headline, notes, verdicts
 
 
 def observer() -> "NotebookObserver | None":
@@ -35,7 +35,7 @@ class NotebookObserver(WarningObserver):
         self.clock = Clock({})
         self.done = self.total = 0
         self.running: dict[str, str] = {}
-        self.handle: Any = self.ipython.display(self.ipython.HTML("<p>aezoo</p>"), display_id=True)
+        self.handle: Any = None
 
     def stage(self, text: str) -> None:
         self._show(text)
@@ -72,26 +72,38 @@ class NotebookObserver(WarningObserver):
     def measured(self, done: int, total: int) -> None:
         self._show(f"computing metrics: {done}/{total}")
 
+    def finished(self, text: str) -> None:
+        # What was shown of a wrong call goes: its error says what is wrong.
+        if text:
+            self._show(text)
+        elif self.handle is not None:
+            self._put("")
+
     def _show(self, text: str) -> None:
         """Show a text, or how far the trials are."""
         if not text:
             running = ", ".join(self.running.values()) or "none"
             text = f"{self.done}/{self.total} trials; {self.clock.left()}; running: {running}"
         bar = f"<progress value='{self.done}' max='{max(1, self.total)}'></progress> "
-        self.handle.update(self.ipython.HTML(f"<p>{bar}{html.escape(plain(text))}</p>"))
+        self._put(f"<p>{bar}{html.escape(plain(text))}</p>")
+
+    def _put(self, content: str) -> None:
+        if self.handle is None:
+            self.handle = self.ipython.display(self.ipython.HTML(content), display_id=True)
+        else:
+            self.handle.update(self.ipython.HTML(content))
 
 
 def run_html(run: RunDirectory) -> str:
-    """Return what a notebook shows of a run: what its evidence supports, its table in groups, and where its page is."""
+    """Return what a notebook shows of a run: what its evidence supports, its table in groups, its notes, its page."""
     run = run.load()
     table = rows.summarise(run)
     first, second = headline(run, table)
     page = run.path / REPORT
     where = f"<p>page: {html.escape(str(page))}</p>" if page.is_file() else ""
-    bad = table.loc[table["reason"].notna(), ["variant", "status", "reason"]]
-    reasons = (": ".join(map(str, row)) for row in bad.itertuples(index=False))
-    failed = "".join(f"<li>{html.escape(plain(reason))}</li>" for reason in reasons)
+    judged = "".join(f"<p>{html.escape(line)}</p>" for line in verdicts(run, table))
+    told = "".join(f"<li>{html.escape(line)}</li>" for line in notes(run, table))
     return (
         f"<p><b>{html.escape(plain(first))}</b> {html.escape(plain(second))}</p>"
-        f"{render.render(views.grouped(table), 'html')}{failed and f'<ul>{failed}</ul>'}{where}"
+        f"{render.render(views.grouped(table), 'html')}{judged}<ul>{told}</ul>{where}"
     )

@@ -1,6 +1,7 @@
 """Who is told what a bench does, as it does it; and how plugins that listen are told without harm to the run."""
 
 import contextlib
+import itertools
 import sys
 import time
 import warnings
@@ -48,18 +49,42 @@ class Observer:
     def timed(self, done: int, total: int) -> None:
         """So many measurements of throughput are done."""
 
+    def finished(self, text: str) -> None:
+        """The bench is over: what it came to; nothing where the call was wrong, which an error says."""
+
 
 class WarningObserver(Observer):
     """Gives out as Python's warnings what the user should know, and keeps quiet about the rest."""
 
     def warn(self, text: str) -> None:
-        """Warn."""
-        warnings.warn(text, stacklevel=2)
+        """Warn, at the line of the program that called aezoo."""
+        warnings.warn(text, stacklevel=_level_of_the_caller())
 
     def ended(self, record: TrialRecord) -> None:
-        """Warn of what failed, and why."""
+        """Warn of what failed, and why, and once of what is noted of a variant."""
         if record.status != "ok":
             self.warn(result(record))
+        self._warn_of_notes(record)
+
+    _noted: frozenset[str] = frozenset()
+
+    def _warn_of_notes(self, record: TrialRecord) -> None:
+        kinds = ("adapted", record.adaptations), ("note", record.notes)
+        for line in [f"{kind}: {record.variant}: {text}" for kind, some in kinds for text in some]:
+            if line not in self._noted:
+                self._noted |= {line}
+                self.warn(line)
+
+
+def _level_of_the_caller() -> int:
+    """Return how far above the caller of this the first line is that is neither aezoo's nor of a context manager."""
+    own = (str(Path(__file__).parent.parent), contextlib.__file__)
+    frame = sys._getframe(1)
+    for level in itertools.count(1):
+        if frame.f_back is None or not frame.f_code.co_filename.startswith(own):
+            return level
+        frame = frame.f_back
+    raise AssertionError
 
 
 TRUST = 0.05
@@ -147,6 +172,14 @@ class LineObserver(WarningObserver):
 
     def _say(self, text: str) -> None:
         print(plain(text), file=sys.stderr)
+
+
+class ScriptObserver(LineObserver):
+    """Says where a bench is that a program called, and warns of what is noted of a variant."""
+
+    def ended(self, record: TrialRecord) -> None:
+        super().ended(record)
+        self._warn_of_notes(record)
 
 
 def result(record: TrialRecord) -> str:

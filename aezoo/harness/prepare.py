@@ -19,10 +19,10 @@ import pydantic
 
 from aezoo.contract import arrays, encoded, levels, preprocessing, split
 from aezoo.contract.architecture import ImageShape
-from aezoo.contract.arrays import images_of
 from aezoo.contract.dataset import Dataset, DatasetVariant
 from aezoo.contract.hyperparameters import canonical
 from aezoo.contract.images import Images, Part, check_images, read, sha256, share, warnings_of, write
+from aezoo.contract.objects import images_of
 from aezoo.contract.pixels import Shape, no_room, scratch_file
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.shared import SharedImages

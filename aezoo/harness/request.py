@@ -1,19 +1,21 @@
 """What a call asks for: one frozen object that Python and the command line build once, and pass on."""
 
-from collections.abc import Mapping
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from aezoo.contract.recipe import Recipe, read_recipe
+from aezoo.contract.recipe import SYNONYMS, Recipe, read_recipe
 from aezoo.errors import AezooError, did_you_mean
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
 
 
 class Request(pydantic.BaseModel):
-    """The settings of a call."""
+    """The settings of a call: `help(aezoo.bench)` says what each takes."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -23,8 +25,10 @@ class Request(pydantic.BaseModel):
         "installed: `./my_model.py`, `my_package.models:build`, a function, a class or an Architecture.",
     )
     every: bool = pydantic.Field(default=False, description="All declared variants of all architectures.")
-    plugins: tuple[str | Path, ...] = pydantic.Field(
-        default=(), description="Files or modules whose plugins take part too, though they are not installed."
+    plugins: tuple[Any, ...] = pydantic.Field(
+        default=(),
+        description="Files or modules whose plugins take part too, though they are not installed; functions, classes "
+        "and Architectures, whose variants can then be named: `Net[latent=4]`.",
     )
     block: tuple[str, ...] = pydantic.Field(default=(), description="Plugins or distributions to be left out.")
     recipe: Recipe = pydantic.Field(
@@ -36,7 +40,8 @@ class Request(pydantic.BaseModel):
         default=None,
         description="In place of the recipe's data set: another one's text, `images[path=photos,size=64]`; a path, "
         "`./photos` or `./x.npz`; an array or a tensor of images; arrays by name; a data set of torch; two of these, "
-        "those to train on and those that test; or Images.",
+        "those to train on and those that test; ((x_train, y_train), (x_test, y_test)); or Images, such as "
+        "`aezoo.Arranged(values='signed').images({'images': x})`, which says what numbers mean.",
     )
     skip_bad: bool = pydantic.Field(
         default=False, description="Whether files of the data set that cannot be read are left out."
@@ -129,6 +134,11 @@ class Request(pydantic.BaseModel):
     @pydantic.field_validator("variants", "plugins", "block", "latent_dims", mode="before")
     @classmethod
     def _a_list(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        if isinstance(value, Mapping):
+            example = (
+                ", such as ['mlp[latent_dim=4]']: settings stand in brackets" if info.field_name == "variants" else ""
+            )
+            raise ValueError(f"give a list of {info.field_name}{example}, but got a dictionary, {value!r:.60}")
         if isinstance(value, str | Path) or callable(value) or not hasattr(value, "__iter__"):
             text = repr(str(value)) if isinstance(value, str | Path) else str(getattr(value, "__name__", repr(value)))
             what = {"latent_dims": "sizes", "block": "plugins to be left out"}.get(
@@ -147,6 +157,19 @@ class Request(pydantic.BaseModel):
         if self.seeds_together > 1 and self.checkpoint_minutes is not None:
             raise ValueError("trials whose seeds run together keep no checkpoints: give one of the two settings")
         return self
+
+    @classmethod
+    def described(cls) -> str:
+        """Return what each setting takes, and each of a recipe that may be given beside it, a paragraph each."""
+        quick = "Whether the recipe is `quick`, of few steps."
+        own = {name: field.description or "" for name, field in cls.model_fields.items()} | {"quick": quick}
+        recipes = {name: Recipe.model_fields[name].description or "" for name in cls.settings_of_recipes()}
+        parts = {"Settings": own, "Settings of a recipe, to change it": recipes}
+        fill = textwrap.TextWrapper(width=100, initial_indent=" " * 4, subsequent_indent=" " * 8).fill
+        return "\n\n".join(
+            "\n".join([f"{head}:", *(fill(f"{name}: {text}") for name, text in some.items())])
+            for head, some in parts.items()
+        )
 
     @classmethod
     def settings_of_recipes(cls) -> list[str]:
@@ -177,8 +200,27 @@ class Request(pydantic.BaseModel):
         name = str(fault["loc"][0]) if fault["loc"] else ""
         if fault["type"] == "extra_forbidden":
             names = [*cls.model_fields, "quick", *cls.settings_of_recipes()]
-            raise AezooError(f"no setting {name!r}; it accepts {', '.join(names)}." + did_you_mean(name, names))
+            raise AezooError(
+                f"no setting {name!r}; it accepts {', '.join(names)}." + did_you_mean(SYNONYMS.get(name, name), names)
+            )
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "value_error":
             raise AezooError(message)
         raise AezooError(f"{name}: {message[0].lower()}{message[1:]}, but got {fault['input']!r}")
+
+
+def document(function: Callable[..., Any]) -> None:
+    """Let ``help`` show the settings of a request, and of a recipe, in the place of a function's ``**settings``."""
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    names = {each.name for each in own}
+    settings: dict[str, tuple[Any, Any]] = {"quick": (False, bool)}
+    settings |= {name: (field.default, field.annotation) for name, field in Request.model_fields.items()}
+    settings |= {name: (None, Recipe.model_fields[name].annotation) for name in Request.settings_of_recipes()}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (default, annotation) in settings.items()
+        if name not in names
+    ]
+    signature = inspect.signature(function).replace(parameters=[*own, *parameters])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__doc__ = f"{inspect.getdoc(function)}\n\n{Request.described()}\n"

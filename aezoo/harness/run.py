@@ -22,13 +22,16 @@ class Run:
     folder holds.
     """
 
-    path: Path
+    path: Path = field(kw_only=False)
     snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
     """The whole run as it was read when its bench ended."""
-    trials: int = field(default=0, compare=False)
+    trials: int = field(default=0, compare=False, repr=False)
     """How many trials ended while it was benched."""
     variants: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
     """The variants that it speaks of; None for all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def whole(self) -> "Run":

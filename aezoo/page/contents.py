@@ -330,16 +330,11 @@ def made(run: Snapshot) -> tuple[str, str]:
     info = run.info()
     recipe, data = info.recipe, info.dataset
     channels, height, width = data.image_shape
-    rate = (
-        f"each at its own best of {len(recipe.rates)} learning rates"
-        if recipe.rates
-        else f"learning rate {recipe.rate:g}"
-    )
     first = (
         f"Every network: {info.loss_settings['steps']:,} steps of {recipe.batch_size} images of "
         f"{without_folders(data.name)} ({data.num_train:,} to train, {data.num_test:,} to test, "
         f"{channels}x{height}x{width}), {recipe.updates}, "
-        f"{rate}, {recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
+        f"{recipe.loss.upper()}, {recipe.precision}, {_seeds(info)}; recipe "
         f"{recipe.name}, fingerprint {info.fingerprint}."
     )
     records = run.records()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aezoo.contract.architecture import ImageShape, Variant
+from aezoo.contract.architecture import ImageShape, Variant, checked_shape
 from aezoo.contract.metric import Metric
 from aezoo.errors import AezooError, UnfitError, did_you_mean, reason_of
 from aezoo.registry.catalogue import BLOCKING, matching, plugin_points, sources
@@ -147,6 +147,6 @@ def create(variant: str, *, image_shape: ImageShape) -> "nn.Module":
     """Build the untrained network of a variant for images of shape (channels, height, width).
 
     Raises:
-        AezooError: no such architecture, or a wrong hyperparameter.
+        AezooError: no such architecture, a wrong hyperparameter, or no image shape.
     """
-    return discover().resolve(variant).build(image_shape)
+    return discover().resolve(variant).build(checked_shape(image_shape))

@@ -92,14 +92,16 @@ def architecture_of(factory: Any, name: str, settings: Sequence[str], place: str
         return factory
     if not NAME.fullmatch(name):
         raise AezooError(f"{name!r} is no name for an architecture: letters, digits, '_', '-' and '.'; rename it")
-    variants = [parse_variant(name + text).settings or {} for text in settings] or [{}]
     build = _builder(factory)
-    missing = [
+    required = [
         parameter.name
         for parameter in inspect.signature(build).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty
-        if any(parameter.name not in declared for declared in variants)
     ]
+    # What was not asked for, but named for its variants to be found, declares none where it needs an argument.
+    by_default: list[dict[str, Any]] = [] if required else [{}]
+    variants = [parse_variant(name + text).settings or {} for text in settings] or by_default
+    missing = [each for each in required if any(each not in declared for declared in variants)]
     if missing:
         raise AezooError(
             f"{place}: {name} needs {', '.join(missing)}: give {place}[{missing[0]}=...], or a default in the code; "

@@ -44,19 +44,37 @@ class FromFile:
         path = Path(self.path)
         if not path.is_file():
             raise AezooError(f"no file {path}; give the path of a Python file")
-        # Not by its own name: a file called conv.py must not stand in the way of a module of that name.
-        name = f"aezoo_file_{path.stem}"
-        files = source_files(name, path, beside=path.parent)
+        if str(path) in _LOADING:
+            raise AezooError(f"it loads itself, as it is loaded: {GUARD}")
+        name = self._module
+        files = self._files()
         _put_first(path.parent, files)
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise AezooError(f"cannot load {path}: it is no Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        with _arguments(str(path)):
+        with _arguments(str(path)), _loading(str(path)):
             _run(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]  # checked above
         plugin = _plugin(module, path.stem, self.factory, self.settings, source_sha256(files), self, str(path))
         return plugin if self.folder is None else replace(plugin, distribution=self.folder)
+
+    @property
+    def _module(self) -> str:
+        # Not by its own name: a file called conv.py must not stand in the way of a module of that name.
+        return f"aezoo_file_{Path(self.path).stem}"
+
+    def _files(self) -> dict[str, Path]:
+        """Return the file, and those that it imports from its folder, by the names of their modules."""
+        path = Path(self.path)
+        return source_files(self._module, path, beside=path.parent)
+
+    def sha256(self) -> str:
+        """Return the hash of its source. Nothing is run."""
+        return source_sha256(self._files())
+
+    def __str__(self) -> str:
+        return _text(self.path, self.factory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +99,10 @@ def carried(origin: Origin) -> Origin:
     """Return where another machine has a plugin from: the code of a file travels, what is installed is there."""
     if not isinstance(origin, FromFile):
         return origin
-    path = Path(origin.path)
-    files = source_files(f"aezoo_file_{path.stem}", path, beside=path.parent)
+    folder = Path(origin.path).parent
     return FromContent(
-        file=origin, contents=tuple((str(file.relative_to(path.parent)), file.read_bytes()) for file in files.values())
+        file=origin,
+        contents=tuple((str(file.relative_to(folder)), file.read_bytes()) for file in origin._files().values()),
     )
 
 
@@ -106,6 +124,9 @@ class FromModule:
             module, self.module.rpartition(".")[2], self.factory, self.settings, sha256, self, self.module
         )  # fmt: skip
 
+    def __str__(self) -> str:
+        return _text(self.module, self.factory)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FromMemory:
@@ -116,12 +137,18 @@ class FromMemory:
     def load(self) -> Plugin:
         """Make an architecture of it."""
         thing = self.object
-        source = PluginSource(name=thing.name, distribution=thing.module, version=VERSION, source_sha256=thing.sha256)
         place = f"{thing.module}.{thing.name}"
+        source = PluginSource(
+            name=thing.name, distribution=thing.module, version=VERSION, source_sha256=thing.sha256, place=place
+        )
         return _of(source, self, architecture_of(thing.get(), thing.name, (), place), place)
 
 
-def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ()) -> Registry:
+AskedPlugin = str | Path | Callable[..., Any] | Architecture
+"""How a plugin that is not installed is named: a file or a module, or a function, a class or an Architecture."""
+
+
+def load_registry(plugins: Sequence[AskedPlugin] = (), block: Sequence[str] = ()) -> Registry:
     """Return all that is installed, without what is blocked, and with plugins that are not installed.
 
     Raises:
@@ -133,7 +160,7 @@ def load_registry(plugins: Sequence[str | Path] = (), block: Sequence[str] = ())
 def extend(
     registry: Registry,
     variants: Iterable[str | Path | Callable[..., Any] | Architecture],
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[AskedPlugin] = (),
 ) -> tuple[Registry, list[str]]:
     """Add plugins that are not installed to a registry, and return it with the variants that were asked for, as texts.
 
@@ -141,7 +168,7 @@ def extend(
         registry: What is installed.
         asked: Variants and patterns as they are; ``FILE.py[:NAME][settings]``; ``module.path:NAME[settings]``, where no
             installed distribution has the module's name; a function or class that builds a network; an Architecture.
-        plugins: Files and modules; all that each contributes is added.
+        plugins: Files and modules, all that each contributes; functions, classes and Architectures.
 
     Raises:
         AezooError: one cannot be loaded.
@@ -187,6 +214,10 @@ def asked_with(plugin: Plugin, label: str, name: str, value: Any) -> str:
     return f"'{place}{factory}[{name}={value}]'"
 
 
+def _text(place: str, factory: str | None) -> str:
+    return f"{place}:{factory}" if factory else place
+
+
 def check_list(value: Any, what: str) -> None:
     """Raise AezooError where one thing was given in place of a list of them."""
     if isinstance(value, str | Path) or callable(value):
@@ -216,8 +247,10 @@ def _module(match: re.Match[str]) -> FromModule:
     return FromModule(module=match["place"], factory=match["factory"], folder=str(Path.cwd()))
 
 
-def _plain_place(plugin: str | Path) -> FromFile | FromModule:
+def _plain_place(plugin: AskedPlugin) -> FromFile | FromModule | FromMemory:
     """Return where a plugin that is not installed is had from, as ``--plugin`` names it."""
+    if not isinstance(plugin, str | Path):
+        return _from_memory(plugin)
     text = str(plugin)
     if match := FILE.fullmatch(text):
         return _file(match)
@@ -247,7 +280,75 @@ def _load(place: Any, settings: tuple[str, ...], folders: Mapping[str, str]) -> 
         place = replace(place, settings=settings)
     if isinstance(place, FromFile):
         place = replace(place, folder=folders.get(place.path))
-    return place.load()  # type: ignore[no-any-return]  # one of the three above
+    plugin: Plugin = place.load()  # one of the three above
+    if not isinstance(place, FromFile):
+        # A file is asked for its hash before it is run again.
+        _AT_HAND[plugin.source.source_sha256] = place
+    return plugin
+
+
+_AT_HAND: dict[str, FromModule | FromMemory] = {}
+"""What is not installed and was loaded in this process, but for files, by the hashes of their sources."""
+
+
+def find_again(source: PluginSource, *, any_source: bool = False) -> FromFile | FromModule | FromMemory | None:
+    """Return where an architecture that is not installed is had from, if it still is where a trial had it from.
+
+    A file must be as it was, unless `any_source`; it is not run to tell. A function or class of a program is there as
+    long as its process lives.
+    """
+    match = FILE.fullmatch(source.place or "")
+    if match is None:
+        return _AT_HAND.get(source.source_sha256)
+    file = _file(match)
+    there = Path(file.path).is_file() and (any_source or file.sha256() == source.source_sha256)
+    return file if there else None
+
+
+def bring(registry: Registry, source: PluginSource, architecture: str, *, any_source: bool = False) -> Registry:
+    """Return a registry that has what a trial was made of: where that is not installed, it is looked for.
+
+    Raises:
+        AezooError: it is not there, or has changed.
+    """
+    given = [plugin for plugin in registry.plugins if plugin.version == VERSION]
+    if source.version != VERSION or any(each.name == architecture for some in given for each in some.architectures):
+        return registry
+    place = find_again(source, any_source=any_source)
+    if place is None:
+        raise AezooError(f"{architecture} is not installed: {not_at_hand(source)}")
+    # One of two files of a name is told apart by its folder.
+    return registry.plus(replace(_load(place, (), {}), distribution=source.distribution))
+
+
+def is_same(plugin: Plugin, architecture: Architecture, source: PluginSource) -> bool:
+    """Tell whether a plugin is what a trial was made of: also a class of a program where that is given as a file."""
+    if plugin.source.source_sha256 == source.source_sha256:
+        return True
+    factory = getattr(architecture.build, "factory", None)
+    if factory is None or not plugin.version == source.version == VERSION:
+        return False
+    file = getattr(sys.modules.get(factory.__module__), "__file__", None)
+    known = [at_hand(factory, factory, architecture.name).sha256]
+    known += [FromFile(path=file).sha256()] if file and Path(file).is_file() else []
+    return source.source_sha256 in known
+
+
+def not_at_hand(source: PluginSource) -> str:
+    """Say where what is not installed was had from, and how it is given."""
+    place = source.place or f"{source.name}.py"
+    file = FILE.fullmatch(place)
+    if place == f"{source.distribution}.{source.name}":
+        written = "FILE" if source.distribution == "notebook" else source.distribution
+        return (
+            f"it is {source.name} of {source.distribution}, a program that has ended: give it with "
+            f"plugins=[{source.name}], or its file with --plugin ./{written}.py:{source.name}"
+        )
+    if file is None:
+        return f"give it with --plugin {place} (in Python plugins=[{place!r}])"
+    text = f"./{_text(Path(file['place']).name, file['factory'])}"
+    why = f"{file['place']} {'has changed' if Path(file['place']).is_file() else 'is not there'}; "
+    return f"{why if source.place else ''}give it with --plugin {text} (in Python plugins=[{text!r}])"
 
 
 def _texts(plugin: Plugin, settings: str, registry: Registry) -> list[str]:
@@ -277,7 +378,7 @@ def _plugin(
     module: ModuleType, stem: str, factory: str | None, settings: Sequence[str], sha256: str, origin: Any, place: str
 ) -> Plugin:
     """Make a plugin of a module: by its hooks where it has any, else of the function or class that builds a network."""
-    source = PluginSource(name=stem, distribution=stem, version=VERSION, source_sha256=sha256)
+    source = PluginSource(name=stem, distribution=stem, version=VERSION, source_sha256=sha256, place=str(origin))
     if factory is None and (hook_names(module) or hasattr(module, "AEZOO_API")):
         return _run(lambda: ask(module, source, origin, place), place)  # type: ignore[no-any-return]
     builder = find_factory(module, factory, place)
@@ -300,6 +401,26 @@ def _arguments(path: str) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
+
+
+GUARD = 'what it runs as a script belongs under `if __name__ == "__main__":`'
+_LOADING: list[str] = []
+"""The files that are being loaded, each by the one before it."""
+
+
+@contextlib.contextmanager
+def _loading(path: str) -> Iterator[None]:
+    _LOADING.append(path)
+    try:
+        yield
+    finally:
+        _LOADING.remove(path)
+
+
+def refuse_within_a_file() -> None:
+    """Raise AezooError where a file that is being loaded as a plugin calls for a bench of its own."""
+    if _LOADING:
+        raise AezooError(f"it calls for a bench, as it is loaded: {GUARD}")
 
 
 _FOLDERS: set[Path] = set()
@@ -330,5 +451,5 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         if "relative import" in str(error):
             hint = "; what is in a package is named by its module, package.module:NAME"
         elif isinstance(error, SystemExit):
-            hint = '; what it runs as a script belongs under `if __name__ == "__main__":`'
+            hint = f"; {GUARD}"
         raise AezooError(f"cannot load {what}: {reason_of(error)}{hint}") from error

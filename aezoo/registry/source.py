@@ -59,7 +59,10 @@ def at_hand(thing: Any, factory: Any, name: str) -> AtHand:
     file = Path(getattr(module, "__file__", None) or "")
     digest = hashlib.sha256()
     if module is not None and file.is_file():
-        digest.update(source_sha256(source_files(module.__name__, file, beside=file.parent)).encode())
+        files = source_files(module.__name__, file, beside=file.parent)
+        # Whether it runs as a program or is imported, it is the same.
+        files["program"] = files.pop(module.__name__)
+        digest.update(source_sha256(files).encode())
     try:
         for part in _described(thing, getattr(factory, "__module__", "__main__"), set()):
             digest.update(part.encode() + b"\0")
@@ -98,7 +101,7 @@ def _described(value: Any, home: str, seen: set[int]) -> Iterator[str]:
     elif isinstance(value, set | frozenset):
         yield from sorted("\0".join(_described(item, home, set(seen))) for item in value)
     elif isinstance(value, type | FunctionType):
-        yield f"{value.__module__}.{value.__qualname__}"
+        yield value.__qualname__ if value.__module__ == home else f"{value.__module__}.{value.__qualname__}"
         if value.__module__ == home:
             yield from (
                 _described_function(value, home, seen)

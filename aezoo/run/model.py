@@ -104,15 +104,21 @@ def find_variant(path: Path, text: str, by_variant: Mapping[str, Sequence[TrialR
     """
     if text in by_variant:
         return text
+    siblings: list[str] = []
     with contextlib.suppress(AezooError):
         wanted = parse_variant(text)
         given = wanted.settings or {}
         for variant, records in by_variant.items():
             own = parse_variant(variant)
             hyperparameters = records[0].hyperparameters if records else own.settings or {}
-            alike = own.name.lower() == wanted.name.lower() and (own.settings or {}).keys() <= given.keys()
-            if alike and all(hyperparameters.get(name) == value for name, value in given.items()):
+            if own.name.lower() != wanted.name.lower():
+                continue
+            siblings.append(variant)
+            if (own.settings or {}).keys() <= given.keys() and all(
+                hyperparameters.get(name) == value for name, value in given.items()
+            ):
                 return variant
     raise AezooError(
-        f"no variant {text!r} in {path}; `aezoo table {path}` shows those that are." + did_you_mean(text, by_variant)
+        f"no variant {text!r} in {path}; `aezoo table {path}` shows those that are."
+        + (f" Did you mean {' or '.join(map(repr, siblings[:3]))}?" if siblings else did_you_mean(text, by_variant))
     )

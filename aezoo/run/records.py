@@ -30,12 +30,17 @@ Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class PluginSource(FrozenModel):
-    """Where an architecture came from. `source_sha256` covers the plugin's file and what it imports beside itself."""
+    """Where an architecture came from. `source_sha256` covers the plugin's file and what it imports beside itself.
+
+    `place` is, of what is not installed, where it was: ``/home/me/mine.py:Net``, ``package.module:build`` or, of a
+    function or class of a program that was running, that one's name, ``notebook.Net``.
+    """
 
     name: str
     distribution: str
     version: str
     source_sha256: str
+    place: str | None = None
 
 
 class DatasetInfo(FrozenModel):

@@ -74,7 +74,7 @@ def _result(record: TrialRecord) -> str:
 
 def _differences(before: TrialRecord, after: TrialRecord) -> list[str]:
     earlier, later = (
-        {**record.environment.model_dump(), "compiled": record.compiled, **record.plugin.model_dump()}
+        {**record.environment.model_dump(), "compiled": record.compiled, **record.plugin.model_dump(exclude={"place"})}
         for record in (before, after)
     )
     return [

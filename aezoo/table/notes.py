@@ -137,9 +137,8 @@ def _few(lines: Sequence[str]) -> list[str]:
 def _rates(recipe: Recipe) -> str:
     """Say which question a recipe asks: one learning rate for all, or each variant's own best."""
     if not recipe.rates:
-        return f"{recipe.rate:g} (out of the box: one learning rate for all)"
-    listed = ", ".join(f"{rate:g}" for rate in recipe.rates)
-    return f"at each variant's best of {listed} (tuned on {recipe.validation:.0%} of the training images, held out)"
+        return "(out of the box: one learning rate for all)"
+    return f"(tuned on {recipe.validation:.0%} of the training images, held out)"
 
 
 def _environment_notes(run: RunDirectory) -> list[str]:

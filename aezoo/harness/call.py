@@ -15,7 +15,7 @@ from aezoo.contract.executor import Site
 from aezoo.contract.hyperparameters import without_folders
 from aezoo.contract.metric import Metric
 from aezoo.contract.recipe import Recipe, fingerprint
-from aezoo.errors import AezooError, Interrupted, counted, did_you_mean, nothing_to_bench, reason_of
+from aezoo.errors import AezooError, Interrupted, another_recipe, counted, did_you_mean, nothing_to_bench, reason_of
 from aezoo.harness import matching, notebook
 from aezoo.harness.images import DatasetImages, ImageSource
 from aezoo.harness.local import LOCAL, start_server
@@ -402,15 +402,8 @@ def _same_run(run: RunDirectory, new: RunInfo) -> RunInfo:
     """
     old = run.info()
     before, after = ({**info.loss_settings, "device": info.device} for info in (old, new))
-    differing = [
-        f"{name} {before.get(name)} there, {after.get(name)} asked"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    if differing:
-        raise AezooError(
-            f"{run.path} holds a run of another recipe ({'; '.join(differing)}); give another folder with --out"
-        )
+    if error := another_recipe(run.path, before, after):
+        raise error
     return new.model_copy(update={"created_at": old.created_at})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aezoo.errors import plain
+from aezoo.errors import counted, plain
 from aezoo.harness.observer import Clock, WarningObserver
 from aezoo.run.records import TrialPlan, TrialRecord
 from aezoo.run.store import REPORT, RunDirectory
@@ -49,7 +49,7 @@ class NotebookObserver(WarningObserver):
 
     def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         self.clock, self.done, self.total = Clock(seconds), 0, len(plans)
-        self._show(f"{len(plans)} trials to run")
+        self._show(f"{counted(len(plans), 'trial')} to run")
 
     def started(self, plan: TrialPlan) -> None:
         self.running[plan.trial_id] = plan.label

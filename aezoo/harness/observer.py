@@ -11,7 +11,7 @@ from typing import Any
 
 from aezoo.contract.columns import loss
 from aezoo.contract.recipe import Recipe
-from aezoo.errors import duration, plain, reason_of
+from aezoo.errors import counted, duration, plain, reason_of
 from aezoo.registry.plugin import Plugin, quiet
 from aezoo.run.records import TrialPlan, TrialRecord
 
@@ -143,7 +143,7 @@ class LineObserver(WarningObserver):
     def planned(self, plans: Sequence[TrialPlan], seconds: dict[str, float]) -> None:
         self.clock = Clock(seconds)
         self.total, self.done = len(plans), 0
-        into = f"{len(plans)} trials to run, into {self.folder}"
+        into = f"{counted(len(plans), 'trial')} to run, into {self.folder}"
         self._say(into if plans else f"all trials are in {self.folder} already")
 
     def ended(self, record: TrialRecord) -> None:

@@ -85,7 +85,10 @@ def test_a_sentence_for_each_group_says_what_the_evidence_supports():
     )
     tied = table.assign(group_rank_low=[1, 1, 3, 3])
     assert groups.verdicts(tied, errors)[0].startswith("at 16 numbers: a leads, but pca may be best too; 2 may not;")
-    assert groups.verdicts(table.assign(group_rank_low=1), errors)[0].startswith("at 16 numbers: nothing is told apart")
+    (line,) = groups.verdicts(table.assign(group_rank_low=1), errors)
+    assert line.startswith("at 16 numbers: nothing is told apart among all, but against PCA alone; 1 ahead of PCA")
+    (line,) = groups.verdicts(table.assign(group_rank_low=1, against_pca="not decided"), errors)
+    assert line.startswith("at 16 numbers: nothing is told apart; 4 not told from PCA")
 
 
 @pytest.mark.parametrize(
@@ -109,9 +112,9 @@ def test_what_is_far_ahead_is_so_by_a_factor(low, high, told):
         ),
         (
             [("a", 0.01, 1, 2), ("b", 0.02, 1, 2), ("pca", 0.03, 3, 3)],
-            "With codes of 16 numbers, a has the least error of 3 variants (test MSE 0.01000 ± 10.0 %); the evidence "
-            "does not tell it apart from b (its mean is 2.0 times that, but 2 seeds of it say little), and puts it "
-            "ahead of the other one.",
+            "With codes of 16 numbers, a has the least error of 3 variants (test MSE 0.01000 ± 10.0 %); by the "
+            "evidence b (its mean is 2.0 times that, but 2 seeds of it say little) may be best too, and the other one "
+            "may not.",
             "PCA with codes of that size has 0.03000, and of the others 2 are better than it.",
         ),
         (

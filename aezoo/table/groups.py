@@ -14,6 +14,8 @@ NO_LATENT, NOT_YET, FAILED = "no latent", "not run yet", "failed"
 LAST = {NO_LATENT: 0.0, NOT_YET: 1.0, FAILED: 2.0}
 UNFINISHED = ("interrupted", "running", "waiting")
 """Variants of which some trials have not ended: nothing is at them, or a bench is, or it is at others."""
+_OPEN = "nothing is told apart"
+_AGAINST_PCA = {"better": "ahead of PCA", "worse": "behind PCA", "not decided": "not told from PCA"}
 _NAMED = 2
 """So many of the best are named in a sentence, where they are not told apart."""
 _EXACT, _FACTOR = 1e6, 3.0
@@ -58,16 +60,13 @@ def verdicts(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> list[s
         ranked = rows[rows["group_rank"].notna()].sort_values("group_rank")
         if len(ranked) < 2 or str(group) in LAST:
             continue
-        parts = [_best(ranked, errors)] if _is_judged(ranked) else [f"{ranked['variant'].iloc[0]} has the least mean"]
-        for verdict, what in (
-            ("better", "ahead of PCA"),
-            ("worse", "behind PCA"),
-            ("not decided", "not told from PCA"),
-        ):
-            count = int((ranked["against_pca"] == verdict).sum())
-            parts += [f"{count} {what}"] if count else []
+        best = _best(ranked, errors) if _is_judged(ranked) else f"{ranked['variant'].iloc[0]} has the least mean"
+        counts = {what: int((ranked["against_pca"] == verdict).sum()) for verdict, what in _AGAINST_PCA.items()}
+        if best == _OPEN and any(counts[_AGAINST_PCA[verdict]] for verdict in ("better", "worse")):
+            # There are fewer pairs with PCA, and the same evidence goes further.
+            best = f"{_OPEN} among all, but against PCA alone"
         where = str(group) if str(group).startswith("about") else f"at {group}"
-        lines.append(f"{where}: {'; '.join(parts)}")
+        lines.append("; ".join([f"{where}: {best}", *(f"{count} {what}" for what, count in counts.items() if count)]))
     return lines
 
 
@@ -114,8 +113,8 @@ def headline(table: pd.DataFrame, errors: Mapping[str, Errors | None]) -> tuple[
         rest = len(rows) - len(may_be)
         others = f"the other {rest}" if rest > 1 else "the other one"
         first = (
-            f"With {size}, {name} has the least error of {len(rows)} variants ({loss}); the evidence does not tell it "
-            f"apart from {tied}, and puts it ahead of {others}."
+            f"With {size}, {name} has the least error of {len(rows)} variants ({loss}); by the evidence {tied} may be "
+            f"best too, and {others} may not."
         )
     else:
         ahead = _best(rows, errors).removeprefix(f"{name} is best,")
@@ -156,7 +155,7 @@ def _best(ranked: pd.DataFrame, errors: Mapping[str, Errors | None]) -> str:
     names: Sequence[str] = list(ranked["variant"])
     may_be = [name for name, low in zip(names, ranked["group_rank_low"], strict=True) if low == 1]
     if len(may_be) == len(names):
-        return "nothing is told apart"
+        return _OPEN
     behind = next(name for name in names if name not in may_be)
     if len(may_be) > 1:
         named, rest = may_be[1 : _NAMED + 1], len(may_be) - 1 - _NAMED

@@ -239,7 +239,7 @@ def test_a_batch_systems_sigterm_stops_the_run_well_and_the_same_command_goes_on
         "--out", "run", cwd=tmp_path,
     )  # fmt: skip
     assert again.wait() == 1
-    assert "1 trials to run" in again.err.read_text()
+    assert "1 trial to run" in again.err.read_text()
     assert read_csv(again.out.read_text()).set_index("variant").loc["faulty[fault=hangs]", "status"] == "timeout"
 
 

@@ -322,7 +322,7 @@ class Detached(Small):
         (InPlace, "changes its input in place"),
         (InPlaceInTraining, "changes its input in place while it trains"),
         (WrongLatent, "latent_dim=2, but the encoder's latent has 3 numbers"),
-        (LatentPair, r"latent of shape \(8, ...\), got tuple"),
+        (LatentPair, r"latent of shape \(8, ...\), or a tuple .* got a tuple of 2: 0 \(8, 2\), 1 int"),
         (NotATensor, "forward must return the reconstruction alone, a tensor .* but returned a list of 1"),
         (BareTuple, "must return aezoo.TrainingOutput.* but returned tuple"),
         (VectorPenalty, "penalty must be a scalar"),

@@ -291,8 +291,8 @@ def test_what_is_done_to_files_is_told(run, photos, tmp_path, call):
     Image.new("RGB", (20, 10), (9, 99, 200)).save(tmp_path / "a.png")
     code, out, err = call("score", run.path, VARIANT, tmp_path / "a.png")
     assert (code, "label" in out) == (0, False)
-    assert "1 of 1 files of another size, made 1x8x8 (fit=crop)" in err
-    assert "1 of 1 files in colour, made grey" in err
+    assert "1 of 1 file of another size, made 1x8x8 (fit=crop)" in err
+    assert "1 of 1 file in colour, made grey" in err
 
 
 def test_a_forged_config_is_one_line(run, tmp_path):

@@ -90,7 +90,7 @@ def measure_by_bench(
 ) -> None:
     """Bench the variants of all rows in one run, and take each row's figures from its trials."""
     run = aezoo.bench(
-        dict.fromkeys(row["variant"] for row in protocol["rows"]),
+        list(dict.fromkeys(row["variant"] for row in protocol["rows"])),
         plugins=[HERE / "networks.py"],
         recipe=recipe,
         out=out,

@@ -14,7 +14,8 @@ import aezoo
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
 from aezoo.registry.discovery import discover
-from aezoo.registry.outside import FromFile, _from_memory, extend, load_registry
+from aezoo.registry.outside import _from_memory, extend, load_registry
+from aezoo.registry.places import FromFile
 
 NET = """
     from torch import nn

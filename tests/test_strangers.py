@@ -26,7 +26,8 @@ from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import preflight
 from aezoo.registry.discovery import discover, find
 from aezoo.registry.factory import architecture_of
-from aezoo.registry.outside import carried, extend
+from aezoo.registry.outside import extend
+from aezoo.registry.places import carried
 from aezoo.run.store import RunDirectory
 from aezoo.run.weights import pack, unpack
 from aezoo.table.cells import cells

@@ -35,17 +35,9 @@ from aezoo.harness.trial import TrainAndScore
 from aezoo.page import page
 from aezoo.registry.discovery import discover
 from aezoo.registry.names import Registry, is_pattern
-from aezoo.registry.outside import VERSION as NOT_INSTALLED
-from aezoo.registry.outside import (
-    AskedPlugin,
-    FromMemory,
-    asked_with,
-    carried,
-    extend,
-    find_again,
-    not_at_hand,
-    refuse_within_a_file,
-)
+from aezoo.registry.outside import AskedPlugin, asked_with, extend, find_again, not_at_hand
+from aezoo.registry.places import VERSION as NOT_INSTALLED
+from aezoo.registry.places import FromMemory, carried, refuse_within_a_file
 from aezoo.registry.plugin import Plugin
 from aezoo.run.files import require_room
 from aezoo.run.records import DatasetInfo, RunInfo, TrialRecord, now

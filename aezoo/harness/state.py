@@ -9,7 +9,7 @@ from aezoo.errors import AezooError
 from aezoo.harness.plan import is_current
 from aezoo.machine import Environment
 from aezoo.registry.names import Registry
-from aezoo.registry.outside import VERSION
+from aezoo.registry.places import VERSION
 from aezoo.run.records import Measurement, PluginSource, TrialRecord, identity
 from aezoo.run.store import RunDirectory
 

@@ -12,7 +12,7 @@ from aezoo.harness.plan import Grid
 from aezoo.harness.preflight import Try
 from aezoo.harness.timing import TimeVariant
 from aezoo.harness.trial import Measure, TrainAndScore
-from aezoo.registry.outside import carried
+from aezoo.registry.places import carried
 from aezoo.registry.plugin import Origin, Plugin
 from aezoo.run.files import digest, slug
 from aezoo.run.records import Preflight, TrialPlan

@@ -113,6 +113,9 @@ class FromModule:
         """Import the module, with the folder on the path."""
         _put_first(Path(self.folder), {})
         module: ModuleType = _run(lambda: importlib.import_module(self.module), f"module {self.module}")
+        if self.factory is not None:
+            # Of a large package the hash takes long: what is not there is told before.
+            find_factory(module, self.factory, self.module)
         sha256 = source_sha256(module_files(module, beside=Path(self.folder)))
         return _plugin(
             module, self.module.rpartition(".")[2], self.factory, self.settings, sha256, self, self.module

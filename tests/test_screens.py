@@ -286,7 +286,8 @@ def test_what_is_said_on_a_terminal_is_wrapped_between_words(width):
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>/dev/full", "2>&1 | head -1"])
 def test_a_bench_goes_on_though_nobody_hears_it(closed, tiny, tmp_path):
-    command = f"{AEZOO} bench 'linear[latent_dim=2]' --dataset tiny --steps 5 --seeds 1 --no-timing --no-report --out run {closed}"
+    quick = "--dataset tiny --steps 5 --seeds 1 --no-timing --no-report"
+    command = f"{AEZOO} bench 'linear[latent_dim=2]' {quick} --out run {closed}"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert set(aezoo.Run(path=tmp_path / "run").table()["status"]) == {"ok"}

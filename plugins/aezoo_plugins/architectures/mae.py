@@ -120,7 +120,7 @@ def aezoo_architectures() -> Iterator[aezoo.Architecture]:
     """Contribute `mae`."""
     yield aezoo.Architecture(
         name="mae",
-        seed_spread="erratic",
+        seed_spread="wide",
         build=build,
         summary="Masked autoencoder: trained with 0 to 75 % of the patches hidden, scored on whole images",
         reference="He et al. 2022, arXiv:2111.06377",

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aezoo import machine
 from aezoo.contract.architecture import ImageShape
-from aezoo.contract.network import Half, halves, is_closed_form, to_float
+from aezoo.contract.halves import halves
+from aezoo.contract.network import Half, is_closed_form, to_float
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError

@@ -32,8 +32,8 @@ import numpy as np
 import tabulate
 
 import aezoo
-from aezoo.harness.call import _open
 from aezoo.harness.observer import Observer
+from aezoo.harness.opening import open_call
 from aezoo.harness.request import Request
 from aezoo.machine import capture
 from aezoo.run.files import checksum, write_json
@@ -85,7 +85,7 @@ def make(path: Path, settings: Mapping[str, Any]) -> None:
         (path / name).unlink(missing_ok=True)
     random = np.random.default_rng(0)
     requested: dict[str, list[str]] = {}
-    with _open(Request.of({**settings, "recipe": recipe}), Observer()) as (grid, selected):
+    with open_call(Request.of({**settings, "recipe": recipe}), Observer()) as (grid, selected):
         for variant in [*selected, *(grid.registry.resolve(name) for name in records if records[name].baseline)]:
             model = records.get(variant.text) or models[variant.hyperparameters["latent_dim"]]
             plans = [grid.plan(variant, seed) for seed in range(recipe.seeds)]

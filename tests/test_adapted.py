@@ -16,8 +16,8 @@ import aezoo
 from aezoo.check.case import Case
 from aezoo.check.suite import Finding, examine, sample_images
 from aezoo.contract.architecture import Variant
+from aezoo.contract.halves import halves as network_halves
 from aezoo.contract.network import discrete, num_adversary_params, num_params, to_float
-from aezoo.contract.network import halves as network_halves
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.preflight import preflight

@@ -16,7 +16,7 @@ from aezoo import machine
 from aezoo.check.capture import CaptureError, draws_when_captured
 from aezoo.contract.architecture import Architecture, Variant
 from aezoo.contract.recipe import Recipe
-from aezoo.harness import call
+from aezoo.harness import call, opening
 from aezoo.harness import preflight as preflights
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
@@ -248,7 +248,7 @@ def test_a_task_of_seeds_trains_them_side_by_side_and_has_the_records_of_trials_
     alone = {record.trial_id: record for record in aezoo.bench(["mlp[]"], out=tmp_path / "alone", **settings).records()}
     request = call.Request.of({"variants": ["mlp[]"], "out": tmp_path / "together", "seeds_together": 3, **settings})
     reports = []
-    with call._grid(request, Observer()) as grid:
+    with opening.tried_grid(request, Observer()) as grid:
         work = trial_task(grid, [plan for plan in grid.missing() if plan.variant == "mlp"]).work
         preflight = work.preflight.model_copy(update={"graph_steps": GRAPH_STEPS})
         with machine.configured(1):

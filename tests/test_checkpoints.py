@@ -13,7 +13,7 @@ import aezoo
 from aezoo.check.resume import resumption_fault
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
-from aezoo.harness import call
+from aezoo.harness import call, opening
 from aezoo.harness.observer import Observer, Trackers
 from aezoo.harness.plan import Failure
 from aezoo.harness.runner import Runner
@@ -304,7 +304,7 @@ def test_a_checkpoint_of_another_network_is_told_of_in_the_row(kinds, tmp_path):
 
 def test_nothing_is_kept_of_a_trial_that_another_process_has(kinds, tmp_path):
     request = call.Request.of({"variants": ["mlp[latent_dim=2]"], "recipe": RECIPE, "out": tmp_path, "device": "cpu"})
-    with call._grid(request, Observer()) as grid:
+    with opening.tried_grid(request, Observer()) as grid:
         runner = Runner(grid=grid, trackers=Trackers([], grid.observer))
         (plan,) = (plan for plan in grid.plans if plan.architecture == "mlp")
         path = grid.run.artifact(plan.trial_id, CHECKPOINT)
@@ -323,7 +323,7 @@ def test_nothing_is_kept_of_a_trial_that_another_process_has(kinds, tmp_path):
 )  # fmt: skip
 def test_a_checkpoint_is_kept_of_what_may_still_end_well(status, kept, kinds, tmp_path):
     request = call.Request.of({"variants": ["mlp[latent_dim=2]"], "recipe": RECIPE, "out": tmp_path, "device": "cpu"})
-    with call._grid(request, Observer()) as grid:
+    with opening.tried_grid(request, Observer()) as grid:
         runner = Runner(grid=grid, trackers=Trackers([], grid.observer))
         (plan,) = (plan for plan in grid.plans if plan.architecture == "mlp")
         assert runner._claim(plan)

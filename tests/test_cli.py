@@ -139,7 +139,7 @@ def test_a_kept_listing_tells_what_hyperparameters_take_without_torch(text, told
     "text", ["mlp", "conv [latent_dim=16, width=8]", "aezoo : mlp", "net[sizes=[1, 2], b=(3, 4)]", "pkg.mod:Net", "c*v"]
 )
 def test_what_may_be_a_variant_is_not_refused(text):
-    refuse_no_variant(text)
+    assert refuse_no_variant(text) is None
 
 
 def test_what_sources_say_of_names_is_what_plugins_contribute(monkeypatch):

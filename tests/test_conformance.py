@@ -10,7 +10,7 @@ from torch import nn
 from zoo import ARCHITECTURES, FILES
 
 import aezoo
-from aezoo.check import checks, suite
+from aezoo.check import checks_of_latent, suite
 from aezoo.check.case import Case
 from aezoo.check.suite import CHECKS, IMAGE_SHAPES, examine, sample_images
 from aezoo.contract.architecture import EXCUSABLE, Architecture, Variant
@@ -618,7 +618,7 @@ def test_a_small_leak_shows_though_an_untrained_network_hardly_depends_on_its_in
     architecture = Architecture(name="leak", build=build, summary="s", reference="r")
     variant = Variant(architecture=architecture, hyperparameters={}, label="leak")
     with pytest.raises(ContractError, match="something passes around the bottleneck"):
-        checks.check_halves(Case(variant, sample_images((1, 28, 28))))
+        checks_of_latent.check_halves(Case(variant, sample_images((1, 28, 28))))
 
 
 LARGE = (3, 64, 64)
@@ -649,6 +649,6 @@ def test_the_zoo_takes_images_of_64_pixels_with_latents_as_large_as_at_28(text):
     small, large = (Case(variant, sample_images(shape)) for shape in ((1, 28, 28), LARGE))
     findings = {one.check: one for one in examine(large, quick=True)}
     assert [one for one in findings.values() if one.status not in ("ok", "note", "skipped")] == []
-    assert findings["latent"].detail == checks.check_latent(small)
+    assert findings["latent"].detail == checks_of_latent.check_latent(small)
     # Parameters grow no faster than pixels: 15.7 times as many.
     assert num_params(large.module()) < 16 * num_params(small.module())

@@ -18,7 +18,8 @@ from aezoo.check.case import Case
 from aezoo.check.notes import notes_of
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Variant
-from aezoo.contract.network import halves, to_float, training_forward
+from aezoo.contract.halves import halves
+from aezoo.contract.network import to_float, training_forward
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
 from aezoo.harness.observer import Observer

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.contract.network import halves, num_params, to_float
+from aezoo.contract.halves import halves
+from aezoo.contract.network import num_params, to_float
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer

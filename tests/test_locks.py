@@ -16,6 +16,7 @@ from aezoo.cli import author
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import StorageError
 from aezoo.harness import call as calls
+from aezoo.harness import opening
 from aezoo.harness.observer import Observer
 from aezoo.harness.plan import Grid
 from aezoo.harness.runner import Runner
@@ -190,7 +191,7 @@ def test_the_doctor_says_how_a_run_in_a_folder_would_be_claimed(call, tmp_path, 
 
 def grid_of(out: Path, log: Observer) -> Any:
     settings = {"variants": ["linear[latent_dim=2]"], "recipe": RECIPE, "out": out, "device": "cpu"}
-    return calls._grid(calls.Request.of(settings), log)
+    return opening.tried_grid(calls.Request.of(settings), log)
 
 
 class Log(Observer):

@@ -15,8 +15,9 @@ from aezoo.check.case import Case
 from aezoo.check.resume import resumption_fault
 from aezoo.check.suite import examine, sample_images
 from aezoo.contract.architecture import Architecture, Variant
+from aezoo.contract.halves import halves
 from aezoo.contract.latent import Parts
-from aezoo.contract.network import adversary_of, halves, num_adversary_params, num_params
+from aezoo.contract.network import adversary_of, num_adversary_params, num_params
 from aezoo.contract.recipe import Recipe
 from aezoo.harness.preflight import measure_steps
 from aezoo.train.engine import Trainer

@@ -13,7 +13,7 @@ from aezoo.check.shares import share_notes
 from aezoo.contract.executor import Task
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError
-from aezoo.harness import call
+from aezoo.harness import opening
 from aezoo.harness.local import LOCAL
 from aezoo.harness.observer import Observer
 from aezoo.harness.request import Request
@@ -181,7 +181,7 @@ def test_however_much_they_say_and_whoever_is_killed_the_first_failure_is_told(a
 
 def test_another_plugin_here_is_a_fault_of_the_machine_and_not_of_the_trial(parts, tmp_path):
     request = Request.of({"variants": ["parts[part=conv]"], "recipe": RECIPE, "processes": 2, "out": tmp_path / "run"})
-    with call._open(request, Observer()) as (grid, (variant,)):
+    with opening.open_call(request, Observer()) as (grid, (variant,)):
         plan = grid.plan(variant, 0)
         task = trial_task(grid, [plan])
         other = plan.model_copy(update={"plugin": plan.plugin.model_copy(update={"version": "9"})})

@@ -18,7 +18,7 @@ import aezoo
 from aezoo.cli.screen import LiveObserver, observer_on
 from aezoo.contract.executor import Outcome, Task
 from aezoo.contract.recipe import Recipe
-from aezoo.harness import call, plan
+from aezoo.harness import call, opening, plan
 from aezoo.harness.observer import Observer
 from aezoo.harness.preflight import Try
 from aezoo.harness.request import Request
@@ -75,14 +75,14 @@ def test_trials_that_see_nothing_of_the_bench_but_bytes_come_to_the_same_table(t
     here = bench(tmp_path / "here", recipe=recipe)
     # Whoever looks for the images that the bench shares, or for its run, fails.
     seen = []
-    real = call.prepared
+    real = opening.prepared
 
     def prepared(*arguments, **options):
         manager = real(*arguments, **options)
         seen.append(manager)
         return manager
 
-    monkeypatch.setattr(call, "prepared", prepared)
+    monkeypatch.setattr(opening, "prepared", prepared)
     there = bench(tmp_path / "there", recipe=recipe, executor="elsewhere")
     assert len(seen) == 1
     table = here.table()
@@ -107,7 +107,7 @@ def test_a_data_set_of_a_file_goes_with_its_code_to_a_machine_that_has_it_not(di
     request = Request.of(
         {"variants": ["mlp"], "recipe": RECIPE, "plugins": [mine], "executor": "bare", "out": tmp_path / "run"}
     )
-    with call._open(request, Observer()) as (grid, _):
+    with opening.open_call(request, Observer()) as (grid, _):
         there = pickle.loads(pickle.dumps(grid.images))
         mine.unlink()
         assert [part.shape for part in there.load()] == [(128, 1, 6, 6), (32, 1, 6, 6)]
@@ -154,7 +154,7 @@ def test_a_live_table_reads_what_ends_and_nothing_again(tiny, tmp_path, monkeypa
 
 def grid_of(out, variants=VARIANTS, **settings):
     request = call.Request.of({"variants": variants, "recipe": RECIPE, "out": out, "device": "cpu", **settings})
-    return call._grid(request, Observer())
+    return opening.tried_grid(request, Observer())
 
 
 def test_what_travels_to_another_process_is_no_more_than_names_numbers_and_plans(tiny, tmp_path):

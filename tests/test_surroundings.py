@@ -22,9 +22,9 @@ from aezoo.contract.columns import loss
 from aezoo.contract.dataset import find_data_dir
 from aezoo.contract.recipe import Recipe
 from aezoo.errors import AezooError, ContractError
-from aezoo.harness.call import _open
 from aezoo.harness.matching import match_params
 from aezoo.harness.observer import Observer
+from aezoo.harness.opening import open_call
 from aezoo.harness.preflight import Try
 from aezoo.harness.request import Request
 from aezoo.harness.tasks import task
@@ -152,7 +152,7 @@ def test_no_two_names_are_one_where_they_are_cut(first, second):
 def test_two_variants_whose_names_are_alike_are_tried_apart(tiny, tmp_path):
     """In a folder each: the first to end takes its own away."""
     request = Request.of({"variants": ["linear[latent_dim=2]"], "recipe": RECIPE, "out": tmp_path / "run"})
-    with _open(request, Observer()) as (grid, (variant,)):
+    with open_call(request, Observer()) as (grid, (variant,)):
         work = Try(
             variant=variant.text, origin=None, source=None, versions=("", ""), recipe=RECIPE, images=None, device="cpu",
             compiled=False,

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from aezoo.contract.adapted import what_came
 from aezoo.contract.architecture import Variant
+from aezoo.contract.halves import guessed_halves, halves, is_declared
 from aezoo.contract.network import (
     TrainingOutput,
     bits_of,
     discrete,
-    guessed_halves,
-    halves,
     is_closed_form,
-    is_declared,
     own_module,
     to_float,
     training_forward,

@@ -6,16 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aezoo.contract.network import (
-    adversary_of,
-    discrete,
-    guessed_halves,
-    halves,
-    is_closed_form,
-    is_declared,
-    own_module,
-    progress_of,
-)
+from aezoo.contract.halves import guessed_halves, halves, is_declared
+from aezoo.contract.network import adversary_of, discrete, is_closed_form, own_module, progress_of
 
 OUT_OF_RANGE = 10.0
 """The mean size of a pixel, in the place of 0 to 1, that no start of a network explains: ours stay below 1."""

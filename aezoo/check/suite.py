@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aezoo.check import checks, checks_of_training  # noqa: F401 - importing them fills the suite
+from aezoo.check import checks, checks_of_latent, checks_of_training  # noqa: F401 - importing them fills the suite
 from aezoo.check.case import BATCH, CHECKS, Case, Check, SkipCheck, raised_at
 from aezoo.contract.architecture import Architecture, ImageShape, Variant
 from aezoo.contract.shared import some

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aezoo.contract.network import Called, Half, halves, to_float
+from aezoo.contract.halves import halves
+from aezoo.contract.network import Called, Half, to_float
 from aezoo.errors import AezooError, plain, reason_of
 from aezoo.harness.model import Model
 from aezoo.run.model import GRAPHS

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from aezoo import machine
 from aezoo.contract.arrays import as_array
 from aezoo.contract.encoded import is_grey, list_image_files, open_image
+from aezoo.contract.halves import halves
 from aezoo.contract.levels import Range, range_of
-from aezoo.contract.network import Half, halves, to_float
+from aezoo.contract.network import Half, to_float
 from aezoo.contract.preprocessing import Preprocessing
 from aezoo.errors import AezooError, reason_of
 from aezoo.registry.discovery import find

@@ -19,15 +19,8 @@ from aezoo.check.suite import Finding, case_images, examine, first_failure, samp
 from aezoo.contract.adapted import adaptations_of
 from aezoo.contract.architecture import ImageShape, Variant
 from aezoo.contract.executor import Report
-from aezoo.contract.network import (
-    is_closed_form,
-    is_sparse,
-    latent_parts,
-    num_adversary_params,
-    num_params,
-    progress_of,
-    to_float,
-)
+from aezoo.contract.halves import latent_parts
+from aezoo.contract.network import is_closed_form, is_sparse, num_adversary_params, num_params, progress_of, to_float
 from aezoo.contract.recipe import Layout, Recipe
 from aezoo.contract.shared import resident
 from aezoo.errors import ContractError, RefusedError

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from aezoo import machine
 from aezoo.contract.executor import Progress, Report, status_of
+from aezoo.contract.halves import halves
 from aezoo.contract.metric import Part
-from aezoo.contract.network import bits_of, discrete, halves, is_closed_form, is_sparse, num_params, to_float
+from aezoo.contract.network import bits_of, discrete, is_closed_form, is_sparse, num_params, to_float
 from aezoo.contract.recipe import Layout
 from aezoo.contract.shared import resident
 from aezoo.errors import AezooError, ContractError, UnfitError, reason_of, traceback_of

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aezoo.contract.network import Half, discrete, halves, is_sparse, latent_parts, to_float
+from aezoo.contract.halves import halves, latent_parts
+from aezoo.contract.network import Half, discrete, is_sparse, to_float
 from aezoo.contract.pixels import Pixels
 from aezoo.contract.recipe import Precision
 from aezoo.contract.shared import some

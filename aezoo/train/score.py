@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aezoo.contract.halves import halves
 from aezoo.contract.metric import Part
-from aezoo.contract.network import halves, to_float
+from aezoo.contract.network import to_float
 from aezoo.contract.recipe import Precision
 from aezoo.contract.shared import chunks
 from aezoo.errors import AezooError, ContractError
